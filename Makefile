@@ -1,0 +1,113 @@
+# Every target works as the first command in a fresh checkout: it makes the environment it needs.
+
+PYTHON ?=
+ARGS ?=
+UPGRADE ?=
+
+# An editable install and the scripts of an environment hold absolute paths, so an environment
+# counts as ready only for the path and the Python it was made for.
+KEY := $(shell printf '%s' '$(CURDIR) $(PYTHON)' | cksum | cut -d' ' -f1)
+DEV := .venv/ready-$(KEY)
+LITELLM := .venv-litellm/ready-$(KEY)
+BIN := .venv/bin
+
+PYTEST_PARALLEL := -n auto --maxprocesses 8
+
+.PHONY: help check test test-slow test-litellm format lock clean
+
+help:
+	@echo 'make check         formatting, lint, types'
+	@echo 'make test          the fast tests, in parallel'
+	@echo 'make test-slow     tests that build, install or run for long'
+	@echo 'make test-litellm  tests of the litellm backend, in its own environment'
+	@echo 'make format        format and fix what ruff can fix'
+	@echo 'make lock          write requirements*.lock anew (UPGRADE=--upgrade takes newer versions)'
+	@echo 'make clean         remove environments, caches and build output'
+	@echo 'Variables: PYTHON=python3.12 picks the interpreter, ARGS="-k name" goes to pytest.'
+
+check: $(DEV)
+	@echo 'check: format, lint, types'
+	@$(BIN)/ruff format --check --output-format concise . || { echo 'Run: make format' >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+
+test: $(DEV)
+	@echo 'test: fast tests'
+	@$(BIN)/pytest -q $(PYTEST_PARALLEL) -m 'not slow and not gpu and not network and not litellm' $(ARGS)
+
+test-slow: $(DEV)
+	@echo 'test-slow: slow tests'
+	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm' $(ARGS)
+
+test-litellm: $(LITELLM)
+	@echo 'test-litellm: tests of the litellm backend'
+	@.venv-litellm/bin/pytest -q -m litellm $(ARGS)
+
+format: $(DEV)
+	@echo 'format: ruff'
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
+
+lock: $(DEV)
+	@echo 'lock: resolving'
+	@set -eu; $(call mirror,.venv); \
+	$(COMPILE) pyproject.toml -o requirements.lock; \
+	$(COMPILE) --group build -o requirements-build.lock; \
+	$(COMPILE) pyproject.toml --group dev -c requirements.lock -c requirements-build.lock -o requirements-dev.lock; \
+	$(COMPILE) pyproject.toml --extra litellm -o requirements-litellm.lock; \
+	$(COMPILE) --group test -c requirements-litellm.lock -c requirements-build.lock -o requirements-test.lock
+
+clean:
+	rm -rf .venv .venv-litellm .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEV): pyproject.toml requirements-build.lock requirements-dev.lock
+	$(call environment,.venv,requirements-build.lock requirements-dev.lock)
+
+$(LITELLM): pyproject.toml requirements-build.lock requirements-test.lock requirements-litellm.lock
+	$(call environment,.venv-litellm,requirements-build.lock requirements-test.lock requirements-litellm.lock)
+
+# $(call mirror,FOLDER): uv reads neither pip's settings nor, unasked, the system's certificates;
+# a mirror that pip can reach must do for uv too.
+define mirror
+setting() { $(1)/bin/python -m pip config get ":env:.$$1" 2>/dev/null || $(1)/bin/python -m pip config get "global.$$1" 2>/dev/null || true; }; \
+index=$${UV_DEFAULT_INDEX:-$$(setting index-url)}; \
+certificates=$${SSL_CERT_FILE:-$$(setting cert)}; \
+if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+if [ -n "$$certificates" ]; then export SSL_CERT_FILE="$$certificates"; fi; \
+if [ -n "$$(ls /etc/ssl/certs 2>/dev/null)" ]; then export UV_SYSTEM_CERTS=true; fi
+endef
+
+# $(call environment,FOLDER,LOCKS): exactly what LOCKS say, and this checkout, in FOLDER.
+define environment
+@set -eu; \
+if [ ! -e '$@' ]; then \
+	py=; \
+	for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+		if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then py=$$candidate; break; fi; \
+	done; \
+	[ -n "$$py" ] || { echo 'Python 3.11 or newer was not found$(if $(PYTHON), as $(PYTHON)). Install it, or name it: make PYTHON=/path/to/python3' >&2; exit 1; }; \
+	echo "$(1): creating with $$($$py --version)"; \
+	if ! $$py -c 'import ensurepip, venv' 2>/dev/null; then \
+		package=$$($$py -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; then root='sudo -n'; else root=none; fi; \
+		if [ "$$root" = none ] || ! command -v apt-get >/dev/null; then \
+			echo "This Python cannot create environments. Install its venv module, on Debian: apt-get install $$package" >&2; exit 1; \
+		fi; \
+		echo "$(1): installing $$package"; \
+		$$root apt-get install -qq -y $$package >/dev/null 2>&1 || \
+			{ $$root apt-get update -qq; $$root apt-get install -qq -y $$package >/dev/null; }; \
+	fi; \
+	$$py -m venv --clear $(1); \
+	$(1)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-build.lock; \
+fi; \
+echo '$(1): installing $(2)'; \
+$(call mirror,$(1)); \
+export VIRTUAL_ENV='$(CURDIR)/$(1)' UV_LINK_MODE=copy; \
+$(1)/bin/uv pip sync --quiet --require-hashes $(2); \
+$(1)/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .; \
+touch '$@'
+endef

@@ -1,0 +1,84 @@
+"""The sample a scoring verifier likes best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop
+from samplewise.policies.fixed import at_least, draw_all
+from samplewise.policies.ranking import by_score, ranked, why_ended
+from samplewise.policies.weighted_vote import class_weights, heaviest
+from samplewise.verifiers.base import Sample
+
+__all__ = ["BestOfN"]
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfN:
+    """Draw `samples` at once and return the one with the highest score.
+
+    `score` names the verifier (empty: the last that gives one). `rule` naive takes the best single
+    sample; weighted first takes the answer with the largest sum of scores, then its best sample.
+    Step scores count by `steps`: last, min or prod. Source: Snell et al. 2024, arXiv:2408.03314,
+    app. E (aggregation of step scores).
+    """
+
+    samples: int = 8
+    score: str = ""
+    rule: Literal["naive", "weighted"] = "naive"
+    steps: Literal["last", "min", "prod"] = "last"
+    min_ok: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse numbers and words that mean nothing."""
+        at_least("samples", self.samples, 1)
+        at_least("min_ok", self.min_ok, 1)
+        if self.rule not in ("naive", "weighted"):
+            raise PolicyError(f"rule: must be naive or weighted, got {self.rule!r}")
+        if self.steps not in ("last", "min", "prod"):
+            raise PolicyError(f"steps: must be last, min or prod, got {self.steps!r}")
+
+    @property
+    def needs(self) -> Needs:
+        """A verifier that scores; answers too when the rule is weighted."""
+        return Needs(
+            max_samples=self.samples,
+            min_ok=self.min_ok,
+            answers=self.rule == "weighted",
+            verdicts=not self.score,
+            scores=(self.score,) if self.score else (),
+        )
+
+    def decide(self, evidence: Evidence) -> Sequence[Action]:
+        """Draw all, wait for all, take the best."""
+        actions = draw_all(evidence, self.samples)
+        if actions:
+            return actions
+        if self.rule == "weighted":
+            weights = class_weights(evidence, self.score)
+            ranking = ranked(evidence, lambda s: heaviest(evidence, s, weights, self.score))
+        else:
+            ranking = by_score(evidence, lambda sample: self._score(evidence, sample))
+        return [Stop(ranking, why_ended(evidence), Basis.SCORE, self._details(evidence, ranking))]
+
+    def _score(self, evidence: Evidence, sample: Sample) -> float | None:
+        judgement = evidence.judgements.get(sample.id)
+        if judgement is None:
+            return None
+        steps = judgement.step_scores(self.score)
+        if not steps:
+            return judgement.score(self.score)
+        match self.steps:
+            case "last":
+                return steps[-1]
+            case "min":
+                return min(steps)
+            case "prod":
+                return math.prod(steps)
+
+    def _details(self, evidence: Evidence, ranking: tuple[str, ...]) -> dict[str, object]:
+        score = self._score(evidence, evidence.samples[ranking[0]]) if ranking else None
+        return {"rule": self.rule, "score": score}

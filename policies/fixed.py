@@ -1,0 +1,22 @@
+"""A fixed number of samples drawn at once: the part that votes and best-of-n share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from samplewise.policies.base import Action, Draw, Evidence, PolicyError, Wait
+
+__all__ = ["at_least", "draw_all"]
+
+
+def draw_all(evidence: Evidence, samples: int) -> Sequence[Action]:
+    """Draw up to `samples` in one round and wait for them; empty when there is no more to do."""
+    if "all" not in evidence.rounds and evidence.drawn < samples and evidence.may_draw:
+        return [Draw("all", samples - evidence.drawn)]
+    return [Wait()] if evidence.pending else []
+
+
+def at_least(field: str, value: int, least: int) -> None:
+    """Raise `PolicyError` when a number is too small."""
+    if value < least:
+        raise PolicyError(f"{field}: must be at least {least}, got {value}")

@@ -1,0 +1,44 @@
+"""Self-consistency: the answer that most samples gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from samplewise.policies.base import Action, Basis, Evidence, Needs, Stop, StopReason
+from samplewise.policies.fixed import at_least, draw_all
+from samplewise.policies.ranking import by_votes, vote_details, why_ended
+
+__all__ = ["MajorityVote"]
+
+
+@dataclass(frozen=True, slots=True)
+class MajorityVote:
+    """Draw `samples` at once and return the plurality answer.
+
+    Samples without a parsed answer do not vote but cost. A tie goes to the answer whose first
+    sample has the lowest draw index. Source: Wang et al. 2022, arXiv:2203.11171, sec. 2.
+    """
+
+    samples: int = 8
+    min_ok: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no vote."""
+        at_least("samples", self.samples, 1)
+        at_least("min_ok", self.min_ok, 1)
+
+    @property
+    def needs(self) -> Needs:
+        """Answers to vote with."""
+        return Needs(max_samples=self.samples, min_ok=self.min_ok, answers=True)
+
+    def decide(self, evidence: Evidence) -> Sequence[Action]:
+        """Draw all, wait for all, count."""
+        actions = draw_all(evidence, self.samples)
+        if actions:
+            return actions
+        reason = why_ended(evidence)
+        if reason is StopReason.EXHAUSTED and evidence.votes.lead > 1:
+            reason = StopReason.AGREED
+        return [Stop(by_votes(evidence), reason, Basis.VOTES, vote_details(evidence))]

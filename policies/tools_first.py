@@ -1,0 +1,53 @@
+"""Tool-call turns pass through: look at one sample before drawing the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from samplewise.policies.base import (
+    Action,
+    Basis,
+    Draw,
+    Evidence,
+    Needs,
+    Policy,
+    Stop,
+    StopReason,
+    Wait,
+)
+from samplewise.policies.ranking import by_order
+from samplewise.verifiers.base import Ended
+
+__all__ = ["ToolsFirst"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsFirst:
+    """Draw one sample; a tool call ends the run, anything else leaves the rest to `policy`.
+
+    An agent's turn that only calls a tool so costs one sample, and a turn that answers costs what
+    the policy costs, one sample later.
+    """
+
+    policy: Policy
+
+    @property
+    def needs(self) -> Needs:
+        """What the wrapped policy needs."""
+        return replace(self.policy.needs)
+
+    def decide(self, evidence: Evidence) -> Sequence[Action]:
+        """Let the first sample through, then decide as the wrapped policy does."""
+        if not evidence.drawn:
+            if "tools-first" in evidence.rounds or not evidence.may_draw:
+                return self.policy.decide(evidence)
+            return [Draw("tools-first", 1)]
+        if evidence.drawn == 1 and evidence.pending:
+            return [Wait()]
+        first = next(iter(evidence.samples.values()), None)
+        if first is not None and first.ended is Ended.TOOL_CALL:
+            return [
+                Stop(by_order(evidence), StopReason.NOT_WORTH_IT, Basis.ORDER, {"rule": "tools"})
+            ]
+        return self.policy.decide(evidence)

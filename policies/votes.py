@@ -1,0 +1,64 @@
+"""A running count of votes: leader and runner-up are known after every vote, in constant time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["VoteClass", "Votes"]
+
+
+@dataclass(slots=True)
+class VoteClass:
+    """One answer: how many samples gave it, and the earliest drawn of them."""
+
+    answer: str
+    count: int
+    first_index: int
+    first_id: str
+
+    def beats(self, other: VoteClass) -> bool:
+        """Say whether this class stands before another: more votes, then the earlier draw."""
+        return (-self.count, self.first_index) < (-other.count, other.first_index)
+
+
+@dataclass(slots=True)
+class Votes:
+    """Votes per answer class. A tie goes to the class with the lowest draw index."""
+
+    total: int = 0
+    classes: dict[str, VoteClass] = field(default_factory=dict)
+    leader: VoteClass | None = None
+    runner_up: VoteClass | None = None
+
+    def add(self, answer: str, sample_id: str, index: int) -> None:
+        """Count one vote."""
+        self.total += 1
+        voted = self.classes.get(answer)
+        if voted is None:
+            voted = self.classes[answer] = VoteClass(answer, 1, index, sample_id)
+        else:
+            voted.count += 1
+            if index < voted.first_index:
+                voted.first_index, voted.first_id = index, sample_id
+        # Only `voted` has changed, and only for the better: no other class can move up.
+        if self.leader is None or self.leader is voted:
+            self.leader = voted
+        elif voted.beats(self.leader):
+            self.leader, self.runner_up = voted, self.leader
+        elif self.runner_up is None or self.runner_up is voted or voted.beats(self.runner_up):
+            self.runner_up = voted
+
+    @property
+    def lead(self) -> int:
+        """Votes of the leader."""
+        return self.leader.count if self.leader else 0
+
+    @property
+    def second(self) -> int:
+        """Votes of the runner-up."""
+        return self.runner_up.count if self.runner_up else 0
+
+    @property
+    def margin(self) -> int:
+        """Votes by which the leader is ahead."""
+        return self.lead - self.second

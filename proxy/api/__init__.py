@@ -1,0 +1,1 @@
+"""One file per HTTP surface; each is a thin adapter over the one engine."""

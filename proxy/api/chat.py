@@ -1,0 +1,141 @@
+"""`POST /v1/chat/completions`, plain and streamed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from samplewise.proxy.api.replies import error_reply, json_reply, read_body, store_error, wait_gone
+from samplewise.proxy.completion import completion, headers
+from samplewise.proxy.engine import answer
+from samplewise.proxy.errors import AnswerError, StoreError
+from samplewise.proxy.job import Answer, Job
+from samplewise.proxy.service import Service
+from samplewise.proxy.sse import COMMENT, DONE, RawStream, chunks, error_event
+from samplewise.proxy.wire import parse_chat
+
+__all__ = ["chat_completions"]
+
+_log = structlog.get_logger("samplewise.chat")
+_STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+
+
+async def chat_completions(request: Request, service: Service) -> Response:
+    """Answer one chat request."""
+    request_id = service.new_request_id()
+    route = "other"
+    try:
+        body = await read_body(request, service.max_body_bytes)
+        chat = parse_chat(body, request.headers)
+        job = service.job(chat, request_id)
+        route = job.route.name
+        if chat.options.dry_run:
+            return json_reply(service.estimate(job), {"x-request-id": request_id})
+        if chat.stream:
+            return _EventStream(service, job, request)
+        async with _watching(request, job):
+            found = await _answer(service, job)
+        return json_reply(completion(found), headers(found))
+    except AnswerError as error:
+        service.refused(route, error, request_id)
+        return error_reply(error, request_id)
+
+
+async def _answer(service: Service, job: Job) -> Answer:
+    try:
+        found = await answer(job, service.engine)
+    except StoreError as error:
+        _log.error("ledger unreachable", request_id=job.request_id, error=str(error))
+        raise store_error(error) from error
+    service.answered(found)
+    return found
+
+
+@asynccontextmanager
+async def _watching(request: Request, job: Job) -> AsyncIterator[None]:
+    # A plain handler is not told that its client left: it has to listen beside the work.
+    watch = asyncio.create_task(wait_gone(request, job.gone))
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+class _EventStream(Response):
+    """A streamed answer: real statuses while that is possible, then comments, then the answer."""
+
+    def __init__(self, service: Service, job: Job, request: Request) -> None:
+        self._service, self._job, self._request = service, job, request
+        self._raw: asyncio.Queue[bytes] = asyncio.Queue()
+        if job.tap is not None:
+            job.tap = self._raw.put_nowait
+        self.background = None
+        self.status_code = 200
+        self._opened = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the engine and write what it says."""
+        self._send = send
+        async with _watching(self._request, self._job):
+            work = asyncio.create_task(_answer(self._service, self._job))
+            try:
+                await self._stream(work)
+            finally:
+                work.cancel()
+                await asyncio.wait([work])
+
+    async def _stream(self, work: asyncio.Task[Answer]) -> None:
+        raw = RawStream(self._job)
+        try:
+            if self._job.tap is not None:
+                await self._forward(work, raw)
+            else:
+                await self._wait(work)
+            found = await work
+        except AnswerError as error:
+            await self._fail(error)
+            return
+        pieces = raw.finish(found) if self._job.tap is not None else chunks(found)
+        await self._write(b"".join(pieces) + DONE, last=True)
+
+    async def _forward(self, work: asyncio.Task[Answer], raw: RawStream) -> None:
+        # The end of the work joins the queue behind every event, so nothing is lost or waited for.
+        work.add_done_callback(lambda _: self._raw.put_nowait(b""))
+        while data := await self._raw.get():
+            await self._write(raw.forward(data))
+
+    async def _wait(self, work: asyncio.Task[Answer]) -> None:
+        pause = self._service.first_comment_after_s
+        while not (await asyncio.wait([work], timeout=pause))[0]:
+            # Comments alone: every other thing that could be sent breaks some client.
+            await self._write(COMMENT)
+            pause = self._service.comment_every_s
+
+    async def _write(self, data: bytes, *, last: bool = False) -> None:
+        if not data and not last:
+            return
+        if not self._opened:
+            self._opened = True
+            self._service.first_byte(self._job)
+            fields = {**_STREAM_HEADERS, "x-request-id": self._job.request_id}
+            encoded = [(k.encode(), v.encode()) for k, v in fields.items()]
+            await self._send({"type": "http.response.start", "status": 200, "headers": encoded})
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def _fail(self, error: AnswerError) -> None:
+        self._service.refused(self._job.route.name, error, self._job.request_id)
+        if self._opened:
+            await self._write(error_event(error) + DONE, last=True)
+            return
+        reply = error_reply(error, self._job.request_id)
+        await reply(self._request.scope, self._request.receive, self._send)

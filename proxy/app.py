@@ -1,0 +1,108 @@
+"""The FastAPI application: wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from samplewise.proxy.api import ops
+from samplewise.proxy.api.chat import chat_completions
+from samplewise.proxy.api.models import list_models, show_model
+from samplewise.proxy.api.replies import error_reply
+from samplewise.proxy.build import open_service
+from samplewise.proxy.config import Config
+from samplewise.proxy.errors import AnswerError, RequestError
+from samplewise.proxy.logs import set_up_logs
+from samplewise.proxy.service import Service
+
+__all__ = ["create_app"]
+
+
+def create_app(config: Config) -> FastAPI:
+    """Return the proxy as an ASGI application. Everything is opened in its lifespan, once."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        set_up_logs(config.server.log_format, config.server.log_level)
+        async with open_service(config) as service:
+            app.state.service = service
+            yield
+
+    app = FastAPI(title="Samplewise", lifespan=lifespan, openapi_url=None)
+    _add_routes(app)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(AnswerError, _answer_error)
+    app.add_exception_handler(Exception, _crash)
+    if config.server.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.server.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "x-samplewise-cost-usd", "x-samplewise-outcome"],
+        )
+    return app
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _add_routes(app: FastAPI) -> None:
+    # Starlette's own routes: no parameter of a handler is parsed, checked or converted for us.
+    async def chat(request: Request) -> Response:
+        return await chat_completions(request, _service(request))
+
+    async def models(request: Request) -> Response:
+        return list_models(_service(request))
+
+    async def model(request: Request) -> Response:
+        return show_model(_service(request), request.path_params["name"])
+
+    async def livez(request: Request) -> Response:
+        return ops.livez()
+
+    async def readyz(request: Request) -> Response:
+        return await ops.readyz(_service(request))
+
+    async def metrics(request: Request) -> Response:
+        return await ops.metrics(_service(request))
+
+    app.add_route("/v1/chat/completions", chat, methods=["POST"])
+    app.add_route("/v1/models", models, methods=["GET"])
+    app.add_route("/v1/models/{name:path}", model, methods=["GET"])
+    app.add_route("/livez", livez, methods=["GET"])
+    app.add_route("/readyz", readyz, methods=["GET"])
+    app.add_route("/metrics", metrics, methods=["GET"])
+
+
+_HTTP_CODES: Mapping[int, str] = {404: "unknown_url", 405: "method_not_supported"}
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    reply = RequestError(
+        f"{request.method} {request.url.path}: {error.detail}",
+        status=error.status_code,
+        code=_HTTP_CODES.get(error.status_code),
+        headers=error.headers,
+    )
+    return error_reply(reply, _service(request).new_request_id())
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AnswerError)
+    return error_reply(error, _service(request).new_request_id())
+
+
+async def _crash(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again behind this reply, so the log has the whole of it.
+    reply = AnswerError("an internal error; the operator's log says which", code="internal_error")
+    return error_reply(reply, _service(request).new_request_id())

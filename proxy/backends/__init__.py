@@ -1,0 +1,1 @@
+"""Sampling sources: one file per kind."""

@@ -1,0 +1,135 @@
+"""The contract of sampling sources: one call in, events per sample out.
+
+A backend sends exactly one upstream call per `draw`, never retries, and knows no budget. Closing
+the iterator closes the connection, which makes an engine behind it stop generating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from samplewise.policies.price import Usage
+from samplewise.verifiers.base import Ended, LogprobSummary, ToolCall
+
+__all__ = [
+    "Backend",
+    "Broken",
+    "Call",
+    "Done",
+    "Progress",
+    "SampleEvent",
+    "Started",
+    "Totals",
+    "Trace",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One upstream call.
+
+    `id` is the ledger's call id and goes upstream as the request id. `body` is the encoded JSON
+    body, complete. `n` is the number of choices it asks for. `raw` asks that streamed events carry
+    the upstream's own bytes. `timeout_s` bounds the whole call.
+    """
+
+    id: str
+    body: bytes
+    n: int = 1
+    stream: bool = False
+    raw: bool = False
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The upstream accepted the call: its response headers are in."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """What has come of one streamed choice so far. Grows in place: read it, do not keep it."""
+
+    parts: list[str] = field(default_factory=list)
+    tokens: int = 0
+    logprob_sum: float = 0.0
+    logprob_tokens: int = 0
+    lowest_logprob: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self.parts)
+
+    def logprobs(self) -> LogprobSummary | None:
+        """Return the log-probabilities so far; None when the upstream sends none."""
+        if not self.logprob_tokens:
+            return None
+        mean = self.logprob_sum / self.logprob_tokens
+        return LogprobSummary(self.logprob_tokens, mean, self.lowest_logprob)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A streamed choice has grown; `raw` is the event as it came, where the call asked for it."""
+
+    choice: int
+    trace: Trace
+    raw: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One choice is complete. `raw` is the choice object as a JSON text, `tokens` as counted."""
+
+    choice: int
+    raw: bytes
+    text: str
+    ended: Ended
+    tokens: int
+    stop: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: LogprobSummary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The end of a call that worked: what the upstream bills for all its choices together.
+
+    `usage` is None when the upstream gave none, or one that cannot be true. `head` is the response
+    object without its choices, as JSON text: unknown fields of it reach the client.
+    """
+
+    usage: Usage | None
+    model: str = ""
+    head: bytes = b"{}"
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The call failed; choices that are not `Done` by now are lost.
+
+    `reason` is a bounded word: connect, timeout, status, protocol, cut, too_large, refused_n.
+    `sent` is False when the request surely never reached the upstream.
+    """
+
+    reason: str
+    detail: str
+    status: int | None = None
+    retry_after_s: float | None = None
+    sent: bool = True
+    body: bytes = b""
+
+
+SampleEvent = Started | Progress | Done | Totals | Broken
+
+
+class Backend(Protocol):
+    """Draws the samples of one call."""
+
+    def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
+        """Yield events until `Totals` or `Broken`, which is the last one. Raises nothing else."""
+        ...

@@ -1,0 +1,254 @@
+"""Upstream answers as samples: reading choices, whole or from stream deltas, and usage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from samplewise.policies.price import Usage
+from samplewise.proxy.backends.base import Done, Trace
+from samplewise.proxy.jsontext import encode
+from samplewise.verifiers.base import Ended, LogprobSummary, ToolCall
+
+__all__ = ["Assembly", "ProtocolError", "read_choice", "read_usage"]
+
+_FINISH = {
+    "stop": Ended.EOS,
+    "length": Ended.LENGTH,
+    # vLLM ends a sample that loops with a reason of its own: not a whole answer.
+    "repetition": Ended.LENGTH,
+    "tool_calls": Ended.TOOL_CALL,
+    "function_call": Ended.TOOL_CALL,
+    "content_filter": Ended.REFUSAL,
+}
+_MOST_TOKENS = 10**9
+
+
+class ProtocolError(Exception):
+    """The upstream's answer is not what the protocol says; the message says what is wrong."""
+
+
+class _Function(msgspec.Struct):
+    name: str = ""
+    arguments: str | msgspec.Raw = ""
+
+
+class _ToolCall(msgspec.Struct):
+    id: str | None = ""
+    function: _Function | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | list[dict[str, Any]] | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    index: int = 0
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    logprobs: msgspec.Raw | None = None
+
+
+class _Logprob(msgspec.Struct):
+    logprob: float
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Logprob] | None = None
+
+
+_choice = msgspec.json.Decoder(_Choice)
+_logprobs = msgspec.json.Decoder(_Logprobs)
+
+
+def read_choice(raw: bytes, tokens: int = 0) -> Done:
+    """Read one choice of an unstreamed answer.
+
+    Raises:
+        ProtocolError: when it is not a choice object, or the upstream says that it broke.
+    """
+    try:
+        choice = _choice.decode(raw)
+        logprobs = _summary(choice.logprobs)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(f"choice cannot be read: {error}") from None
+    calls = _tool_calls(choice.message)
+    ended, stop = _ended(choice, bool(calls))
+    return Done(
+        choice=choice.index,
+        raw=raw,
+        text=_text(choice.message),
+        ended=ended,
+        tokens=tokens or (logprobs.tokens if logprobs else 0),
+        stop=stop,
+        tool_calls=calls,
+        logprobs=logprobs,
+    )
+
+
+def _ended(choice: _Choice, calls: bool) -> tuple[Ended, str]:
+    if choice.finish_reason in ("error", "abort"):
+        raise ProtocolError(f"upstream ended the choice with {choice.finish_reason!r}")
+    if choice.message.refusal:
+        return Ended.REFUSAL, ""
+    ended = _FINISH.get(choice.finish_reason or "stop", Ended.EOS)
+    if ended is Ended.EOS and calls:
+        return Ended.TOOL_CALL, ""
+    if ended is Ended.EOS and isinstance(choice.stop_reason, str):
+        return Ended.STOP_STRING, choice.stop_reason
+    return ended, ""
+
+
+def _text(message: _Message) -> str:
+    if isinstance(message.content, list):
+        return "".join(str(part.get("text", "")) for part in message.content)
+    return message.content or ""
+
+
+def _tool_calls(message: _Message) -> tuple[ToolCall, ...]:
+    calls = [
+        ToolCall(call.function.name, _arguments(call.function), call.id or "")
+        for call in message.tool_calls or []
+        if call.function is not None
+    ]
+    if message.function_call is not None:
+        calls.append(ToolCall(message.function_call.name, _arguments(message.function_call)))
+    return tuple(calls)
+
+
+def _arguments(function: _Function) -> str:
+    if isinstance(function.arguments, str):
+        return function.arguments
+    return bytes(function.arguments).decode()
+
+
+def _summary(raw: msgspec.Raw | None) -> LogprobSummary | None:
+    if raw is None:
+        return None
+    values = [item.logprob for item in _logprobs.decode(raw).content or []]
+    if not values:
+        return None
+    return LogprobSummary(len(values), sum(values) / len(values), min(values))
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = 0
+    reasoning_tokens: int | None = 0
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+_usage = msgspec.json.Decoder(_Usage)
+
+
+def read_usage(raw: bytes | None) -> tuple[Usage | None, str]:
+    """Read a usage object; None with a reason when it is absent or cannot be true."""
+    if raw is None or raw == b"null":
+        return None, "upstream sent no usage"
+    try:
+        found = _usage.decode(raw)
+    except msgspec.DecodeError:
+        return None, "upstream sent a usage object that cannot be read"
+    prompt_details = found.prompt_tokens_details or _Details()
+    completion_details = found.completion_tokens_details or _Details()
+    usage = Usage(
+        found.prompt_tokens,
+        prompt_details.cached_tokens or 0,
+        found.completion_tokens,
+        completion_details.reasoning_tokens or 0,
+    )
+    numbers = (usage.prompt, usage.cached, usage.completion, usage.reasoning)
+    if min(numbers) < 0 or max(numbers) > _MOST_TOKENS or usage.cached > usage.prompt:
+        return None, "upstream sent a usage object that cannot be true"
+    return usage, ""
+
+
+@dataclass(slots=True)
+class Assembly:
+    """One choice put together from the deltas of a stream."""
+
+    index: int
+    trace: Trace = field(default_factory=Trace)
+    message: dict[str, Any] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
+    logprobs: list[Any] = field(default_factory=list)
+    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    finished: bool = False
+
+    def add(self, choice: dict[str, Any]) -> None:
+        """Take in one delta of this choice."""
+        grown = False
+        for name, value in (choice.get("delta") or {}).items():
+            grown |= self._add_field(name, value)
+        content = (choice.get("logprobs") or {}).get("content")
+        if content:
+            self._add_logprobs(content)
+        elif grown:
+            self.trace.tokens += 1
+        for name, value in choice.items():
+            if name not in ("delta", "index", "logprobs") and value is not None:
+                self.choice[name] = value
+        self.finished = self.finished or choice.get("finish_reason") is not None
+
+    def _add_field(self, name: str, value: Any) -> bool:
+        if name == "content" and isinstance(value, str):
+            self.trace.parts.append(value)
+            return bool(value)
+        if name == "tool_calls" and isinstance(value, list):
+            for part in value:
+                self._add_tool_call(part)
+            return bool(value)
+        if isinstance(value, str) and name != "role":
+            self.message[name] = self.message.get(name, "") + value
+            return bool(value)
+        if value is not None:
+            self.message[name] = value
+        return False
+
+    def _add_tool_call(self, part: dict[str, Any]) -> None:
+        known = self.tool_calls.setdefault(part.get("index", len(self.tool_calls)), {})
+        for name, value in part.items():
+            if name == "function" and isinstance(value, dict):
+                function = known.setdefault("function", {"name": "", "arguments": ""})
+                function["name"] += value.get("name") or ""
+                function["arguments"] += value.get("arguments") or ""
+            elif name != "index" and value is not None:
+                known[name] = value
+
+    def _add_logprobs(self, content: list[dict[str, Any]]) -> None:
+        trace = self.trace
+        self.logprobs.extend(content)
+        for item in content:
+            value = float(item["logprob"])
+            trace.logprob_sum += value
+            trace.lowest_logprob = min(trace.lowest_logprob, value)
+        trace.logprob_tokens += len(content)
+        trace.tokens += len(content)
+
+    def done(self) -> Done:
+        """Return the whole choice.
+
+        Raises:
+            ProtocolError: when the pieces do not make a choice.
+        """
+        content = self.trace.text
+        message = {"role": "assistant", "content": content, **self.message}
+        if self.tool_calls:
+            message["tool_calls"] = [self.tool_calls[i] for i in sorted(self.tool_calls)]
+            message["content"] = content or None
+        choice = {"index": self.index, "message": message, **self.choice}
+        choice.setdefault("finish_reason", "stop")
+        if self.logprobs:
+            choice["logprobs"] = {"content": self.logprobs}
+        return read_choice(encode(choice), self.trace.tokens)

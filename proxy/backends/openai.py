@@ -1,0 +1,268 @@
+"""Any OpenAI-compatible server over HTTP: one aiohttp call per `draw`, plain or streamed."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from itertools import count
+from time import time
+
+import aiohttp
+import msgspec
+
+from samplewise.proxy.backends.base import (
+    Broken,
+    Call,
+    Progress,
+    SampleEvent,
+    Started,
+    Totals,
+)
+from samplewise.proxy.backends.choices import Assembly, ProtocolError, read_choice, read_usage
+from samplewise.proxy.backends.events import EventSplitter, TooLarge
+from samplewise.proxy.jsontext import encode, members_of, object_text
+
+__all__ = ["OpenAIBackend", "new_session"]
+
+_ERROR_BODY = 65_536
+_chunk = msgspec.json.Decoder()
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Make the one session of a process: no hidden connection limit, no cookies, no decoding.
+
+    Answers are asked for uncompressed; one that comes compressed all the same is decoded by aiohttp
+    in pieces, and the size cap counts decoded bytes.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=2**18,
+        auto_decompress=True,
+    )
+
+
+@dataclass(slots=True)
+class OpenAIBackend:
+    """Calls one upstream, at the least busy of its base URLs.
+
+    `headers` hold the upstream's own key; nothing of the client's headers ever goes upstream.
+    """
+
+    session: aiohttp.ClientSession
+    base_urls: tuple[str, ...]
+    headers: Mapping[str, str]
+    connect_timeout_s: float = 5.0
+    idle_timeout_s: float = 120.0
+    max_response_bytes: int = 64 * 2**20
+    _busy: dict[str, int] = field(default_factory=dict)
+    _turn: count[int] = field(default_factory=count)
+
+    async def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
+        """Send the call and yield what comes. Closing the iterator closes the connection."""
+        base = self._least_busy()
+        self._busy[base] = self._busy.get(base, 0) + 1
+        try:
+            async with self.session.post(
+                f"{base}/chat/completions",
+                data=call.body,
+                headers=self._headers(call),
+                timeout=self._timeout(call),
+                allow_redirects=False,
+            ) as response:
+                yield Started()
+                async for event in self._read(call, response):
+                    yield event
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            yield Broken("connect", _explain(error), sent=False)
+        except TimeoutError:
+            yield Broken("timeout", f"no answer within {call.timeout_s:g} s or idle for too long")
+        except (aiohttp.ClientError, ConnectionError, ssl.SSLError) as error:
+            yield Broken("cut", _explain(error))
+        except TooLarge:
+            yield Broken("too_large", f"answer exceeds {self.max_response_bytes} bytes")
+        except ProtocolError as error:
+            yield Broken("protocol", str(error))
+        finally:
+            self._busy[base] -= 1
+
+    def _least_busy(self) -> str:
+        start = next(self._turn)
+        turn = [
+            self.base_urls[(start + i) % len(self.base_urls)] for i in range(len(self.base_urls))
+        ]
+        return min(turn, key=lambda base: self._busy.get(base, 0))
+
+    def _headers(self, call: Call) -> dict[str, str]:
+        return {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "X-Request-Id": call.id,
+            **self.headers,
+        }
+
+    def _timeout(self, call: Call) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(
+            total=call.timeout_s,
+            sock_connect=self.connect_timeout_s,
+            sock_read=self.idle_timeout_s if call.stream else None,
+        )
+
+    async def _read(
+        self, call: Call, response: aiohttp.ClientResponse
+    ) -> AsyncIterator[SampleEvent]:
+        if response.status != 200:
+            yield await self._refused(call, response)
+        elif response.content_type == "text/event-stream":
+            async for event in self._read_stream(call, response):
+                yield event
+        else:
+            for event in _read_whole(await self._body(response), response.content_type):
+                yield event
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > self.max_response_bytes:
+                raise TooLarge
+            parts.append(part)
+        return b"".join(parts)
+
+    async def _refused(self, call: Call, response: aiohttp.ClientResponse) -> Broken:
+        body = b""
+        async for part in response.content.iter_any():
+            body += part
+            if len(body) > _ERROR_BODY:
+                break
+        refused_n = call.n > 1 and response.status in (400, 422)
+        return Broken(
+            "refused_n" if refused_n else "status",
+            f"HTTP {response.status}: {_message(body[:_ERROR_BODY])}",
+            status=response.status,
+            retry_after_s=_retry_after(response.headers.get("Retry-After")),
+            body=body[:_ERROR_BODY],
+        )
+
+    async def _read_stream(
+        self, call: Call, response: aiohttp.ClientResponse
+    ) -> AsyncIterator[SampleEvent]:
+        splitter = EventSplitter(self.max_response_bytes)
+        stream = _Stream(call.n)
+        async for part in response.content.iter_any():
+            touched: set[int] = set()
+            for data in splitter.feed(part):
+                touched |= stream.take(data)
+                if call.raw and data != b"[DONE]":
+                    yield Progress(0, stream.choice(0).trace, data)
+            if not call.raw:
+                for index in touched:
+                    yield Progress(index, stream.choice(index).trace)
+            if stream.ended:
+                break
+        for event in stream.close():
+            yield event
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The state of one event stream."""
+
+    n: int
+    choices: dict[int, Assembly] = field(default_factory=dict)
+    head: dict[str, object] = field(default_factory=dict)
+    usage: object = None
+    ended: bool = False
+
+    def choice(self, index: int) -> Assembly:
+        """Return a choice, made when it is first seen."""
+        if index not in self.choices:
+            self.choices[index] = Assembly(index)
+        return self.choices[index]
+
+    def take(self, data: bytes) -> set[int]:
+        """Read one event; return which choices it touched."""
+        if data == b"[DONE]":
+            self.ended = True
+            return set()
+        try:
+            chunk = _chunk.decode(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ProtocolError(f"an event of the stream is not JSON: {error}") from None
+        if not isinstance(chunk, dict):
+            raise ProtocolError("an event of the stream is not an object")
+        if chunk.get("error"):
+            raise ProtocolError(f"error in the stream: {_message(data)}")
+        touched: set[int] = set()
+        try:
+            for choice in chunk.get("choices") or ():
+                self.choice(choice.get("index", 0)).add(choice)
+                touched.add(choice.get("index", 0))
+        except (AttributeError, TypeError, KeyError, ValueError) as error:
+            raise ProtocolError(f"a chunk of the stream cannot be read: {error}") from None
+        self.usage = chunk.get("usage") or self.usage
+        if not self.head or not chunk.get("choices"):
+            self.head |= {k: v for k, v in chunk.items() if k not in ("choices", "usage")}
+        return touched
+
+    def close(self) -> list[SampleEvent]:
+        """Return the finished choices and the totals, or what broke."""
+        events: list[SampleEvent] = [c.done() for c in self.choices.values() if c.finished]
+        if not self.ended and len(events) < min(self.n, max(1, len(self.choices))):
+            return [*events, Broken("cut", "the stream ended before the answer did")]
+        usage, warning = read_usage(encode(self.usage) if self.usage else None)
+        model = self.head.get("model")
+        warnings = (warning,) if warning else ()
+        totals = Totals(usage, model if isinstance(model, str) else "", encode(self.head), warnings)
+        return [*events, totals]
+
+
+def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:
+    try:
+        fields = members_of(body)
+        raw_choices = msgspec.json.decode(fields.get("choices", b"[]"), type=list[msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        raise ProtocolError(f"answered 200 with {content_type}, which is no completion") from None
+    if not raw_choices:
+        raise ProtocolError(f"answered 200 without choices: {_message(body)}")
+    events: list[SampleEvent] = []
+    # The position counts, not the index: some servers number every choice 0.
+    for position, raw in enumerate(raw_choices):
+        done = read_choice(bytes(raw))
+        events.append(replace(done, choice=position))
+    usage, warning = read_usage(fields.get("usage"))
+    model = fields.get("model", b'""')
+    head = object_text((k, v) for k, v in fields.items() if k not in ("choices", "usage"))
+    name = msgspec.json.decode(model) if model.startswith(b'"') else ""
+    return [*events, Totals(usage, name, head, (warning,) if warning else ())]
+
+
+def _message(body: bytes) -> str:
+    """Return what an error body says, short; never more than its first 300 characters."""
+    try:
+        found = msgspec.json.decode(body)
+        error = found.get("error", found) if isinstance(found, dict) else found
+        text = error.get("message", error) if isinstance(error, dict) else error
+    except (msgspec.DecodeError, RecursionError):
+        text = body.decode("utf-8", "replace")
+    return " ".join(str(text).split())[:300]
+
+
+def _explain(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def _retry_after(value: str | None) -> float | None:
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
+    except (ValueError, TypeError):
+        return None

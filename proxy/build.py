@@ -1,0 +1,211 @@
+"""From checked settings to the objects that serve: ledger, upstreams, routes, engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+
+from samplewise.policies.base import Policy, PolicyError
+from samplewise.proxy.backends.openai import OpenAIBackend, new_session
+from samplewise.proxy.checks_base import Check, make_check
+from samplewise.proxy.config import Config, store_path
+from samplewise.proxy.config_backends import LiteLLMBackendSettings, OpenAIBackendSettings
+from samplewise.proxy.config_policies import RouteSettings
+from samplewise.proxy.engine import Engine
+from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.job import Route
+from samplewise.proxy.kept import Kept
+from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.ledger.sqlite import SqliteLedger
+from samplewise.proxy.metrics import Metrics
+from samplewise.proxy.overrides import PolicyChoice
+from samplewise.proxy.service import Service
+from samplewise.proxy.upstreams import Upstream
+from samplewise.verifiers.base import Comparator, VerifierSetupError
+from samplewise.verifiers.final_answer import FinalAnswer
+from samplewise.verifiers.lifecycle import close_all, open_all
+
+__all__ = ["open_service", "preflight"]
+
+_STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
+    "final": {"include_usage": True},
+    "continuous": {"include_usage": True, "continuous_usage_stats": True},
+    "none": None,
+}
+
+
+async def preflight(config: Config) -> None:
+    """Try what can go wrong before a server starts: the ledger opens, verifiers can be built.
+
+    Raises:
+        ConfigError: a verifier cannot be built from its settings.
+        StoreError: the ledger cannot be opened.
+    """
+    _checks(config)
+    ledger = await SqliteLedger.open(store_path(config.store))
+    await ledger.close()
+
+
+@asynccontextmanager
+async def open_service(config: Config) -> AsyncIterator[Service]:
+    """Open everything a server needs and close it again, the ledger last.
+
+    Raises:
+        ConfigError: a verifier, policy or backend cannot be built from its settings.
+        StoreError: the ledger cannot be opened.
+    """
+    async with AsyncExitStack() as stack:
+        ledger = await SqliteLedger.open(store_path(config.store))
+        stack.push_async_callback(ledger.close)
+        session = await stack.enter_async_context(new_session())
+        upstreams = {n: _upstream(n, b, session) for n, b in config.backends.items()}
+        checks = _checks(config)
+        verifiers = [check.verifier for check in checks.values()]
+        stack.push_async_callback(close_all, verifiers)
+        try:
+            await open_all(verifiers)
+        except VerifierSetupError as error:
+            raise ConfigError(str(error)) from error
+        metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
+        yield Service(
+            engine=Engine(ledger, metrics, Kept()),
+            routes={
+                name: _route(name, route, config, upstreams, checks)
+                for name, route in config.routes.items()
+            },
+            upstreams=upstreams,
+            max_body_bytes=config.server.max_body_bytes,
+            first_comment_after_s=config.server.first_comment_after_s,
+            comment_every_s=config.server.comment_every_s,
+        )
+
+
+def _upstream(
+    name: str,
+    settings: OpenAIBackendSettings | LiteLLMBackendSettings,
+    session: aiohttp.ClientSession,
+) -> Upstream:
+    if isinstance(settings, LiteLLMBackendSettings):
+        # Only here, because importing it alone costs seconds.
+        from samplewise.proxy.backends.litellm import litellm_upstream
+
+        return litellm_upstream(name, settings)
+    backend = OpenAIBackend(
+        session=session,
+        base_urls=settings.base_urls,
+        headers=settings.request_headers(),
+        connect_timeout_s=settings.connect_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        max_response_bytes=settings.max_response_bytes,
+    )
+    most = settings.max_in_flight
+    return Upstream(
+        name=name,
+        backend=backend,
+        model=settings.model,
+        price=settings.price.build(),
+        timeout_s=settings.timeout_s,
+        max_n=settings.max_n,
+        stream_options=_STREAM_OPTIONS[settings.stream_usage],
+        token_field=settings.token_field,
+        max_tokens_per_image=settings.max_tokens_per_image,
+        params=settings.params,
+        slots=asyncio.Semaphore(most) if most else None,
+        max_in_flight=most,
+    )
+
+
+def _checks(config: Config) -> dict[str, Check]:
+    found = {}
+    for name, settings in config.verifiers.items():
+        try:
+            found[name] = make_check(name, settings)
+        except VerifierSetupError as error:
+            raise ConfigError(f"verifiers.{name}: {error}") from error
+    return found
+
+
+def _route(
+    name: str,
+    settings: RouteSettings,
+    config: Config,
+    upstreams: Mapping[str, Upstream],
+    checks: Mapping[str, Check],
+) -> Route:
+    policy = _policy(name, settings)
+    limit = _request_limit(settings, config)
+    ceiling = limit.samples or policy.needs.max_samples
+    names = settings.verifiers
+    return Route(
+        name=name,
+        policy=policy,
+        policy_name=settings.policy.type,
+        make_policy=PolicyChoice(name, settings.policy, policy, ceiling, bool(names)),
+        upstreams={n: upstreams[n] for n in settings.backends},
+        checks=tuple(checks[n] for n in names),
+        voter=_voter(settings, policy, checks),
+        comparator=_comparator(settings, checks),
+        accounts=_accounts(name, settings, config),
+        limit=limit,
+        deadline_s=settings.budget.deadline_s,
+        max_tokens=settings.max_tokens,
+        params=dict(settings.params),
+        prompts=settings.prompts,
+        on_unverified=settings.on_unverified,
+        stream=settings.stream,
+        usage=settings.usage,
+        description=settings.description,
+        seed=settings.seed,
+    )
+
+
+def _policy(name: str, settings: RouteSettings) -> Policy:
+    try:
+        policy: Policy = settings.policy.build()
+    except PolicyError as error:
+        raise ConfigError(f"routes.{name}.policy: {error}") from error
+    return policy
+
+
+def _voter(settings: RouteSettings, policy: Policy, checks: Mapping[str, Check]) -> Check | None:
+    if settings.answers is not None:
+        return checks[settings.answers]
+    if not policy.needs.answers:
+        return None
+    return Check(name="final_answer", verifier=FinalAnswer(name="final_answer"), required=False)
+
+
+def _comparator(settings: RouteSettings, checks: Mapping[str, Check]) -> Comparator | None:
+    if settings.comparator is None:
+        return None
+    verifier = checks[settings.comparator].verifier
+    if not isinstance(verifier, Comparator):
+        raise ConfigError(f"verifiers.{settings.comparator}: cannot compare samples")
+    return verifier
+
+
+def _request_limit(settings: RouteSettings, config: Config) -> Limit:
+    own, everywhere = settings.budget.per_request(), config.budget.per_request()
+    return Limit(
+        nano=own.nano,
+        tokens=_least(own.tokens, everywhere.tokens),
+        samples=_least(own.samples, everywhere.samples),
+    )
+
+
+def _least(*values: int | None) -> int | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _accounts(name: str, settings: RouteSettings, config: Config) -> tuple[Account, ...]:
+    """Return the shared counters of a route: every limited window, and the day in any case."""
+    own = {Window.DAY: Limit(), **settings.budget.per_window()}
+    everywhere = {Window.DAY: Limit(), **config.budget.per_window()}
+    return (*_of(Scope.ROUTE, name, own), *_of(Scope.GLOBAL, "all", everywhere))
+
+
+def _of(scope: Scope, name: str, limits: Mapping[Window, Limit]) -> Iterable[Account]:
+    return [Account(scope, name, window, limit) for window, limit in limits.items()]

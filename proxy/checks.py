@@ -1,0 +1,290 @@
+"""Verification of one request's samples: gates first, each key once, votes by equivalence class."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import insort
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any
+
+import structlog
+
+from samplewise.policies.base import Compare
+from samplewise.policies.evidence import Asked, Compared, Event, Evidence, Judged, Judgement
+from samplewise.proxy.boundary import boundary
+from samplewise.proxy.calls import Slot
+from samplewise.proxy.checks_base import Check
+from samplewise.proxy.job import Job
+from samplewise.proxy.ledger.base import Hold, Settlement
+from samplewise.proxy.metrics import Metrics
+from samplewise.proxy.purse import Purse, shielded
+from samplewise.verifiers.base import (
+    Comparator,
+    Comparison,
+    Ended,
+    Equivalence,
+    Keyed,
+    Sample,
+    Status,
+    Verdict,
+    VerifierError,
+)
+
+__all__ = ["Checks", "combined_status"]
+
+_log = structlog.get_logger("samplewise.checks")
+
+
+def combined_status(checks: Iterable[Check], verdicts: Iterable[Verdict]) -> Status:
+    """Say what required verifiers say together: any fail fails, any error is an error.
+
+    Without a required verifier, or when one gave no judgement, the status is `none`.
+    """
+    required = {check.name for check in checks if check.required}
+    said = {v.verifier: v.status for v in verdicts if v.verifier in required}
+    if Status.FAIL in said.values():
+        return Status.FAIL
+    if Status.ERROR in said.values():
+        return Status.ERROR
+    passed = required and all(said.get(name) is Status.PASS for name in required)
+    return Status.PASS if passed else Status.NONE
+
+
+@dataclass(slots=True)
+class Checks:
+    """Runs the verifiers of one run. Every sample's verification is a task of `group`."""
+
+    job: Job
+    evidence: Evidence
+    purse: Purse
+    group: asyncio.TaskGroup
+    emit: Callable[[Event], None]
+    metrics: Metrics
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    closed: bool = False
+    _verdicts: dict[tuple[str, str], asyncio.Future[Verdict]] = field(default_factory=dict)
+    _classes: list[tuple[int, str]] = field(default_factory=list)
+    _classifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _asked: set[tuple[str, str]] = field(default_factory=set)
+    _compared: set[str] = field(default_factory=set)
+
+    def holds(self, slot: Slot) -> list[Hold]:
+        """Return what verifying this sample may cost, one row per verifier that has a price."""
+        return [
+            Hold(
+                id=f"{slot.id}:{check.name}",
+                call_id=f"{slot.id}:{check.name}",
+                index=slot.index,
+                backend=check.name,
+                model="",
+                purpose="verify",
+                nano=check.worst_nano(),
+                tokens=0,
+                price_version=f"verifier:{check.worst_nano()}",
+                sample=False,
+            )
+            for check in self._automatic()
+            if check.worst_nano()
+        ]
+
+    def start(self, sample: Sample) -> bool:
+        """Begin to verify a finished sample; False when no verifier fits it."""
+        checks = [check for check in self._automatic() if self._fits(check, sample)]
+        if self.closed or not checks:
+            return False
+        self._spawn(self._judge(sample, checks))
+        return True
+
+    def ask(self, ids: Sequence[str], name: str) -> bool:
+        """Run a verifier that is configured `when: asked`; False when that was done before."""
+        check = next(c for c in self.job.route.checks if c.name == name)
+        new = [i for i in ids if (i, name) not in self._asked and i in self.evidence.judgements]
+        if not new:
+            return False
+        self._asked.update((i, name) for i in new)
+        self.evidence.fold(Asked(name, tuple(new)))
+        for id_ in new:
+            self._spawn(self._judge_again(self.evidence.judgements[id_], check))
+        return True
+
+    def compare(self, action: Compare) -> bool:
+        """Ask the route's comparator about pairs; False when that key was applied before."""
+        if action.key in self._compared:
+            return False
+        self._compared.add(action.key)
+        self._spawn(self._compare(action))
+        return True
+
+    @property
+    def comparing(self) -> bool:
+        """Whether a comparison is still on its way."""
+        return len(self._compared) > len(self.evidence.comparisons)
+
+    def _automatic(self) -> list[Check]:
+        checks = [check for check in self.job.route.checks if check.when == "always"]
+        voter = self.job.route.voter
+        if voter is not None and all(check.name != voter.name for check in checks):
+            checks.append(replace(voter, required=False, gate=False))
+        return sorted(checks, key=lambda check: not check.gate)
+
+    def _fits(self, check: Check, sample: Sample) -> bool:
+        if sample.ended is Ended.TOOL_CALL and not getattr(check.verifier, "tool_calls", False):
+            # A text verifier must not judge a turn that has no text.
+            return False
+        if check.scope == "step":
+            return sample.step and sample.ended in (Ended.STOP_STRING, Ended.EOS)
+        return sample.complete
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.group.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _judge(self, sample: Sample, checks: Sequence[Check]) -> None:
+        verdicts: list[Verdict] = []
+        try:
+            for check in (c for c in checks if c.gate):
+                verdicts.append(await self._verdict(check, sample))
+                if verdicts[-1].status is Status.FAIL:
+                    break
+            else:
+                rest = [c for c in checks if not c.gate]
+                verdicts += await asyncio.gather(*(self._verdict(c, sample) for c in rest))
+        except asyncio.CancelledError:
+            verdicts = [
+                _error(check.name, "cut", "stopped before it could tell") for check in checks
+            ]
+            self.emit(Judged(Judgement(sample, Status.ERROR, tuple(verdicts))))
+            raise
+        status = combined_status(checks, verdicts)
+        self.emit(Judged(await self._judgement(sample, status, tuple(verdicts))))
+
+    async def _judge_again(self, before: Judgement, check: Check) -> None:
+        try:
+            verdict = await self._verdict(check, before.sample)
+        except asyncio.CancelledError:
+            verdict = _error(check.name, "cut", "stopped before it could tell")
+            self.emit(Judged(replace(before, verdicts=(*before.verdicts, verdict))))
+            raise
+        verdicts = (*before.verdicts, verdict)
+        ran = {v.verifier for v in verdicts}
+        checks = [c for c in self.job.route.checks if c.name in ran]
+        self.emit(
+            Judged(replace(before, status=combined_status(checks, verdicts), verdicts=verdicts))
+        )
+
+    async def _judgement(
+        self, sample: Sample, status: Status, verdicts: tuple[Verdict, ...]
+    ) -> Judgement:
+        voter = self.job.route.voter
+        named = [v for v in verdicts if voter is not None and v.verifier == voter.name]
+        answer = named[0].answer if named else None
+        if answer is None or voter is None or status is Status.FAIL or not sample.complete:
+            return Judgement(sample, status, verdicts, answer)
+        class_ = await self._classify(voter, answer, sample.index)
+        return Judgement(sample, status, verdicts, answer, class_)
+
+    async def _classify(self, voter: Check, answer: str, index: int) -> str:
+        """Return the representative of the answer's class, comparing in draw order."""
+        known = {representative for _, representative in self._classes}
+        if answer in known:
+            return answer
+        if not isinstance(voter.verifier, Equivalence):
+            return answer
+        async with self._classifying:
+            for _, representative in list(self._classes):
+                if await self._same(voter, representative, answer):
+                    return representative
+            insort(self._classes, (index, answer))
+            return answer
+
+    async def _same(self, voter: Check, a: str, b: str) -> bool:
+        try:
+            with boundary(_crashed, VerifierError):
+                async with asyncio.timeout(voter.timeout_s):
+                    return await voter.verifier.equivalent(a, b)  # type: ignore[attr-defined,no-any-return]
+        except (VerifierError, TimeoutError) as error:
+            # Cannot tell: the answers stay apart, which never invents agreement.
+            _log.warning("equivalence unknown", verifier=voter.name, error=str(error))
+            return a == b
+
+    async def _verdict(self, check: Check, sample: Sample) -> Verdict:
+        verifier = check.verifier
+        text = verifier.key(sample) if isinstance(verifier, Keyed) else _text_key(sample)
+        known = self._verdicts.get((check.name, text))
+        if known is not None and not known.cancelled():
+            verdict = await asyncio.shield(known)
+            return replace(verdict, cost_nano=0, ms=0.0, details={**verdict.details, "seen": True})
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._verdicts[check.name, text] = future
+        try:
+            verdict = await self._run(check, sample)
+        except BaseException:
+            future.cancel()
+            raise
+        future.set_result(verdict)
+        return verdict
+
+    async def _run(self, check: Check, sample: Sample) -> Verdict:
+        began = perf_counter()
+        verdict = _error(check.name, "cut", "stopped before it could tell")
+        try:
+            with boundary(_crashed, VerifierError, TimeoutError):
+                async with asyncio.timeout(check.timeout_s):
+                    verdict = await check.verifier.verify(self.job.task, sample)
+        except VerifierError as error:
+            verdict = _error(check.name, error.reason, str(error))
+        except TimeoutError:
+            verdict = _error(check.name, "timeout", f"no verdict within {check.timeout_s:g} s")
+        finally:
+            ms = (perf_counter() - began) * 1000
+            cost = verdict.cost_nano + check.cost_nano(ms)
+            verdict = replace(verdict, verifier=check.name, ms=ms, cost_nano=cost)
+            await shielded(self._pay(check, sample, cost))
+        if verdict.status is Status.ERROR:
+            _log.warning(
+                "verifier could not tell",
+                request_id=self.job.request_id,
+                verifier=check.name,
+                reason=verdict.reason,
+                detail=verdict.details.get("error", ""),
+            )
+        self.metrics.verdict(verdict)
+        return verdict
+
+    async def _pay(self, check: Check, sample: Sample, cost: int) -> None:
+        row = f"{sample.id}:{check.name}"
+        if row in self.purse.open:
+            await self.purse.settle([Settlement(row, cost)])
+
+    async def _compare(self, action: Compare) -> None:
+        comparisons = await asyncio.gather(*(self._pair(a, b) for a, b in action.pairs))
+        self.emit(Compared(action.key, tuple(comparisons)))
+
+    async def _pair(self, a: str, b: str) -> Comparison:
+        comparator = self.job.route.comparator
+        if not isinstance(comparator, Comparator):
+            return Comparison(a, b, error="the route has no comparator")
+        samples = self.evidence.samples
+        try:
+            with boundary(_crashed, VerifierError):
+                return await comparator.compare(self.job.task, samples[a], samples[b])
+        except VerifierError as error:
+            return Comparison(a, b, error=str(error) or error.reason)
+
+
+def _text_key(sample: Sample) -> str:
+    if not sample.tool_calls:
+        return sample.path_text
+    calls = "".join(f"\0{call.name}\0{call.arguments}" for call in sample.tool_calls)
+    return sample.path_text + calls
+
+
+def _crashed(error: Exception) -> VerifierError:
+    return VerifierError(f"{type(error).__name__}: {error}"[:300])
+
+
+def _error(name: str, reason: str, text: str) -> Verdict:
+    return Verdict(name, Status.ERROR, reason=reason, details={"error": text[:300]})

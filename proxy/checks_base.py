@@ -1,0 +1,99 @@
+"""A verifier as a route uses it: when it runs, what it decides, its time limit, its price."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Literal
+
+from samplewise.policies.price import NANO
+from samplewise.proxy.config_verifiers import (
+    MultiSettings,
+    PooledSettings,
+    VerifierSettings,
+    build_verifier,
+)
+from samplewise.verifiers.base import Verifier
+
+__all__ = ["Check", "make_check"]
+
+_MS_PER_HOUR = 3_600_000
+_MARGIN_S = 1.0  # so that a verifier's own time limit strikes first, with its own words
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A verifier and its use. `timeout_s` includes the wait for a free worker.
+
+    `usd_per_call_nano` is in nano-dollars per verdict, `cpu_hour_nano` in nano-dollars per hour.
+    """
+
+    name: str
+    verifier: Verifier
+    scope: Literal["final", "step"] = "final"
+    when: Literal["always", "asked"] = "always"
+    gate: bool = False
+    required: bool = True
+    timeout_s: float = 5.0
+    usd_per_call_nano: int = 0
+    cpu_hour_nano: int = 0
+
+    def worst_nano(self) -> int:
+        """Return the most that one verdict can cost: a call that takes all its time."""
+        return self._at(math.ceil(self.timeout_s * 1000))
+
+    def cost_nano(self, ms: float) -> int:
+        """Return what a verdict costs that took so many milliseconds; never above the worst."""
+        return self._at(min(math.ceil(max(ms, 0.0)), math.ceil(self.timeout_s * 1000)))
+
+    def _at(self, ms: int) -> int:
+        return self.usd_per_call_nano + -(-self.cpu_hour_nano * ms // _MS_PER_HOUR)
+
+
+def make_check(name: str, settings: VerifierSettings) -> Check:
+    """Build a verifier with all its parts from its settings.
+
+    Raises:
+        VerifierSetupError: it cannot be built; the message says what to change.
+    """
+    per_call, cpu_hour = _price(settings)
+    return Check(
+        name=name,
+        verifier=_build(name, settings),
+        scope=settings.scope,
+        when=settings.when,
+        gate=settings.gate,
+        required=settings.required,
+        timeout_s=_limit_s(settings),
+        usd_per_call_nano=_nano(per_call),
+        cpu_hour_nano=_nano(cpu_hour),
+    )
+
+
+def _build(name: str, settings: VerifierSettings) -> Verifier:
+    return build_verifier(name, settings, _build)
+
+
+def _limit_s(settings: VerifierSettings) -> float:
+    if isinstance(settings, MultiSettings) and "timeout_s" not in settings.model_fields_set:
+        return max(_limit_s(grader) for grader in settings.graders.values())
+    wait_s = settings.queue_s if isinstance(settings, PooledSettings) else 0.0
+    return settings.timeout_s + wait_s + _MARGIN_S
+
+
+def _price(settings: VerifierSettings) -> tuple[Decimal, Decimal]:
+    """Return dollars per call and per processor hour, with the parts of a `multi`."""
+    price = settings.price
+    per_call = Decimal(0) if price is None else price.usd_per_call
+    cpu_hour = Decimal(0) if price is None else price.cpu_hour_usd
+    if isinstance(settings, MultiSettings):
+        for grader in settings.graders.values():
+            inner = _price(grader)
+            per_call, cpu_hour = per_call + inner[0], cpu_hour + inner[1]
+    return per_call, cpu_hour
+
+
+def _nano(amount: Decimal) -> int:
+    return math.ceil(Fraction(amount) * NANO)

@@ -1,0 +1,61 @@
+"""The `samplewise` command. A subcommand's module is imported when it is used, not before."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+
+import click
+
+from samplewise import __version__
+
+__all__ = ["main"]
+
+# Name: where its click command is, and what the list of commands says of it.
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "check": (
+        "samplewise.proxy.cli.check:check",
+        "Check a configuration file and show what its routes may cost.",
+    ),
+    "serve": ("samplewise.proxy.cli.serve:serve", "Run the proxy."),
+}
+
+
+class _Lazy(click.Group):
+    """A group that lists its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; None when there is none of that name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name; a typo gets the nearest name."""
+        near = difflib.get_close_matches(args[0], _COMMANDS, 1)
+        if args[0] not in _COMMANDS and near and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}; did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands for `--help`."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="samplewise")
+def main() -> None:
+    """Answer OpenAI-compatible requests with the best of several samples.
+
+    Example: samplewise serve --config samplewise.yaml
+    """

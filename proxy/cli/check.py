@@ -1,0 +1,113 @@
+"""`samplewise check`: is this configuration right, and what may a request of each route cost?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from samplewise.policies.price import usd
+from samplewise.proxy.config import Config, load_config
+from samplewise.proxy.config_policies import CascadeSettings, RouteSettings
+from samplewise.proxy.errors import ConfigError
+
+__all__ = ["check", "worst_case_nano"]
+
+_PIPE_WIDTH = 160
+
+
+@click.command(epilog="Example: samplewise check samplewise.yaml --prompt-tokens 8000")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(min=0),
+    default=4000,
+    show_default=True,
+    help="Length of the prompt that the worst case assumes.",
+)
+def check(file: Path, prompt_tokens: int) -> None:
+    """Check the configuration FILE and show what a request of each route may cost at most.
+
+    The worst case is every sample drawn, each at the route's max_tokens; verifiers that cost money
+    come on top. Exits with 0 when the file is right, 1 when it is wrong, 2 when the command is.
+    """
+    try:
+        config = load_config(file)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_PIPE_WIDTH)
+    console.print(_table(config, prompt_tokens))
+    for warning in config.warnings:
+        console.print(Text(f"Warning: {warning}"), soft_wrap=True)
+    routes = len(config.routes)
+    console.print(Text(f"{file}: correct, {routes} route{'s' if routes > 1 else ''}"))
+
+
+def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) -> int | None:
+    """Return the most that the samples of one request can cost, in nano-dollars.
+
+    None when a backend's price is only known to litellm. A limit of the route is not counted in.
+    """
+    each: dict[str, int] = {}
+    for name in route.backends:
+        price = config.backends[name].price
+        if price is None:
+            return None
+        each[name] = price.build().worst_nano(prompt_tokens, route.max_tokens)
+    policy = route.policy
+    if isinstance(policy, CascadeSettings):
+        return sum(tier.samples * each[tier.backend] for tier in policy.tiers)
+    return policy.build().needs.max_samples * max(each.values())
+
+
+def _table(config: Config, prompt_tokens: int) -> Table:
+    table = Table(title=f"Routes, at a prompt of {prompt_tokens:,} tokens", title_justify="left")
+    for heading in ("Route", "Policy", "Backends"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("Samples at most", "Worst case per request"):
+        table.add_column(heading, justify="right", overflow="fold")
+    table.add_column("Limits", overflow="fold")
+    for name, route in config.routes.items():
+        cells = (
+            name,
+            route.policy.type,
+            ", ".join(route.backends),
+            str(route.policy.build().needs.max_samples),
+            _cost(config, route, prompt_tokens),
+            "\n".join(_limits(route)) or "none",
+        )
+        # As text, so that a name with brackets is not taken for markup.
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _cost(config: Config, route: RouteSettings, prompt_tokens: int) -> str:
+    worst = worst_case_nano(config, route, prompt_tokens)
+    limit = route.budget.per_request().nano
+    if worst is None:
+        return "priced by litellm" if limit is None else f"${usd(limit):,.6f} (limit)"
+    if limit is not None and limit < worst:
+        return f"${usd(limit):,.6f} (limit; else ${usd(worst):,.6f})"
+    return f"${usd(worst):,.6f}"
+
+
+def _limits(route: RouteSettings) -> Iterator[str]:
+    budget = route.budget
+    for unit in ("request", "hour", "day", "month"):
+        amount = getattr(budget, f"usd_per_{unit}")
+        if amount is not None:
+            yield f"${amount:f} per {unit}"
+    if budget.samples is not None:
+        yield f"{budget.samples:,} samples"
+    if budget.tokens is not None:
+        yield f"{budget.tokens:,} tokens"
+    if budget.deadline_s is not None:
+        yield f"{budget.deadline_s:g} s"

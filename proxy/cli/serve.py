@@ -1,0 +1,106 @@
+"""`samplewise serve`: run the proxy until it is told to stop, then let what runs end."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from samplewise.proxy.config import Config, load_config, quick_config
+from samplewise.proxy.errors import ConfigError, StoreError
+
+__all__ = ["serve"]
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  samplewise serve --config config.yaml
+  samplewise serve --upstream http://127.0.0.1:8000/v1 --model qwen --policy majority_vote:8
+"""
+)
+@click.option("--config", "config_file", metavar="FILE", help="The configuration file.")
+@click.option("--upstream", metavar="URL", help="Serve this OpenAI-compatible URL without a file.")
+@click.option("--model", metavar="NAME", help="The upstream's model; the route is called the same.")
+@click.option("--policy", default="single", show_default=True, help="NAME or NAME:SAMPLES.")
+@click.option("--answers", metavar="TYPE", help="Verifier type that reads the answers that vote.")
+@click.option("--input-usd-per-mtok", metavar="USD", help="Price of a million prompt tokens.")
+@click.option("--output-usd-per-mtok", metavar="USD", help="Price of a million completion tokens.")
+@click.option("--api-key-env", metavar="NAME", help="Environment variable with the upstream's key.")
+@click.option("--store", metavar="URL", help="Where the ledger lives, instead of the file's.")
+@click.option("--host", help="Address to listen on, instead of the file's.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the file's.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+def serve(
+    config_file: str | None,
+    upstream: str | None,
+    model: str | None,
+    policy: str,
+    answers: str | None,
+    input_usd_per_mtok: str | None,
+    output_usd_per_mtok: str | None,
+    api_key_env: str | None,
+    store: str | None,
+    host: str | None,
+    port: int | None,
+    workers: int,
+) -> None:
+    """Run the proxy.
+
+    Stops on SIGTERM or Ctrl-C: /readyz turns to 503, new requests are still taken for a moment so
+    that a load balancer can notice, then requests in flight come to their end and are settled.
+    """
+    if (config_file is None) == (upstream is None):
+        raise click.UsageError("give either --config FILE or --upstream URL with --model NAME")
+    price = _price(input_usd_per_mtok, output_usd_per_mtok)
+    try:
+        if config_file is not None:
+            config = load_config(config_file)
+        elif upstream is not None and model is not None:
+            key = _key(api_key_env)
+            config = quick_config(upstream, model, policy, answers, price, key)
+        else:
+            raise click.UsageError("--upstream URL needs --model NAME")
+    except ConfigError as error:
+        click.echo(f"samplewise: {error}", err=True)
+        sys.exit(1)
+    for warning in config.warnings:
+        click.echo(f"samplewise: warning: {warning}", err=True)
+    overrides = {"host": host, "port": port}
+    changed = {name: value for name, value in overrides.items() if value is not None}
+    server = config.server.model_copy(update=changed)
+    config = config.model_copy(update={"server": server} | ({"store": store} if store else {}))
+    _run(config, workers)
+
+
+def _price(prompt: str | None, completion: str | None) -> dict[str, float | str] | None:
+    if (prompt is None) != (completion is None):
+        raise click.UsageError("give both --input-usd-per-mtok and --output-usd-per-mtok")
+    if prompt is None or completion is None:
+        return None
+    return {"input_usd_per_mtok": prompt, "output_usd_per_mtok": completion}
+
+
+def _key(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if not os.environ.get(name):
+        raise click.UsageError(f"--api-key-env: the environment variable {name} is not set")
+    return os.environ[name]
+
+
+def _run(config: Config, workers: int) -> None:
+    # Imported late: `samplewise --help` and usage errors need none of it.
+    from samplewise.proxy.cli.server import run_server
+
+    try:
+        run_server(config, workers)
+    except (ConfigError, StoreError) as error:
+        click.echo(f"samplewise: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        address = f"{config.server.host}:{config.server.port}"
+        click.echo(f"samplewise: cannot listen on {address}: {error.strerror}", err=True)
+        sys.exit(1)

@@ -1,0 +1,358 @@
+"""One YAML file to frozen, checked settings; names and needs are checked across sections.
+
+Reads the file and the environment, nothing else: no network, no file is made. The operator's own
+Python policies are imported, because their needs are checked too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
+
+from samplewise.policies.base import PolicyError
+from samplewise.policies.price import usd
+from samplewise.proxy.config_backends import BackendSettings, Many, Name, Seconds, Settings, Text
+from samplewise.proxy.config_policies import GlobalBudgetSettings, PolicySettings, RouteSettings
+from samplewise.proxy.config_verifiers import VerifierSettings
+from samplewise.proxy.config_yaml import Document, Path, Problem, explain, near, quoted, read
+from samplewise.proxy.errors import ConfigError
+
+__all__ = [
+    "Config",
+    "ServerSettings",
+    "load_config",
+    "load_text",
+    "parse_policy",
+    "quick_config",
+    "store_path",
+]
+
+_LARGEST_FILE = 1_000_000
+_SQLITE = "sqlite:///"
+_CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key")
+_LATER: Mapping[Path, str] = {
+    ("keys",): "client keys are not supported yet in this version: remove them",
+    ("server", "admin_key"): "is not supported yet in this version: remove it",
+}
+
+
+def _store(value: str) -> str:
+    if value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("PostgreSQL is not supported yet in this version: use sqlite:///FILE")
+    path = value.removeprefix(_SQLITE)
+    if path == value or not path.strip("/") or path.endswith("/"):
+        raise ValueError("must be sqlite:///relative.db or sqlite:////absolute/path.db")
+    if "?" in path or "#" in path or path == ":memory:" or not path.isprintable():
+        raise ValueError("must name a plain file: budgets have to outlive the process")
+    return value
+
+
+def store_path(url: str) -> FilePath:
+    """Return the file that a checked store URL names."""
+    return FilePath(url.removeprefix(_SQLITE))
+
+
+def _origin(value: str) -> str:
+    scheme, _, host = value.partition("://")
+    bare = host and not set(host) & set("/?#@ ") and host.isprintable()
+    if value != "*" and (scheme not in ("http", "https") or not bare):
+        raise ValueError("must be an origin such as https://app.example.com, or *")
+    return value
+
+
+class ServerSettings(Settings):
+    """Where the proxy listens and how it behaves towards clients."""
+
+    host: Text = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8400
+    max_body_mb: Annotated[float, Field(gt=0, le=1024)] = 32.0
+    first_comment_after_s: Seconds = 4.0
+    comment_every_s: Seconds = 10.0
+    drain_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
+    grace_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    cors_origins: Many[Annotated[str, AfterValidator(_origin)]] = ()
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest request body, in bytes."""
+        return int(self.max_body_mb * 2**20)
+
+
+class Config(Settings):
+    """All settings of one server."""
+
+    server: ServerSettings = ServerSettings()
+    store: Annotated[str, AfterValidator(_store)] = "sqlite:///samplewise.db"
+    budget: GlobalBudgetSettings = GlobalBudgetSettings()
+    backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
+    verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
+    routes: Mapping[Name, RouteSettings] = Field(default_factory=dict)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed but probably not meant, one sentence each."""
+        return self._warnings
+
+
+class _PolicyOnly(Settings):
+    policy: PolicySettings
+
+
+def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read or is wrong; all its problems, one per line.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            # One byte more than is allowed, so that the size check sees a file that is too large.
+            text = file.read(_LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{name}: cannot be read: {reason}") from None
+    return load_text(text, name, env)
+
+
+def load_text(text: str | bytes, name: str, env: Mapping[str, str] | None = None) -> Config:
+    """Read a configuration text; `name` stands for the file in messages.
+
+    Raises:
+        ConfigError: it is wrong; all its problems, one per line.
+    """
+    return _checked(read(text, name, os.environ if env is None else env))
+
+
+def parse_policy(text: str) -> PolicySettings:
+    """Read the short form of a policy, such as `majority_vote:8` or `single`.
+
+    Raises:
+        ConfigError: there is no such policy, or it needs more than a number of samples.
+    """
+    document = Document("policy", {"policy": text})
+    try:
+        policy = _PolicyOnly.model_validate(document.data).policy
+        policy.build()
+    except ValidationError as error:
+        raise document.error(explain(error, _PolicyOnly, document)) from None
+    except PolicyError as error:
+        raise document.error([_policy_problem(error, ("policy",))]) from None
+    return policy
+
+
+def quick_config(
+    upstream_url: str,
+    model: str,
+    policy: str,
+    answers: str | None = None,
+    price: Mapping[str, float | str] | None = None,
+    api_key: str | None = None,
+) -> Config:
+    """Return settings for one upstream and one route, which is called like the model.
+
+    `answers` is the type of the verifier that reads answers (`final_answer` for votes); a policy
+    that needs verdicts has it judge too. Without `price` tokens cost nothing, with a warning.
+
+    Raises:
+        ConfigError: something given is wrong.
+    """
+    needs = parse_policy(policy).build().needs
+    if answers is None and needs.answers:
+        answers = "final_answer"
+    backend: dict[str, Any] = {"type": "openai", "base_url": upstream_url, "model": model}
+    backend["price"] = price or {"input_usd_per_mtok": 0, "output_usd_per_mtok": 0}
+    route: dict[str, Any] = {"backends": ["upstream"], "policy": policy}
+    document = Document("command line")
+    if api_key is not None:
+        backend["api_key"] = api_key
+        document.templates[("backends", "upstream", "api_key")] = "${API_KEY}"
+        document.resolved[api_key] = "${API_KEY}"
+    if answers is not None:
+        document.data["verifiers"] = {answers: {"type": answers}}
+        route |= {"answers": answers, "verifiers": [answers] if needs.verdicts else []}
+    name = model.replace(":", "-")
+    document.data |= {"backends": {"upstream": backend}, "routes": {name: route}}
+    config = _checked(document)
+    warnings = list(config.warnings)
+    if not price:
+        warnings.append(
+            "no price is given: costs are not counted, and no limit in dollars can hold; give "
+            "--input-usd-per-mtok and --output-usd-per-mtok"
+        )
+    if name != model:
+        warnings.append(f"the route is called {name!r}: a route's name has no colon")
+    config._warnings = tuple(warnings)
+    return config
+
+
+def _checked(document: Document) -> Config:
+    for path, message in _LATER.items():
+        if document.at(path) is not None:
+            document.problems.append(Problem(path, message))
+            document.broken.add(path)
+    document.problems.extend(_literal_secrets(document, document.data, ()))
+    config = _settings(document)
+    checks = _Checks(document, config)
+    checks.run()
+    if document.problems:
+        raise document.error()
+    config._warnings = tuple(document.sentence(warning) for warning in checks.warnings)
+    return config
+
+
+def _settings(document: Document) -> Config:
+    """Return what of a document is right; problems of the rest go into the document."""
+    data = document.data
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        document.problems.extend(explain(error, Config, document))
+        wrong = {fault["loc"][:2] for fault in error.errors(include_url=False)}
+    # The sound entries are checked further, so that all problems are told at once.
+    sound = {}
+    for section, value in data.items():
+        if section in ("backends", "verifiers", "routes") and isinstance(value, dict):
+            sound[section] = {n: v for n, v in value.items() if (section, n) not in wrong}
+        elif not any(loc[0] == section for loc in wrong):
+            sound[section] = value
+    return Config.model_validate(sound)
+
+
+def _literal_secrets(document: Document, value: Any, path: Path) -> Iterator[Problem]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _literal_secrets(document, inner, (*path, name))
+    elif isinstance(value, str) and path not in document.templates:
+        header = path[-2:-1] == ("headers",) and str(path[-1]).lower() in _CREDENTIAL_HEADERS
+        if header or path[-1] == "api_key":
+            message = 'must come from the environment: write "${NAME}" and set the variable NAME'
+            yield Problem(path, message)
+
+
+def _policy_problem(error: PolicyError, path: Path) -> Problem:
+    """Return the problem at the field that a policy's own message begins with."""
+    field, _, rest = str(error).partition(": ")
+    parts = tuple(int(part) if part.isdigit() else part for part in field.split("."))
+    return Problem((*path, *parts), rest) if rest else Problem(path, field)
+
+
+@dataclass(slots=True)
+class _Checks:
+    """The checks that need more than one section. Problems go into the document."""
+
+    document: Document
+    config: Config
+    used: set[Path] = field(default_factory=set)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Check all routes, then what no route uses."""
+        for section in ("backends", "routes"):
+            if self.document.data.get(section, {}) == {}:
+                self._problem((section,), "needs at least one entry")
+        for name, route in self.config.routes.items():
+            path = ("routes", name)
+            self._names(route, path)
+            # After a value that could not be read, what is missing is not what was meant.
+            if not any(broken[:2] == path for broken in self.document.broken):
+                self._policy(route, path)
+                self._outcome(route, path)
+                self._room(route, path)
+        for section in ("backends", "verifiers"):
+            for name in self._known(section):
+                if (section, name) not in self.used:
+                    self._warn((section, name), "no route uses it")
+
+    def _names(self, route: RouteSettings, path: Path) -> None:
+        for index, name in enumerate(route.backends):
+            self._name(name, "backends", (*path, "backends", index))
+        for index, name in enumerate(route.verifiers):
+            self._name(name, "verifiers", (*path, "verifiers", index))
+        for field_ in ("answers", "comparator"):
+            name = getattr(route, field_)
+            if name is not None:
+                self._name(name, "verifiers", (*path, field_))
+
+    def _name(self, name: str, section: str, path: Path) -> None:
+        self.used.add((section, name))
+        known = self._known(section)
+        if name not in known:
+            kind = section.removesuffix("s")
+            self._problem(path, f"no {kind} {quoted(name)}{near(name, known)}")
+
+    def _policy(self, route: RouteSettings, path: Path) -> None:
+        try:
+            needs = route.policy.build().needs
+        except PolicyError as error:
+            self.document.problems.append(_policy_problem(error, (*path, "policy")))
+            return
+        kind, here = route.policy.type, (*path, "policy")
+        if needs.answers and route.answers is None:
+            self._warn(here, "no `answers` is set: the final answer found in each text votes")
+        if needs.verdicts and not route.verifiers:
+            self._problem(here, f"{kind} needs a verifier: name one under `verifiers`")
+        if needs.comparator and route.comparator is None:
+            self._problem(here, f"{kind} compares samples: set `comparator` to a verifier's name")
+        judges = {*route.verifiers, *filter(None, [route.answers])}
+        for name in needs.scores:
+            if name not in judges:
+                wrong = f"the route has no verifier {quoted(name)}{near(name, judges)}"
+                self._problem((*here, "score"), wrong)
+        for name in needs.backends:
+            if name not in route.backends:
+                wrong = f"the route has no backend {quoted(name)}{near(name, route.backends)}"
+                self._problem(here, wrong)
+        if needs.min_ok > needs.max_samples:
+            wrong = f"must not exceed the {needs.max_samples} samples, got {needs.min_ok}"
+            self._problem((*here, "min_ok"), wrong)
+        for budget, where in ((route.budget, path), (self.config.budget, ())):
+            if budget.samples is not None and needs.max_samples > budget.samples:
+                shown = ".".join(map(str, (*where, "budget", "samples")))
+                wrong = f"{kind} may draw {needs.max_samples} samples, but {shown} is"
+                self._problem(here, f"{wrong} {budget.samples}: lower one or raise the other")
+
+    def _outcome(self, route: RouteSettings, path: Path) -> None:
+        if route.on_unverified == "vote" and route.answers is None:
+            self._problem((*path, "on_unverified"), "vote needs `answers`, whose answers vote")
+        if route.on_unverified == "error" and not route.verifiers:
+            wrong = "error needs `verifiers`: without one nothing is ever verified"
+            self._problem((*path, "on_unverified"), wrong)
+
+    def _room(self, route: RouteSettings, path: Path) -> None:
+        """Warn of limits that refuse every request, because not even one sample fits."""
+        for budget, where in ((route.budget, path), (self.config.budget, ())):
+            if budget.tokens is not None and budget.tokens < route.max_tokens:
+                wrong = f"{budget.tokens} is less than max_tokens {route.max_tokens}"
+                self._warn((*where, "budget", "tokens"), f"{wrong}: no request fits")
+            limits = [limit.nano for limit in budget.per_window().values()]
+            limits.append(budget.per_request().nano)
+            least = min((nano for nano in limits if nano is not None), default=None)
+            worst = self._cheapest(route)
+            if least is not None and worst is not None and worst > least:
+                wrong = f"one sample of {route.max_tokens} tokens may cost ${usd(worst):.6g}"
+                self._warn((*where, "budget"), f"{wrong}, more than ${usd(least):.6g}: none fits")
+
+    def _cheapest(self, route: RouteSettings) -> int | None:
+        backends = [self.config.backends.get(name) for name in route.backends]
+        prices = [backend.price.build() for backend in backends if backend and backend.price]
+        worst = [price.worst_nano(0, route.max_tokens) for price in prices]
+        return min(worst) if worst and len(worst) == len(backends) else None
+
+    def _known(self, section: str) -> list[str]:
+        entries = self.document.data.get(section)
+        return list(entries) if isinstance(entries, dict) else []
+
+    def _problem(self, path: Path, message: str) -> None:
+        self.document.problems.append(Problem(path, message))
+
+    def _warn(self, path: Path, message: str) -> None:
+        self.warnings.append(Problem(path, message))

@@ -1,0 +1,266 @@
+"""Settings of sampling sources: where they are, what they cost, how they are called.
+
+Also the small checked types that every section shares: names, amounts, secrets, lists. No network:
+whether an upstream answers is found out by the server, not here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
+
+from samplewise.policies.price import Price
+
+__all__ = [
+    "Amount",
+    "BackendSettings",
+    "Count",
+    "LiteLLMBackendSettings",
+    "Many",
+    "Name",
+    "OpenAIBackendSettings",
+    "Params",
+    "PositiveAmount",
+    "PriceSettings",
+    "Seconds",
+    "Secret",
+    "Settings",
+    "Text",
+    "Url",
+    "check_name",
+]
+
+T = TypeVar("T")
+
+_LONGEST_NAME = 128
+_LARGEST_AMOUNT = 1_000_000_000
+_AMOUNT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,2})?", re.ASCII)
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OWN_HEADERS = ("connection", "content-length", "content-type", "host", "transfer-encoding")
+_OWN_PARAMS = ("messages", "model", "n", "best_of", "samplewise", "stream", "stream_options")
+_TOKEN_CAPS = ("max_tokens", "max_completion_tokens")
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown fields, no silent conversions."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+def check_name(value: str) -> str:
+    """Check a configured name: it is shown in logs, metrics, headers and URLs."""
+    if not value or len(value) > _LONGEST_NAME:
+        raise ValueError(f"a name must have 1 to {_LONGEST_NAME} characters")
+    if not value.isprintable() or " " in value or ":" in value:
+        raise ValueError("a name must not hold spaces, colons or control characters")
+    return value
+
+
+def _amount(value: object) -> object:
+    # Through text, so that 0.1 is exactly one tenth.
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("must be a number")
+    text = str(value)
+    if len(text) > 40 or not _AMOUNT.fullmatch(text):
+        raise ValueError("must be a number")
+    amount = Decimal(text)
+    if amount < 0:
+        raise ValueError("must not be negative")
+    if amount > _LARGEST_AMOUNT:
+        raise ValueError(f"must be at most {_LARGEST_AMOUNT:,}")
+    return amount
+
+
+def _positive(value: Decimal) -> Decimal:
+    if value <= 0:
+        raise ValueError("must be greater than 0")
+    return value
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError("must be a URL such as http://127.0.0.1:8000/v1")
+    if not value.isprintable() or " " in value or len(value) > 2000:
+        raise ValueError("is not a URL")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must hold no user or password: use api_key or headers")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with its path: no ? and no #")
+    if parts.path.rstrip("/").endswith("/completions"):
+        raise ValueError("must be the base, such as http://127.0.0.1:8000/v1, not an endpoint")
+    return value.rstrip("/")
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text:
+        raise ValueError("must not be empty")
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("must hold printable ASCII characters only, and no line end")
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER.fullmatch(value):
+        raise ValueError("is not a header name")
+    if value.lower() in _OWN_HEADERS:
+        raise ValueError("is set by Samplewise itself: remove it")
+    return value
+
+
+def _params(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in value:
+        if name in _OWN_PARAMS:
+            raise ValueError(f"{name} is set by Samplewise itself: remove it")
+        if name in _TOKEN_CAPS:
+            raise ValueError(f"{name} is the worst case of a call: set max_tokens of the route")
+    return value
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Text = Annotated[str, AfterValidator(_text)]
+Url = Annotated[str, AfterValidator(_url)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Amount = Annotated[Decimal, BeforeValidator(_amount)]
+PositiveAmount = Annotated[Amount, AfterValidator(_positive)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+# A list in YAML; only the list itself is converted, its items stay strict.
+Many = Annotated[tuple[T, ...], Field(strict=False)]
+# Never shown: an operator may have put a token into them.
+Params = Annotated[Mapping[str, Any], AfterValidator(_params), Field(repr=False)]
+
+
+class PriceSettings(Settings):
+    """What tokens cost: dollars per million tokens, or a rent and the throughput it surely gives.
+
+    Amounts are exact decimals. Without `cached_input_usd_per_mtok`, cached prompt tokens cost as
+    much as others.
+    """
+
+    input_usd_per_mtok: Amount | None = None
+    cached_input_usd_per_mtok: Amount | None = None
+    output_usd_per_mtok: Amount | None = None
+    gpu_hour_usd: Amount | None = None
+    min_tokens_per_s: PositiveAmount | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> PriceSettings:
+        rent = self.gpu_hour_usd is not None, self.min_tokens_per_s is not None
+        tokens = self.input_usd_per_mtok is not None, self.output_usd_per_mtok is not None
+        mixed = any(rent) and (any(tokens) or self.cached_input_usd_per_mtok is not None)
+        if mixed or not (all(rent) or all(tokens)):
+            raise ValueError(
+                "needs either input_usd_per_mtok and output_usd_per_mtok, or gpu_hour_usd and "
+                "min_tokens_per_s; what is free is written as 0"
+            )
+        return self
+
+    def build(self) -> Price:
+        """Return the price in whole pico-dollars per token."""
+        if self.gpu_hour_usd is not None:
+            return Price.per_gpu_hour(str(self.gpu_hour_usd), str(self.min_tokens_per_s))
+        cached = self.cached_input_usd_per_mtok
+        return Price.per_mtok(
+            str(self.input_usd_per_mtok),
+            str(self.output_usd_per_mtok),
+            None if cached is None else str(cached),
+        )
+
+
+class OpenAIBackendSettings(Settings):
+    """An upstream that speaks the OpenAI dialect, at one or several base URLs.
+
+    `max_n` is the largest `n` of one call (1: never more). `params` are body fields that are always
+    sent. `headers` and `api_key` are secrets.
+    """
+
+    type: Literal["openai"]
+    one_url: Url | None = Field(None, alias="base_url", repr=False)
+    many_urls: Many[Url] = Field((), alias="base_urls", repr=False)
+    model: Text
+    price: PriceSettings = Field(
+        description="write price: {input_usd_per_mtok: 0.5, output_usd_per_mtok: 1.5} or "
+        "{gpu_hour_usd: 2.0, min_tokens_per_s: 800}; if it is free, write 0 for both prices"
+    )
+    api_key: Secret | None = None
+    headers: Mapping[Annotated[str, AfterValidator(_header_name)], Secret] = {}
+    max_in_flight: Count | None = None
+    connect_timeout_s: Seconds = 5.0
+    idle_timeout_s: Seconds = 120.0
+    timeout_s: Seconds = 600.0
+    max_response_mb: Annotated[float, Field(gt=0, le=1024)] = 64.0
+    max_n: Count | None = None
+    stream_usage: Literal["final", "continuous", "none"] = "final"
+    token_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    max_tokens_per_image: Count | None = None
+    params: Params = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OpenAIBackendSettings:
+        if (self.one_url is None) == (not self.many_urls):
+            raise ValueError("needs either base_url or base_urls")
+        if self.api_key is not None and "authorization" in map(str.lower, self.headers):
+            raise ValueError("api_key and the header Authorization: give only one of them")
+        return self
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The base URLs, however they were given; without a slash at the end."""
+        return self.many_urls if self.one_url is None else (self.one_url,)
+
+    @property
+    def max_response_bytes(self) -> int:
+        """The largest decoded answer, in bytes."""
+        return int(self.max_response_mb * 2**20)
+
+    def request_headers(self) -> dict[str, str]:
+        """Return the headers of every call, secrets in clear: for the connection only."""
+        headers = {name: value.get_secret_value() for name, value in self.headers.items()}
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+        return headers
+
+
+class LiteLLMBackendSettings(Settings):
+    """A provider that litellm translates for. Without `price`, litellm's own table is used."""
+
+    type: Literal["litellm"]
+    model: Text
+    api_key: Secret | None = None
+    api_base: Url | None = None
+    price: PriceSettings | None = None
+    max_in_flight: Count | None = None
+    timeout_s: Seconds = 600.0
+    params: Params = Field(default_factory=dict)
+
+
+BackendSettings = Annotated[
+    OpenAIBackendSettings | LiteLLMBackendSettings, Field(discriminator="type")
+]

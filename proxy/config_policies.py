@@ -1,0 +1,361 @@
+"""Settings of routes: the policy that allocates samples, the budget, and what a request may be.
+
+The union `PolicySettings` is the only place where a policy's name meets its class. Policies are
+imported when they are built, so that a configuration loads no more than it uses.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from samplewise.policies.base import Needs, Policy, PolicyError
+from samplewise.policies.price import nano_from_usd
+from samplewise.proxy.config_backends import (
+    Count,
+    Many,
+    Name,
+    Params,
+    PositiveAmount,
+    Seconds,
+    Settings,
+    Text,
+)
+from samplewise.proxy.ledger.base import Limit, Window
+
+__all__ = [
+    "AdaptiveVoteSettings",
+    "BestOfNSettings",
+    "CascadeSettings",
+    "FirstPassSettings",
+    "GlobalBudgetSettings",
+    "MajorityVoteSettings",
+    "PolicySettings",
+    "PythonPolicySettings",
+    "RouteBudgetSettings",
+    "RouteSettings",
+    "SinglePolicySettings",
+    "TierSettings",
+    "WeightedVoteSettings",
+    "expand_short",
+]
+
+T = TypeVar("T")
+
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def _filled(value: tuple[T, ...]) -> tuple[T, ...]:
+    if not value:
+        raise ValueError("must list at least one")
+    return value
+
+
+def _two(value: tuple[T, ...]) -> tuple[T, ...]:
+    if len(value) < 2:
+        raise ValueError("must list at least two")
+    return value
+
+
+def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("names something twice")
+    return value
+
+
+_Samples = Annotated[int, Field(ge=1, le=100_000)]
+_Share = Annotated[float, Field(gt=0, le=1)]
+_Waves = Annotated[Many[_Samples], AfterValidator(_filled)]
+_Names = Annotated[Many[Name], AfterValidator(_distinct)]
+
+
+class SinglePolicySettings(Settings):
+    """One sample, returned as it is."""
+
+    type: Literal["single"]
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        from samplewise.policies.single import Single
+
+        return Single()
+
+
+class MajorityVoteSettings(Settings):
+    """The answer that most of `samples` gave."""
+
+    type: Literal["majority_vote"]
+    samples: _Samples
+    min_ok: _Samples = 1
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        from samplewise.policies.majority_vote import MajorityVote
+
+        return MajorityVote(samples=self.samples, min_ok=self.min_ok)
+
+
+class WeightedVoteSettings(Settings):
+    """A vote in which the score of the verifier `score` weighs."""
+
+    type: Literal["weighted_vote"]
+    samples: _Samples
+    score: Name = Field(description="write the name of the verifier whose score weighs")
+    min_ok: _Samples = 1
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        from samplewise.policies.weighted_vote import WeightedVote
+
+        return WeightedVote(samples=self.samples, score=self.score, min_ok=self.min_ok)
+
+
+class BestOfNSettings(Settings):
+    """The sample that the verifier `score` likes best; without it the last that gives a score."""
+
+    type: Literal["best_of_n"]
+    samples: _Samples
+    score: Name | None = None
+    rule: Literal["naive", "weighted"] = "naive"
+    steps: Literal["last", "min", "prod"] = "last"
+    min_ok: _Samples = 1
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        from samplewise.policies.best_of_n import BestOfN
+
+        return BestOfN(
+            samples=self.samples,
+            score=self.score or "",
+            rule=self.rule,
+            steps=self.steps,
+            min_ok=self.min_ok,
+        )
+
+
+class AdaptiveVoteSettings(Settings):
+    """A vote that stops when the leader is far enough ahead.
+
+    Either `window` samples in flight, refilled (3 when nothing is said), or `waves`.
+    """
+
+    type: Literal["adaptive_vote"]
+    rule: Literal["margin", "beta"] = "margin"
+    margin: _Samples = 3
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    max_samples: _Samples = 24
+    window: _Samples | None = None
+    waves: _Waves | None = None
+    min_ok: _Samples = 1
+
+    @model_validator(mode="after")
+    def _can_stop(self) -> AdaptiveVoteSettings:
+        if self.window is not None and self.waves is not None:
+            raise ValueError("give either window or waves, not both")
+        if self.rule == "margin" and self.margin > self.max_samples:
+            raise ValueError(
+                f"margin {self.margin} can never be reached with max_samples {self.max_samples}"
+            )
+        return self
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        from samplewise.policies.adaptive_vote import AdaptiveVote
+
+        return AdaptiveVote(
+            rule=self.rule,
+            margin=self.margin,
+            confidence=self.confidence,
+            max_samples=self.max_samples,
+            window=3 if self.window is None and self.waves is None else self.window,
+            waves=self.waves or (),
+            min_ok=self.min_ok,
+        )
+
+
+class FirstPassSettings(Settings):
+    """Waves until one sample passes its verifiers; without `waves` they are 4, 4, 8, 16, ..."""
+
+    type: Literal["first_pass"]
+    max_samples: _Samples
+    waves: _Waves | None = None
+    min_ok: _Samples = 1
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        from samplewise.policies.first_pass import FirstPass
+
+        return FirstPass(max_samples=self.max_samples, waves=self.waves or (), min_ok=self.min_ok)
+
+
+class TierSettings(Settings):
+    """One step of a cascade; without `agreement` only a verified sample is good enough."""
+
+    backend: Name
+    samples: _Samples = 1
+    agreement: _Share | None = None
+
+
+class CascadeSettings(Settings):
+    """Backend after backend until one is good enough."""
+
+    type: Literal["cascade"]
+    tiers: Annotated[Many[TierSettings], AfterValidator(_two)]
+    min_ok: _Samples = 1
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        from samplewise.policies.cascade import Cascade, Tier
+
+        tiers = (Tier(tier.backend, tier.samples, tier.agreement) for tier in self.tiers)
+        return Cascade(tiers=tuple(tiers), min_ok=self.min_ok)
+
+
+def _factory(value: str) -> str:
+    if not _FACTORY.fullmatch(value):
+        raise ValueError("must be written as module:Class")
+    return value
+
+
+class PythonPolicySettings(Settings):
+    """The operator's own policy: `factory(**args)` must return a `Policy`."""
+
+    type: Literal["python"]
+    factory: Annotated[str, AfterValidator(_factory)]
+    args: Annotated[Mapping[str, Any], Field(repr=False)] = {}
+
+    def build(self) -> Policy:
+        """Import and call the factory; that runs the operator's code.
+
+        Raises:
+            PolicyError: it cannot be imported or called, or what it returns is no policy.
+        """
+        module, _, name = self.factory.partition(":")
+        try:
+            policy: Policy = attrgetter(name)(importlib.import_module(module))(**self.args)
+        except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
+            raise PolicyError(f"factory: {self.factory} cannot be built: {error}") from error
+        if not isinstance(getattr(policy, "needs", None), Needs) or not hasattr(policy, "decide"):
+            raise PolicyError(f"factory: what {self.factory} returns has no `needs` and `decide`")
+        return policy
+
+
+_Policies = (
+    SinglePolicySettings
+    | MajorityVoteSettings
+    | WeightedVoteSettings
+    | BestOfNSettings
+    | AdaptiveVoteSettings
+    | FirstPassSettings
+    | CascadeSettings
+    | PythonPolicySettings
+)
+
+
+_BY_NAME: dict[str, type[Settings]] = {
+    get_args(policy.model_fields["type"].annotation)[0]: policy for policy in get_args(_Policies)
+}
+
+
+def expand_short(value: object) -> object:
+    """Turn the short form `majority_vote:8` into the mapping it stands for; leave others alone.
+
+    Raises:
+        ValueError: the number is not a number, or the policy has no number.
+    """
+    if not isinstance(value, str):
+        return value
+    name, colon, number = value.partition(":")
+    if not colon or name not in _BY_NAME:
+        return {"type": name}
+    fields = _BY_NAME[name].model_fields
+    field = next((field for field in ("samples", "max_samples") if field in fields), None)
+    if field is None:
+        raise ValueError(f"{name} takes no number of samples")
+    if not re.fullmatch(r"[0-9]{1,6}", number):
+        raise ValueError("must be written as name:samples, such as majority_vote:8")
+    return {"type": name, field: int(number)}
+
+
+PolicySettings = Annotated[_Policies, Field(discriminator="type"), BeforeValidator(expand_short)]
+
+
+def _default_policy(data: dict[str, Any]) -> Any:
+    if data.get("answers") is None:
+        return SinglePolicySettings(type="single")
+    return AdaptiveVoteSettings(type="adaptive_vote", margin=3, max_samples=24, window=3)
+
+
+class GlobalBudgetSettings(Settings):
+    """What all routes together may spend per window; `samples` and `tokens` bound one request."""
+
+    usd_per_hour: PositiveAmount | None = None
+    usd_per_day: PositiveAmount | None = None
+    usd_per_month: PositiveAmount | None = None
+    samples: Count | None = None
+    tokens: Count | None = None
+
+    def per_window(self) -> dict[Window, Limit]:
+        """Return the shared limits, in nano-dollars, by the window they count in."""
+        amounts = {
+            Window.HOUR: self.usd_per_hour,
+            Window.DAY: self.usd_per_day,
+            Window.MONTH: self.usd_per_month,
+        }
+        return {
+            window: Limit(nano=nano_from_usd(str(usd)))
+            for window, usd in amounts.items()
+            if usd is not None
+        }
+
+    def per_request(self) -> Limit:
+        """Return what one request may hold and spend."""
+        return Limit(tokens=self.tokens, samples=self.samples)
+
+
+class RouteBudgetSettings(GlobalBudgetSettings):
+    """What a route may spend per window, and one request of it in all."""
+
+    usd_per_request: PositiveAmount | None = None
+    deadline_s: Seconds | None = None
+
+    def per_request(self) -> Limit:
+        """Return what one request may hold and spend."""
+        nano = None if self.usd_per_request is None else nano_from_usd(str(self.usd_per_request))
+        return Limit(nano=nano, tokens=self.tokens, samples=self.samples)
+
+
+def _on_tools(value: object) -> object:
+    if value in ("vote", "verify"):
+        raise ValueError("is not supported yet in this version: only passthrough is")
+    return value
+
+
+class RouteSettings(Settings):
+    """One model name that clients can ask for.
+
+    `answers` names the verifier whose canonical answers vote, `verifiers` those that judge.
+    `max_tokens` is the cap written into every upstream call; `params` are request defaults;
+    `prompts` are variants of the system prompt by name.
+    """
+
+    backends: Annotated[_Names, AfterValidator(_filled)]
+    answers: Name | None = None
+    verifiers: _Names = ()
+    comparator: Name | None = None
+    policy: PolicySettings = Field(default_factory=_default_policy)
+    budget: RouteBudgetSettings = RouteBudgetSettings()
+    max_tokens: Count = 4096
+    params: Params = Field(default_factory=dict)
+    on_unverified: Literal["return", "vote", "error"] = "return"
+    on_tools: Annotated[Literal["passthrough"], BeforeValidator(_on_tools)] = "passthrough"
+    stream: Literal["chunks", "whole", "raw"] = "chunks"
+    usage: Literal["billed", "chosen"] = "billed"
+    prompts: Annotated[Mapping[Name, Text], Field(repr=False)] = {}
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

@@ -1,0 +1,393 @@
+"""Settings of verifiers, one model per `type`, and the verifiers that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal, assert_never
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from samplewise.proxy.config_backends import Amount, Count, Name, Seconds, Secret, Settings, Text
+from samplewise.verifiers.base import Assurance, Verifier, VerifierSetupError
+from samplewise.verifiers.final_answer import FinalAnswer
+from samplewise.verifiers.json_schema import JsonSchema
+from samplewise.verifiers.math import MATH_TARGET, Math
+from samplewise.verifiers.multi import Multi
+from samplewise.verifiers.number import Number
+from samplewise.verifiers.plugin_runner import PLUGIN_TARGET, LoopRunner, ProcessRunner, Runner
+from samplewise.verifiers.pool import WorkerPool
+from samplewise.verifiers.python_plugin import PythonComparator, PythonPlugin
+from samplewise.verifiers.regex import Regex
+from samplewise.verifiers.schema_check import SCHEMA_TARGET, SchemaChecker
+from samplewise.verifiers.string_check import StringCheck
+from samplewise.verifiers.templates import Template
+from samplewise.verifiers.tool_call import ToolCalls
+from samplewise.verifiers.webhook import Webhook
+
+__all__ = [
+    "FinalAnswerSettings",
+    "JsonSchemaSettings",
+    "MathSettings",
+    "MultiSettings",
+    "NumberSettings",
+    "PooledSettings",
+    "PythonSettings",
+    "RegexSettings",
+    "StringCheckSettings",
+    "ToolCallSettings",
+    "VerifierPriceSettings",
+    "VerifierSettings",
+    "WebhookSettings",
+    "build_verifier",
+]
+
+_USE = ("scope", "when", "gate", "required")
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or not value.isprintable() or " " in value or len(value) > 2000:
+        raise ValueError("must be a URL such as http://127.0.0.1:9000/grade")
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise ValueError("must hold no user, no password and no #")
+    return value
+
+
+Function = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Number_ = Annotated[float, Field(ge=0)]
+Workers = Annotated[int, Field(ge=1, le=64)]
+Megabytes = Annotated[int, Field(ge=64, le=1_048_576)]
+
+
+class VerifierPriceSettings(Settings):
+    """What verdicts cost, in dollars: per call, and per hour that a processor is busy with them."""
+
+    usd_per_call: Amount = Decimal(0)
+    cpu_hour_usd: Amount = Decimal(0)
+
+
+class _VerifierSettings(Settings):
+    """What all verifiers share.
+
+    `scope`: whole answers or single steps; `when: asked`: only when a policy asks; `gate`: runs
+    first, and a fail ends the verification; `required`: a sample passes only if this one passes.
+    """
+
+    scope: Literal["final", "step"] = "final"
+    when: Literal["always", "asked"] = "always"
+    gate: bool = False
+    required: bool = True
+    timeout_s: Seconds = 5.0
+    price: VerifierPriceSettings | None = None
+
+
+class PooledSettings(_VerifierSettings):
+    """A verifier in worker processes: `queue_s` is the longest wait for a free one."""
+
+    workers: Workers = 2
+    memory_mb: Megabytes | None = 1024
+    queue_s: Seconds = 30.0
+
+
+class FinalAnswerSettings(_VerifierSettings):
+    """The final answer of a text, for votes."""
+
+    type: Literal["final_answer"]
+    check_reference: bool = False
+    max_chars: Count = 200
+    ignore_case: bool = True
+
+
+class StringCheckSettings(_VerifierSettings):
+    """A comparison of two texts, as OpenAI's grader of that name."""
+
+    type: Literal["string_check"]
+    operation: Literal["eq", "ne", "like", "ilike"] = "eq"
+    input: Text = "{{sample.output_text}}"
+    reference: Text = "{{reference}}"
+
+
+class RegexSettings(_VerifierSettings):
+    """A pattern in RE2 syntax; `group` is the answer, and with `reference` must equal it."""
+
+    type: Literal["regex"]
+    pattern: Text
+    mode: Literal["search", "fullmatch"] = "search"
+    group: Annotated[int, Field(ge=0)] | str | None = None
+    reference: bool = False
+    max_chars: Count = 1_000_000
+
+
+class NumberSettings(_VerifierSettings):
+    """A number, compared exactly or within a tolerance."""
+
+    type: Literal["number"]
+    reference: str | int | float | None = None
+    tolerance_abs: Number_ = 0.0
+    tolerance_rel: Number_ = 0.0
+    percent_as_fraction: bool = True
+
+
+class JsonSchemaSettings(PooledSettings):
+    """JSON that satisfies `schema`, or the `response_format` of the request."""
+
+    type: Literal["json_schema"]
+    schema_: Mapping[str, Any] | bool | None = Field(None, alias="schema")
+    fences: bool = False
+    max_chars: Count = 1_000_000
+    workers: Workers = 1
+
+
+class ToolCallSettings(PooledSettings):
+    """Tool calls that fit the tools of the request."""
+
+    type: Literal["tool_call"]
+    require: bool = False
+    max_chars: Count = 1_000_000
+    workers: Workers = 1
+
+
+class MathSettings(PooledSettings):
+    """Answers compared as mathematics; `timeout_s` is for one comparison."""
+
+    type: Literal["math"]
+    reference: str | int | float | None = None
+    max_chars: Count = 10_000
+    timeout_s: Seconds = 1.0
+
+
+class PythonSettings(PooledSettings):
+    """The operator's functions; `env` is all that their processes see of the environment."""
+
+    type: Literal["python"]
+    function: Function | None = None
+    compare: Function | None = None
+    equivalent: Function | None = None
+    style: Literal["grader", "completion"] = "grader"
+    isolation: Literal["process", "async"] = "process"
+    pass_threshold: float | None = None
+    assurance: Literal["tests-external", "symbolic", "heuristic", "model"] = "heuristic"
+    tool_calls: bool = False
+    timeout_s: Seconds = 10.0
+    memory_mb: Megabytes | None = 2048
+    env: Annotated[Mapping[str, str], Field(repr=False)] = {}
+
+    @model_validator(mode="after")
+    def _something_to_call(self) -> PythonSettings:
+        if self.function is None and self.compare is None:
+            raise ValueError("needs function or compare")
+        return self
+
+
+class WebhookSettings(_VerifierSettings):
+    """The operator's own service; with `secret` every request is signed."""
+
+    type: Literal["webhook"]
+    url: Annotated[str, AfterValidator(_url)]
+    secret: Secret | None = None
+    pass_threshold: float | None = None
+    assurance: Literal["tests-external", "symbolic", "heuristic", "model"] = "heuristic"
+    tool_calls: bool = False
+    timeout_s: Seconds = 10.0
+    max_response_mb: Annotated[float, Field(gt=0, le=64)] = 1.0
+
+
+class MultiSettings(_VerifierSettings):
+    """Several graders and a formula over their scores, or `all`, or `any`.
+
+    Without a `timeout_s` of its own, the slowest grader's limit holds.
+    """
+
+    type: Literal["multi"]
+    graders: Annotated[Mapping[Name, VerifierSettings], Field(min_length=1)]
+    calculate_output: Text
+    pass_threshold: float | None = None
+
+    @model_validator(mode="after")
+    def _use_is_set_outside(self) -> MultiSettings:
+        for name, grader in self.graders.items():
+            for field in _USE:
+                if field in grader.model_fields_set:
+                    raise ValueError(f"{name}: {field} belongs to the whole, not to a grader")
+        return self
+
+
+VerifierSettings = Annotated[
+    FinalAnswerSettings
+    | StringCheckSettings
+    | RegexSettings
+    | NumberSettings
+    | JsonSchemaSettings
+    | ToolCallSettings
+    | MathSettings
+    | PythonSettings
+    | WebhookSettings
+    | MultiSettings,
+    Field(discriminator="type"),
+]
+MultiSettings.model_rebuild()
+
+
+def build_verifier(
+    name: str,
+    settings: VerifierSettings,
+    build_child: Callable[[str, VerifierSettings], Verifier],
+) -> Verifier:
+    """Build a verifier; nothing is started. `build_child` builds the graders of a `multi`.
+
+    Raises:
+        VerifierSetupError: it cannot be built; the message names it and says what to change.
+    """
+    try:
+        return _build(name, settings, build_child)
+    except VerifierSetupError as error:
+        raise VerifierSetupError(f"{name}: {error}") from error
+
+
+def _build(
+    name: str,
+    settings: VerifierSettings,
+    build_child: Callable[[str, VerifierSettings], Verifier],
+) -> Verifier:
+    match settings:
+        case FinalAnswerSettings():
+            return FinalAnswer(
+                name=name,
+                check_reference=settings.check_reference,
+                max_chars=settings.max_chars,
+                ignore_case=settings.ignore_case,
+            )
+        case StringCheckSettings():
+            return _string_check(name, settings)
+        case RegexSettings():
+            return _regex(name, settings)
+        case NumberSettings():
+            return _number(name, settings)
+        case JsonSchemaSettings():
+            checker, schema = _checker(settings), settings.schema_
+            return JsonSchema(name=name, checker=checker, schema=schema, fences=settings.fences)
+        case ToolCallSettings():
+            return ToolCalls(name=name, checker=_checker(settings), require=settings.require)
+        case MathSettings():
+            return _math(name, settings)
+        case PythonSettings():
+            return _python(name, settings)
+        case WebhookSettings():
+            return _webhook(name, settings)
+        case MultiSettings():
+            return Multi(
+                name=name,
+                graders={n: build_child(n, s) for n, s in settings.graders.items()},
+                calculate_output=settings.calculate_output,
+                pass_threshold=settings.pass_threshold,
+            )
+        case _:
+            assert_never(settings)
+
+
+def _string_check(name: str, settings: StringCheckSettings) -> Verifier:
+    return StringCheck(
+        name=name,
+        operation=settings.operation,
+        input=Template.parse(settings.input),
+        reference=Template.parse(settings.reference),
+    )
+
+
+def _regex(name: str, settings: RegexSettings) -> Verifier:
+    return Regex(
+        name=name,
+        pattern=settings.pattern,
+        mode=settings.mode,
+        group=settings.group,
+        reference=settings.reference,
+        max_chars=settings.max_chars,
+    )
+
+
+def _number(name: str, settings: NumberSettings) -> Verifier:
+    return Number(
+        name=name,
+        reference=_as_text(settings.reference),
+        tolerance_abs=settings.tolerance_abs,
+        tolerance_rel=settings.tolerance_rel,
+        percent_as_fraction=settings.percent_as_fraction,
+    )
+
+
+def _math(name: str, settings: MathSettings) -> Verifier:
+    return Math(
+        name=name,
+        pool=_pool(MATH_TARGET, settings),
+        reference=_as_text(settings.reference),
+        max_chars=settings.max_chars,
+    )
+
+
+def _python(name: str, settings: PythonSettings) -> Verifier:
+    functions = [
+        function
+        for function in (settings.function, settings.compare, settings.equivalent)
+        if function is not None
+    ]
+    runner: Runner
+    if settings.isolation == "async":
+        runner = LoopRunner.load(functions, settings.timeout_s)
+    else:
+        runner = ProcessRunner(_pool(PLUGIN_TARGET, settings, functions, settings.env))
+    plugin = PythonPlugin(
+        name=name,
+        runner=runner,
+        function=settings.function,
+        equivalent_function=settings.equivalent,
+        style=settings.style,
+        pass_threshold=settings.pass_threshold,
+        assurance=Assurance(settings.assurance),
+        tool_calls=settings.tool_calls,
+    )
+    if settings.compare is None:
+        return plugin
+    return PythonComparator.extending(plugin, settings.compare)
+
+
+def _webhook(name: str, settings: WebhookSettings) -> Verifier:
+    return Webhook(
+        name=name,
+        url=settings.url,
+        timeout_s=settings.timeout_s,
+        secret=None if settings.secret is None else settings.secret.get_secret_value(),
+        pass_threshold=settings.pass_threshold,
+        assurance=Assurance(settings.assurance),
+        tool_calls=settings.tool_calls,
+        max_response_bytes=int(settings.max_response_mb * 2**20),
+    )
+
+
+def _checker(settings: JsonSchemaSettings | ToolCallSettings) -> SchemaChecker:
+    return SchemaChecker(pool=_pool(SCHEMA_TARGET, settings), max_chars=settings.max_chars)
+
+
+def _pool(
+    target: str,
+    settings: PooledSettings,
+    preload: list[str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> WorkerPool:
+    return WorkerPool(
+        target,
+        size=settings.workers,
+        timeout_s=settings.timeout_s,
+        memory_mb=settings.memory_mb,
+        env=env,
+        preload=preload or (),
+    )
+
+
+def _as_text(reference: str | int | float | None) -> str | None:
+    return None if reference is None else str(reference)

@@ -1,0 +1,399 @@
+"""YAML text to plain data with positions, and faults in that data to plain sentences.
+
+Stricter than YAML: no aliases, no merge keys, no custom tags, text keys only, decimal numbers only.
+`${NAME}` in text values becomes the environment variable. Nothing here knows what a setting means.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from samplewise.proxy.errors import ConfigError
+
+__all__ = ["Document", "Path", "Problem", "explain", "near", "quoted", "read"]
+
+Path = tuple[str | int, ...]
+
+_LARGEST = 1_000_000
+_DEEPEST = 64
+_MOST_REPORTED = 50
+_SHORTEST_REDACTED = 4
+_TAG = "tag:yaml.org,2002:"
+_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_ENV = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
+_USER = re.compile(r"//[^/@]*@")
+_HIDDEN = ("api_key", "admin_key", "key", "keys", "headers")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault: where in the settings, and what to change."""
+
+    path: Path
+    message: str
+
+
+@dataclass(slots=True)
+class Document:
+    """What one configuration text says, and where it says it.
+
+    `templates` holds the text as written of values that came from the environment, `resolved` what
+    came from there; `broken` are paths whose value could not be read: no more is said about them.
+    """
+
+    name: str
+    data: dict[str, Any] = field(default_factory=dict, repr=False)
+    lines: dict[Path, int] = field(default_factory=dict)
+    templates: dict[Path, str] = field(default_factory=dict)
+    resolved: dict[str, str] = field(default_factory=dict, repr=False)
+    problems: list[Problem] = field(default_factory=list)
+    broken: set[Path] = field(default_factory=set)
+
+    def at(self, path: Path) -> Any:
+        """Return the value at a path, None where there is none."""
+        value: Any = self.data
+        for part in path:
+            if isinstance(value, list):
+                value = value[part] if isinstance(part, int) and part < len(value) else None
+            else:
+                value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def got(self, path: Path) -> str:
+        """Say for the end of an error what stands at a path, but nothing that may be a secret."""
+        value = self.templates.get(path, self.at(path))
+        match value:
+            case _ if any(part in _HIDDEN for part in path):
+                return ""
+            case dict() | list():
+                return f", got a {'mapping' if isinstance(value, dict) else 'list'}"
+            case str():
+                return f", got {quoted(_USER.sub('//***@', value))}"
+        return f", got {'nothing' if value is None else str(value).lower()}"
+
+    def error(self, problems: Iterable[Problem] = ()) -> ConfigError:
+        """Return all problems as one error, in the order of their lines."""
+        found = list(dict.fromkeys([*self.problems, *problems]))
+        found.sort(key=lambda problem: self._line(problem.path) or math.inf)
+        sentences = [self.sentence(problem) for problem in found[:_MOST_REPORTED]]
+        if len(found) > _MOST_REPORTED:
+            sentences.append(f"... and {len(found) - _MOST_REPORTED} more problems")
+        return ConfigError("\n".join(sentences))
+
+    def sentence(self, problem: Problem) -> str:
+        """Return one problem as a line: path, message, file and line.
+
+        What came from the environment is replaced by its `${NAME}`, whoever put it in the message.
+        """
+        line = self._line(problem.path)
+        shown = "".join(
+            f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in problem.path
+        )
+        message = problem.message
+        for value, template in sorted(self.resolved.items(), key=lambda item: -len(item[0])):
+            if len(value) >= _SHORTEST_REDACTED:
+                message = message.replace(value, template).replace(ascii(value)[1:-1], template)
+        place = f" ({self.name}:{line})" if line else ""
+        return f"{shown[1:] or self.name}: {message}{place}"
+
+    def _line(self, path: Path) -> int | None:
+        prefixes = (path[:n] for n in range(len(path), 0, -1))
+        return next((self.lines[prefix] for prefix in prefixes if prefix in self.lines), None)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?`, else the known words, for the end of an error."""
+    words = sorted(known)
+    if match := difflib.get_close_matches(word[:100], words, 1):
+        return f"; did you mean {quoted(match[0])}?"
+    return f"; known: {', '.join(_plain(known_word) for known_word in words[:20])}" if words else ""
+
+
+def quoted(text: str) -> str:
+    """Return text for an error: in quotes, in one line, not long."""
+    return ascii(text[:60] + "..." if len(text) > 60 else text)
+
+
+def _plain(text: str) -> str:
+    return text if text.isprintable() and 0 < len(text) <= 60 else quoted(text)
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes only: aliases and deep nesting end there, before they can cost anything."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse aliases and deep nesting, else compose as always."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        alias = isinstance(event, yaml.AliasEvent)
+        if alias or self.depth >= _DEEPEST:
+            deep = f"nested deeper than {_DEEPEST} levels"
+            wrong = "aliases (*name) are not supported: write the value out" if alias else deep
+            raise yaml.MarkedYAMLError(problem=wrong, problem_mark=event.start_mark)
+        self.depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+# YAML 1.1 takes 1e-6 for text; as a price it is meant as a number.
+_Loader.add_implicit_resolver(
+    f"{_TAG}float", re.compile(r"[-+]?[0-9.][0-9._]*[eE][-+]?[0-9]+$"), list("+-.0123456789")
+)
+
+
+def read(text: str | bytes, name: str, env: Mapping[str, str]) -> Document:
+    """Read one YAML text. Faults of single values are collected in the document's `problems`.
+
+    Raises:
+        ConfigError: the text is too large, empty, not UTF-8, not YAML, or not a mapping.
+    """
+    node = _compose(text, name)
+    if not isinstance(node, yaml.MappingNode):
+        what = "is empty" if node is None else "is not a mapping"
+        raise ConfigError(f"{name}: {what}: write sections such as backends and routes")
+    document = Document(name)
+    document.data = _Reader(document, env).mapping(node, ())
+    return document
+
+
+def _compose(text: str | bytes, name: str) -> yaml.Node | None:
+    if len(text) > _LARGEST:
+        raise ConfigError(f"{name}: is larger than {_LARGEST:,} bytes")
+    place = ""
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return _Loader(decoded).get_single_node()
+    except UnicodeDecodeError as error:
+        why = f"not UTF-8 text (byte {error.start + 1})"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f":{mark.line + 1}" if mark else ""
+        why = f"not valid YAML: {error.problem}"
+    except yaml.reader.ReaderError as error:
+        place = f":{decoded.count(chr(10), 0, error.position) + 1}"
+        why = "not valid YAML: a character is not allowed"
+    except (yaml.YAMLError, ValueError, OverflowError):
+        # PyYAML lets a ValueError out for \U escapes and version numbers beyond their range.
+        why = "not valid YAML: a number or escape is out of range"
+    raise ConfigError(f"{name}{place}: {why}")
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Turns nodes into data, one problem per value that cannot be read."""
+
+    document: Document
+    env: Mapping[str, str]
+
+    def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            here = (*path, str(key.value) if isinstance(key, yaml.ScalarNode) else "?")
+            wrong = self._wrong_key(key)
+            if not wrong and here[-1] in data:
+                wrong = f"given twice, on line {self.document.lines[here]} and line {line}"
+            if wrong:
+                self.document.lines.setdefault(here, line)
+                self.document.problems.append(Problem(here, wrong))
+            else:
+                self.document.lines[here] = line
+                data[str(key.value)] = self._value(value, here)
+        return data
+
+    def _wrong_key(self, key: yaml.Node) -> str:
+        if not isinstance(key, yaml.ScalarNode) or not _encodable(key.value):
+            return "a name must be text"
+        if key.tag == f"{_TAG}merge":
+            return "merge keys (<<) are not supported: write the fields out"
+        return "" if key.tag == f"{_TAG}str" else "a name must be text: put it in quotes"
+
+    def _value(self, node: yaml.Node, path: Path) -> Any:
+        kind = node.tag.removeprefix(_TAG)
+        match node:
+            case yaml.MappingNode() if kind == "map":
+                return self.mapping(node, path)
+            case yaml.SequenceNode() if kind == "seq":
+                items = []
+                for index, item in enumerate(node.value):
+                    self.document.lines[(*path, index)] = item.start_mark.line + 1
+                    items.append(self._value(item, (*path, index)))
+                return items
+            case yaml.ScalarNode():
+                return self._scalar(kind, node.value, path)
+        return self._fault(path, f"the tag {quoted(kind)} is not supported")
+
+    def _scalar(self, kind: str, text: str, path: Path) -> Any:
+        match kind:
+            case "null":
+                return None
+            case "bool" if text.lower() in _Loader.bool_values:
+                return _Loader.bool_values[text.lower()]
+            case "int" | "float":
+                return self._number(text, path)
+            case "str":
+                return self._resolved(text, path)
+            case "timestamp":
+                return self._fault(path, f"looks like a date: write {quoted(text)} in quotes")
+        return self._fault(path, f"the tag {quoted(kind)} is not supported")
+
+    def _number(self, text: str, path: Path) -> int | float | None:
+        digits = text.replace("_", "") if len(text) <= 40 else ""
+        if _INT.fullmatch(digits) and -(2**63) <= int(digits) < 2**63:
+            return int(digits)
+        if _FLOAT.fullmatch(digits) and not _INT.fullmatch(digits) and math.isfinite(float(digits)):
+            return float(digits)
+        self._fault(path, f"must be a plain decimal number, got {quoted(text)}")
+        return None
+
+    def _resolved(self, text: str, path: Path) -> str | None:
+        wrong = "" if _encodable(text) else "holds a character that is not valid text"
+
+        def replace(match: re.Match[str]) -> str:
+            nonlocal wrong
+            name, value = match[1], self.env.get(match[1] or "")
+            if match[0] == "$${":
+                return "${"
+            if name is None:
+                wrong = wrong or "${ must be ${NAME}; write $${ for the two characters"
+            elif value is None:
+                wrong = wrong or f"the environment variable {name} is not set"
+            elif not _encodable(value):
+                wrong = wrong or f"the environment variable {name} is not UTF-8 text"
+            else:
+                self.document.resolved[value] = match[0]
+                self.document.templates[path] = text
+                return value
+            return ""
+
+        value = _ENV.sub(replace, text)
+        return self._fault(path, wrong) if wrong else value
+
+    def _fault(self, path: Path, message: str) -> Any:
+        self.document.problems.append(Problem(path, message))
+        self.document.broken.add(path)
+        return None
+
+
+def _encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+_SENTENCES: Mapping[str, tuple[str, ...]] = {
+    "must be greater than {gt:.10g}": ("greater_than",),
+    "must be at least {ge:.10g}": ("greater_than_equal",),
+    "must be less than {lt:.10g}": ("less_than",),
+    "must be at most {le:.10g}": ("less_than_equal",),
+    "must be a whole number": ("int_type", "int_from_float"),
+    "must be a number": ("float_type", "finite_number"),
+    "must be true or false": ("bool_type",),
+    "must be text": ("string_type",),
+    "must be {expected}": ("literal_error", "enum"),
+    "must be a mapping": ("dict_type", "mapping_type", "model_type", "model_attributes_type"),
+    "must be a list": ("list_type", "tuple_type"),
+    "must list at least {min_length}": ("too_short",),
+    "must be a mapping with a `type`": ("union_tag_not_found",),
+    "{error}": ("value_error",),
+}
+
+
+def explain(error: ValidationError, model: Any, document: Document) -> Iterator[Problem]:
+    """Say each fault that pydantic found in one sentence, at its path in the document.
+
+    `model` is the type that was validated; from it come the near matches of unknown fields and, as
+    the `description` of a field, what to write where a required one is missing.
+    """
+    for fault in error.errors(include_url=False, include_input=False):
+        loc = tuple(part for part in fault["loc"] if part != "[key]")
+        path, inside = _place(loc, document)
+        unread = any(path[:n] in document.broken for n in range(1, len(path) + 1))
+        # A default that depends on fields that are wrong is not a fault of its own.
+        if fault["type"] != "default_factory_not_called" and not unread:
+            yield Problem(path, inside + _sentence(fault, path, _models(model, loc[:-1]), document))
+
+
+def _place(loc: Path, document: Document) -> tuple[Path, str]:
+    """Return the path that a pydantic location means, without the tags of unions.
+
+    Where the document has a short form (`majority_vote:0`) the field inside it is told apart.
+    """
+    path: Path = ()
+    for number, part in enumerate(loc, 1):
+        value = document.at(path)
+        if not isinstance(value, dict | list):
+            return path, f"{loc[-1]}: "
+        tag = isinstance(value, dict) and (part not in value or part == value.get("type"))
+        if number == len(loc) or not tag:
+            path = (*path, part)
+    return path, ""
+
+
+def _sentence(
+    fault: ErrorDetails, path: Path, models: list[type[BaseModel]], document: Document
+) -> str:
+    context = fault.get("ctx", {})
+    match fault["type"]:
+        case "extra_forbidden":
+            fields = {field.alias or name for m in models for name, field in m.model_fields.items()}
+            return f"unknown field{near(str(path[-1]), fields)}"
+        case "missing":
+            found = [m.model_fields.get(str(path[-1])) for m in models]
+            hints = [field.description for field in found if field and field.description]
+            return f"required{': ' + hints[0] if hints else ''}"
+        case "union_tag_invalid":
+            short = isinstance(document.at(path), str)
+            tag = document.got(path if short else (*path, "type")).removeprefix(", got")
+            known = re.findall(r"'([^']+)'", str(context.get("expected_tags")))
+            return f"unknown type{tag}{near(str(context.get('tag')), known)}"
+    kept = fault["msg"].replace("Input should", "must").replace("should", "must")
+    pattern = next((s for s, kinds in _SENTENCES.items() if fault["type"] in kinds), "{kept}")
+    return pattern.format(**context, kept=kept) + _got(fault["type"], path, document)
+
+
+def _got(kind: str, path: Path, document: Document) -> str:
+    value = document.at(path)
+    if isinstance(value, dict | list | None) and not kind.endswith("_type"):
+        return ""
+    word = kind == "string_type" and isinstance(value, bool)
+    return document.got(path) + (" (on, off, yes, no: put the word in quotes)" if word else "")
+
+
+def _models(annotation: Any, loc: Path) -> list[type[BaseModel]]:
+    """Return the models that may stand at a pydantic location inside a type."""
+    found = list(_members(annotation))
+    for part in loc:
+        found = [inner for member in found for inner in _step(member, part)]
+    return [m for m in found if isinstance(m, type) and issubclass(m, BaseModel)]
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) not in (Annotated, Union, UnionType):
+        yield annotation
+        return
+    for member in get_args(annotation):
+        yield from _members(member)
+
+
+def _step(member: Any, part: str | int) -> Iterator[Any]:
+    if isinstance(member, type) and issubclass(member, BaseModel):
+        for name, field in member.model_fields.items():
+            if part == (field.alias or name):
+                yield from _members(field.annotation)
+            elif name == "type" and part in get_args(field.annotation):
+                yield member
+    elif get_args(member):
+        inner = get_args(member)
+        yield from _members(inner[0] if isinstance(part, int) else inner[-1])

@@ -1,0 +1,254 @@
+"""`Draw` actions carried out: waves, reservations, calls, and what to do with lost samples."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from samplewise.policies.base import Draw, Needs
+from samplewise.policies.evidence import Event, Evidence, Failed, Finished, Granted, Running
+from samplewise.proxy.backends.base import Broken
+from samplewise.proxy.boundary import boundary
+from samplewise.proxy.calls import Slot, Trip, cut_sample, lost
+from samplewise.proxy.checks import Checks
+from samplewise.proxy.errors import StoreError
+from samplewise.proxy.job import Job
+from samplewise.proxy.metrics import Metrics
+from samplewise.proxy.plan import Plan, Prompt, make_prompt
+from samplewise.proxy.purse import Purse
+from samplewise.proxy.upstreams import Upstream
+from samplewise.verifiers.base import Sample
+
+__all__ = ["Draws"]
+
+_log = structlog.get_logger("samplewise.draws")
+# The client's own mistake: another upstream would refuse it too, and the client must see it.
+_CLIENT_FAULTS = frozenset({400, 413, 422})
+
+
+@dataclass(slots=True)
+class Draws:
+    """Carries out the draws of one run. Every call is a task of `group`."""
+
+    job: Job
+    evidence: Evidence
+    purse: Purse
+    checks: Checks
+    group: asyncio.TaskGroup
+    emit: Callable[[Event], None]
+    metrics: Metrics
+    needs: Needs
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    heads: dict[str, bytes] = field(default_factory=dict)
+    known_prompts: dict[tuple[str, str], int] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
+    next_index: int = 0
+    closed: bool = False
+
+    async def start(self, draw: Draw) -> Granted:
+        """Reserve and dispatch one draw, as much of it as fits.
+
+        Raises:
+            StoreError: the ledger cannot be reached; nothing was dispatched.
+        """
+        n = min(draw.n, self.evidence.left_samples)
+        why = "" if n == draw.n else "samples"
+        if not self.evidence.may_draw or n < 1:
+            return Granted(draw.key, draw.n, why=why or "deadline")
+        order = self._order(draw.backend)
+        prompt = make_prompt(draw, self.job, self.evidence)
+        slots = [self._slot(draw, prompt, i) for i in range(n)]
+        granted = await self._dispatch(slots, draw, prompt, order, attempt=0)
+        self.next_index += granted
+        if granted < n:
+            why = "budget"
+        started = tuple(Running(s.id, s.index, s.key) for s in slots[:granted])
+        return Granted(draw.key, draw.n, started, why)
+
+    def cancel(self, samples: Sequence[str]) -> None:
+        """Cut running samples; they come back as `Finished` with what was counted."""
+        loop = asyncio.get_running_loop()
+        for task in {self.tasks[id_] for id_ in samples if id_ in self.tasks}:
+            # Not at once: a task that is cancelled before its first step never runs its clean-up.
+            loop.call_soon(task.cancel)
+
+    def _order(self, backend: str) -> list[Upstream]:
+        upstreams = self.job.route.upstreams
+        if not backend:
+            return list(upstreams.values())
+        # A named backend comes first; the rest of the route is what to fall back on.
+        return [upstreams[backend], *(u for name, u in upstreams.items() if name != backend)]
+
+    def _slot(self, draw: Draw, prompt: Prompt, i: int) -> Slot:
+        index = self.next_index + i
+        return Slot(
+            id=f"{self.job.request_id}-{index}",
+            index=index,
+            key=draw.key,
+            step="stop" in draw.params,
+            before=prompt.before,
+            parents=prompt.parents,
+            purpose=draw.purpose,
+        )
+
+    async def _dispatch(
+        self,
+        slots: Sequence[Slot],
+        draw: Draw,
+        prompt: Prompt,
+        order: Sequence[Upstream],
+        attempt: int,
+    ) -> int:
+        """Reserve a wave at the first upstream of `order` and send it; return how many fitted."""
+        upstream = order[0]
+        plan = self._plan(upstream, prompt, attempt)
+        size = 1 if self._one_by_one(prompt) else upstream.largest_n(len(slots))
+        calls = [slots[i : i + size] for i in range(0, len(slots), size)]
+        held = [[plan.hold(slot, calls_slots) for slot in calls_slots] for calls_slots in calls]
+        bundles = [
+            (hold, *(self.checks.holds(slot) if attempt == 0 else ()))
+            for call, holds in zip(calls, held, strict=True)
+            for slot, hold in zip(call, holds, strict=True)
+        ]
+        granted = await self.purse.reserve(bundles, dispatched=upstream.slots is None)
+        left = granted
+        for call, holds in zip(calls, held, strict=True):
+            if left <= 0:
+                break
+            trip = plan.trip(tuple(call[:left]), tuple(holds[:left]), self.purse, self.emit)
+            task = self.group.create_task(self._travel(trip, draw, prompt, order, attempt))
+            for slot in trip.slots:
+                self.tasks[slot.id] = task
+            left -= len(trip.slots)
+        return granted
+
+    def _plan(self, upstream: Upstream, prompt: Prompt, attempt: int) -> Plan:
+        known = self.known_prompts.get((upstream.name, prompt.key))
+        return Plan(self.job, upstream, prompt, attempt, self.needs, known)
+
+    def _one_by_one(self, prompt: Prompt) -> bool:
+        # What may be cut, watched or continued alone needs a call of its own.
+        return bool(self.needs.cancel or self.needs.progress_tokens or prompt.before)
+
+    async def _travel(
+        self, trip: Trip, draw: Draw, prompt: Prompt, order: Sequence[Upstream], attempt: int
+    ) -> None:
+        try:
+            await self._ride(trip)
+            self._learn(trip, prompt)
+            missing = self._deliver(trip)
+            if missing:
+                await self._again(trip, missing, draw, prompt, order, attempt)
+        except asyncio.CancelledError:
+            self._cut(trip)
+            raise
+        broken = trip.facts.broken or Broken("missing", "upstream sent fewer choices than asked")
+        for i in missing:
+            self._fail(lost(trip, i, broken))
+
+    async def _ride(self, trip: Trip) -> None:
+        self.metrics.call_started(trip)
+        try:
+            with boundary(_Crashed, StoreError):
+                await trip.run()
+        except (_Crashed, StoreError) as error:
+            _log.error("call failed", request_id=self.job.request_id, error=str(error))
+            trip.facts.broken = Broken("crash", str(error))
+        finally:
+            self.metrics.call_ended(trip)
+
+    def _deliver(self, trip: Trip) -> list[int]:
+        missing = []
+        for i, sample in enumerate(trip.results()):
+            if sample is None:
+                missing.append(i)
+                continue
+            if trip.facts.totals is not None:
+                self.heads[sample.id] = trip.facts.totals.head
+            self._finish(sample)
+        return missing
+
+    def _finish(self, sample: Sample) -> None:
+        self.tasks.pop(sample.id, None)
+        self.emit(Finished(sample, verifying=self.checks.start(sample)))
+
+    def _cut(self, trip: Trip) -> None:
+        if trip.facts.sent and not trip.call.stream:
+            self._warn("a cancelled call was not streamed, so it is billed at its worst case")
+        done = trip.results()
+        for i, slot in enumerate(trip.slots):
+            # Slots that came to an end before, or are on another call by now, are not ours to cut.
+            if self.tasks.get(slot.id) is asyncio.current_task():
+                self._finish(done[i] or cut_sample(trip, i))
+
+    def _fail(self, failed: Failed) -> None:
+        self.tasks.pop(failed.id, None)
+        _log.warning(
+            "sample lost",
+            request_id=self.job.request_id,
+            sample=failed.index,
+            backend=failed.backend,
+            reason=failed.reason,
+            detail=failed.detail,
+        )
+        self.emit(failed)
+
+    def _learn(self, trip: Trip, prompt: Prompt) -> None:
+        totals = trip.facts.totals
+        if totals is not None:
+            for warning in totals.warnings:
+                self._warn(f"{trip.upstream.name}: {warning}")
+            if totals.usage is not None:
+                known = (trip.upstream.name, prompt.key)
+                self.known_prompts[known] = max(
+                    totals.usage.prompt, self.known_prompts.get(known, 0)
+                )
+        for done in trip.facts.dones:
+            if done < len(trip.slots):
+                trip.upstream.learn_seconds(trip.seconds)
+
+    async def _again(
+        self,
+        trip: Trip,
+        missing: list[int],
+        draw: Draw,
+        prompt: Prompt,
+        order: Sequence[Upstream],
+        attempt: int,
+    ) -> None:
+        """Ask again for lost samples where that can help; those leave `missing`."""
+        if self.closed or not self.evidence.may_draw or trip.call.raw:
+            return
+        broken = trip.facts.broken
+        if broken is None or broken.reason == "refused_n":
+            # Fewer choices than asked: this upstream ignores, caps or refuses n.
+            trip.upstream.learn_n(len(trip.facts.dones) if trip.facts.dones else 1)
+            if len(trip.slots) == 1:
+                return
+            self._warn(f"{trip.upstream.name}: honours n only up to {trip.upstream.max_n}")
+        elif len(order) > 1 and broken.status not in _CLIENT_FAULTS:
+            order = order[1:]
+            self.moved.update(trip.slots[i].id for i in missing)
+        else:
+            return
+        slots = [trip.slots[i] for i in missing]
+        try:
+            granted = await self._dispatch(slots, draw, prompt, order, attempt + 1)
+        except StoreError as error:
+            _log.error("cannot ask again", request_id=self.job.request_id, error=str(error))
+            granted = 0
+        del missing[:granted]
+
+    def _warn(self, text: str) -> None:
+        if text not in self.job.warnings:
+            self.job.warnings.append(text)
+
+
+class _Crashed(Exception):
+    """A backend raised what it must not; the message is for the log and the failed sample."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}"[:300])

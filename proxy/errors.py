@@ -1,0 +1,115 @@
+"""Every error a client or operator can see, and its OpenAI-shaped body.
+
+SamplewiseError
+|-- ConfigError            the configuration is wrong; the server does not start
+|-- StoreError        503  the ledger cannot be reached: nothing is dispatched
+`-- AnswerError            a request ends without an answer; carries the HTTP status
+    |-- RequestError  400  the request is wrong (404, 405, 413 by `status`)
+    |-- BudgetExceeded 402 the first wave does not fit into a limit
+    |-- NoVerifiedAnswer 422  nothing passed and the route wants an error then
+    `-- UpstreamFailed 502 too few samples came back (504 when time ran out)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "AnswerError",
+    "BudgetExceeded",
+    "ConfigError",
+    "NoVerifiedAnswer",
+    "RequestError",
+    "SamplewiseError",
+    "StoreError",
+    "UpstreamFailed",
+    "error_body",
+]
+
+
+class SamplewiseError(Exception):
+    """Base of all errors of this project."""
+
+
+class ConfigError(SamplewiseError):
+    """The configuration is wrong. The message names the file, the path and what to change."""
+
+
+class StoreError(SamplewiseError):
+    """The ledger cannot be read or written; the message says which store and why."""
+
+
+class AnswerError(SamplewiseError):
+    """A request ends without an answer. Holds all that the HTTP layer needs."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep the message for the client; it must hold no secrets and no internals."""
+        super().__init__(message)
+        self.message = message
+        self.status = status or type(self).status
+        self.code = code or type(self).code
+        self.param = param
+        self.headers = dict(headers or {})
+
+
+class RequestError(AnswerError):
+    """The request is wrong; `param` names the field."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class BudgetExceeded(AnswerError):
+    """A limit has no room for the smallest wave. Not retried by the SDKs."""
+
+    status = 402
+    type = "budget_exceeded"
+    code = "budget_exceeded"
+
+
+class NoVerifiedAnswer(AnswerError):
+    """No sample passed its verifiers and the route is set to `on_unverified: error`."""
+
+    status = 422
+    type = "no_verified_answer"
+    code = "no_verified_answer"
+
+
+class UpstreamFailed(AnswerError):
+    """Fewer good samples came back than the policy needs."""
+
+    status = 502
+    type = "upstream_error"
+    code = "upstream_error"
+
+
+def error_body(error: AnswerError) -> dict[str, Any]:
+    """Return the OpenAI error object: message, type, param, code."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def error_bytes(error: AnswerError) -> bytes:
+    """Encode `error_body` as JSON."""
+    return msgspec.json.encode(error_body(error))

@@ -1,0 +1,122 @@
+"""What the engine is given and what it gives back: `Route`, `Job`, `Answer`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from samplewise.policies.base import Policy, Stop
+from samplewise.policies.evidence import Evidence
+from samplewise.policies.price import Usage
+from samplewise.proxy.checks_base import Check
+from samplewise.proxy.ledger.base import Account, Limit
+from samplewise.proxy.upstreams import Upstream
+from samplewise.proxy.wire import ChatRequest
+from samplewise.verifiers.base import Comparator, Sample, Task
+
+__all__ = ["Answer", "Degraded", "Job", "Outcome", "Route"]
+
+
+class Outcome(StrEnum):
+    """How far an answer can be trusted."""
+
+    VERIFIED = "verified"
+    AGREED = "agreed"
+    BEST_EFFORT = "best_effort"
+    UNVERIFIED = "unverified"
+
+
+class Degraded(StrEnum):
+    """What did not go as planned."""
+
+    BUDGET = "budget"
+    DEADLINE = "deadline"
+    QUORUM = "quorum"
+    BACKEND = "backend"
+    VERIFIER = "verifier"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A configured model name, ready to use. `upstreams` is in order of preference.
+
+    `limit` bounds one request, `accounts` are the shared counters every wave must fit into.
+    """
+
+    name: str
+    policy: Policy
+    policy_name: str
+    upstreams: Mapping[str, Upstream]
+    make_policy: Callable[[str | None, int | None], tuple[str, Policy]]
+    checks: tuple[Check, ...] = ()
+    voter: Check | None = None
+    comparator: Comparator | None = None
+    accounts: tuple[Account, ...] = ()
+    limit: Limit = field(default_factory=Limit)
+    deadline_s: float | None = None
+    max_tokens: int = 4096
+    params: Mapping[str, Any] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    on_unverified: Literal["return", "vote", "error"] = "return"
+    stream: Literal["chunks", "whole", "raw"] = "chunks"
+    usage: Literal["billed", "chosen"] = "billed"
+    description: str = ""
+    seed: int | None = None
+    prior: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Job:
+    """One request on its way. `gone` is set when the client leaves; `tap` takes raw stream events.
+
+    `began` is the loop's time when the request came in, `limit` what it may hold and spend.
+    """
+
+    request_id: str
+    route: Route
+    request: ChatRequest
+    policy: Policy
+    policy_name: str
+    task: Task
+    limit: Limit
+    began: float
+    seed: int = 0
+    deadline_s: float | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    tap: Callable[[bytes], None] | None = None
+    warnings: list[str] = field(default_factory=list)
+    waited_s: float = 0.0
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a streamed answer ends with a usage chunk."""
+        return self.request.include_usage
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of a run: chosen samples best first, and the honest bill.
+
+    `usage` counts every token bought, `costs` nano-dollars by kind (generation, verification).
+    `head` is the chosen sample's response object without its choices, as JSON text.
+    """
+
+    job: Job
+    evidence: Evidence
+    stop: Stop
+    chosen: tuple[Sample, ...]
+    outcome: Outcome
+    degraded: tuple[Degraded, ...]
+    usage: Usage
+    costs: Mapping[str, int]
+    seconds: float
+    head: bytes = b"{}"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def cost_nano(self) -> int:
+        """Everything this request cost."""
+        return sum(self.costs.values())

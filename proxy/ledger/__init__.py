@@ -1,0 +1,1 @@
+"""The ledger: reservation rows and counters, one file per store."""

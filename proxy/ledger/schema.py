@@ -1,0 +1,378 @@
+"""The tables of the SQLite ledger, how a file is opened and migrated, and every statement on it.
+
+A statement takes all rows of a batch at once. Python drops its global lock at every step of SQLite
+and waits up to 5 ms to get it back from a busy event loop, so the steps per batch must be few.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from samplewise.proxy.errors import StoreError
+from samplewise.proxy.ledger.accounts import Book, Counter, Key, Row, Totals
+
+__all__ = [
+    "MIGRATIONS",
+    "claim_epoch",
+    "connect",
+    "identity",
+    "load_counters",
+    "load_rows",
+    "open_file",
+    "open_rows",
+    "store",
+    "store_error",
+    "totals",
+]
+
+_APPLICATION_ID = 0x5357_4C44  # "SWLD"
+_OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+_MOST_ROWS = 512  # per statement: 20 values each stay below SQLite's limit of 32,766
+
+_RESERVATIONS = """
+CREATE TABLE reservations (
+    id TEXT PRIMARY KEY NOT NULL,
+    request_id TEXT NOT NULL,
+    call_id TEXT NOT NULL,
+    sample_index INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    is_sample INTEGER NOT NULL CHECK (is_sample IN (0, 1)),
+    route TEXT NOT NULL,
+    "key" TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    model TEXT NOT NULL,
+    accounts TEXT NOT NULL, -- [[scope, name, window, window_start], ...]: settled there
+    nano_held INTEGER NOT NULL CHECK (nano_held >= 0),
+    tokens_held INTEGER NOT NULL CHECK (tokens_held >= 0),
+    state TEXT NOT NULL CHECK (state IN
+        ('held', 'dispatched', 'settled', 'released', 'recovering', 'recovered')),
+    seen_tokens INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    cached_tokens INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    reasoning_tokens INTEGER NOT NULL DEFAULT 0,
+    nano_settled INTEGER NOT NULL DEFAULT 0,
+    overrun_nano INTEGER NOT NULL DEFAULT 0,
+    usage_source TEXT NOT NULL DEFAULT 'none',
+    price_version TEXT NOT NULL,
+    owner_epoch INTEGER NOT NULL, -- which opening of the file holds the row
+    lease_until INTEGER,          -- UTC ms, as all times
+    held_at INTEGER NOT NULL,
+    dispatched_at INTEGER,
+    settled_at INTEGER
+) STRICT"""
+
+_COUNTERS = """
+CREATE TABLE counters (
+    scope TEXT NOT NULL,
+    name TEXT NOT NULL,
+    "window" TEXT NOT NULL,
+    window_start INTEGER NOT NULL,
+    spent_nano INTEGER NOT NULL,
+    spent_tokens INTEGER NOT NULL,
+    spent_samples INTEGER NOT NULL,
+    reserved_nano INTEGER NOT NULL,
+    reserved_tokens INTEGER NOT NULL,
+    reserved_samples INTEGER NOT NULL,
+    overrun_nano INTEGER NOT NULL,
+    PRIMARY KEY (scope, name, "window", window_start)
+) STRICT, WITHOUT ROWID"""
+
+_META = """
+CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT, WITHOUT ROWID"""
+
+# Item n leads from schema version n to n + 1. Never change an item that was released: add one.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        _RESERVATIONS,
+        _COUNTERS,
+        _META,
+        "CREATE INDEX reservations_open ON reservations (owner_epoch)"
+        " WHERE state IN ('held', 'dispatched')",
+        "CREATE INDEX reservations_request ON reservations (request_id)",
+        "INSERT INTO meta VALUES ('epoch', 0)",
+    ),
+)
+
+_ROW_COLUMNS = (
+    "id",
+    "request_id",
+    "call_id",
+    "sample_index",
+    "purpose",
+    "is_sample",
+    "route",
+    '"key"',
+    "backend",
+    "model",
+    "accounts",
+    "nano_held",
+    "tokens_held",
+    "state",
+    "price_version",
+    "owner_epoch",
+    "held_at",
+    "dispatched_at",
+)
+_SETTLED_COLUMNS = (
+    "id",
+    "state",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "nano_settled",
+    "overrun_nano",
+    "usage_source",
+    "settled_at",
+)
+_COUNTER_COLUMNS = tuple(
+    '"window"' if name == "window" else name for name in Counter.__struct_fields__
+)
+
+
+def connect(uri: str) -> sqlite3.Connection:
+    """Open a file by URI; the ledger begins and ends its transactions itself."""
+    return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)
+
+
+def open_file(
+    path: Path,
+    *,
+    create: bool,
+    connect: Callable[[str], sqlite3.Connection] = connect,
+    migrations: Sequence[Sequence[str]] = MIGRATIONS,
+) -> sqlite3.Connection:
+    """Open the ledger in `path` and bring its tables up to date.
+
+    Raises:
+        StoreError: the file is no ledger, or one of a newer Samplewise.
+        sqlite3.Error: it cannot be opened or written.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StoreError(
+            f"The ledger needs SQLite 3.37; this Python has {sqlite3.sqlite_version}."
+            " Use a newer Python, or PostgreSQL as `store`."
+        )
+    db = connect(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
+    try:
+        _check(db, path, len(migrations))
+        _configure(db, path)
+        _migrate(db, path, migrations)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(db: sqlite3.Connection, path: Path, newest: int) -> int:
+    """Return the schema version; refuse a file that this program must not touch."""
+    version = int(_value(db, "PRAGMA user_version"))
+    application = int(_value(db, "PRAGMA application_id"))
+    tables = int(_value(db, "SELECT count(*) FROM sqlite_master"))
+    if application != _APPLICATION_ID and (application or version or tables):
+        raise StoreError(
+            f"{path} is an SQLite file, but not a Samplewise ledger. Name another file in `store`."
+        )
+    if version > newest:
+        raise StoreError(
+            f"The ledger {path} has schema version {version}, this Samplewise knows {newest}."
+            " Start the newer Samplewise, or name another file in `store`."
+        )
+    return version
+
+
+def _configure(db: sqlite3.Connection, path: Path) -> None:
+    mode = _value(db, "PRAGMA journal_mode = WAL")
+    if mode != "wal":
+        raise StoreError(
+            f"The ledger {path} cannot use a write-ahead log (mode {mode}). Put it on a local disk."
+        )
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA temp_store = MEMORY")
+    db.execute("PRAGMA cache_size = -32768")  # KiB: ids are random, so old index pages come back
+
+
+def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[Sequence[str]]) -> None:
+    if int(_value(db, "PRAGMA user_version")) == len(migrations):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    # Another process may have done it while this one waited for the lock.
+    version = _check(db, path, len(migrations))
+    for statement in itertools.chain.from_iterable(migrations[version:]):
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {len(migrations)}")
+    db.execute("COMMIT")
+
+
+def claim_epoch(db: sqlite3.Connection) -> int:
+    """Return a number that no other opening of this file has; its rows carry it."""
+    return int(_value(db, "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value"))
+
+
+def _value(db: sqlite3.Connection, sql: str, *parameters: Any) -> Any:
+    return db.execute(sql, parameters).fetchall()[0][0]
+
+
+# One result row holds everything that was found: reading row by row would be a step each.
+_LOAD_ROWS = f"""
+SELECT json_group_array(json_array({", ".join("r." + name for name in Row.__struct_fields__)}))
+FROM json_each(?) AS wanted CROSS JOIN reservations AS r ON r.id = wanted.value"""
+
+_LOAD_COUNTERS = f"""
+SELECT json_group_array(json_array({", ".join("c." + name for name in _COUNTER_COLUMNS)}))
+FROM json_each(?) AS wanted CROSS JOIN counters AS c
+ON c.scope = json_extract(wanted.value, '$[0]') AND c.name = json_extract(wanted.value, '$[1]')
+    AND c."window" = json_extract(wanted.value, '$[2]')
+    AND c.window_start = json_extract(wanted.value, '$[3]')"""
+
+# Rows on one side, counters on the other: every counter must be the exact sum of its rows.
+_TOTALS = """
+SELECT count(*), coalesce(sum(nano_settled), 0), coalesce(sum(overrun_nano), 0),
+    coalesce(sum(iif(state IN ('held', 'dispatched'), 1, 0)), 0),
+    coalesce(sum(iif(state IN ('held', 'dispatched', 'recovering'), nano_held, 0)), 0)
+FROM reservations"""
+_WRONG_COUNTERS = """
+WITH posts AS (
+    SELECT json_extract(a.value, '$[0]') AS scope, json_extract(a.value, '$[1]') AS name,
+        json_extract(a.value, '$[2]') AS "window", json_extract(a.value, '$[3]') AS window_start,
+        nano_settled, prompt_tokens + completion_tokens AS tokens,
+        iif(state IN ('settled', 'recovered'), is_sample, 0) AS samples,
+        iif(settled_at IS NULL, nano_held, 0) AS nano_left,
+        iif(settled_at IS NULL, tokens_held, 0) AS tokens_left,
+        iif(settled_at IS NULL, is_sample, 0) AS samples_left, overrun_nano
+    FROM reservations, json_each(accounts) AS a
+    UNION ALL
+    SELECT scope, name, "window", window_start, -spent_nano, -spent_tokens, -spent_samples,
+        -reserved_nano, -reserved_tokens, -reserved_samples, -overrun_nano
+    FROM counters)
+SELECT count(*) FROM (
+    SELECT 1 FROM posts GROUP BY scope, name, "window", window_start
+    HAVING sum(nano_settled) OR sum(tokens) OR sum(samples) OR sum(nano_left) OR sum(tokens_left)
+        OR sum(samples_left) OR sum(overrun_nano))"""
+_OPEN_ROWS = "SELECT count(*) FROM reservations WHERE state IN ('held', 'dispatched')"
+
+_MARK_DISPATCHED = """
+UPDATE reservations SET state = 'dispatched', dispatched_at = ?
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 'held'"""
+
+
+def load_rows(db: sqlite3.Connection, ids: Iterable[str]) -> list[Row]:
+    """Return the rows that exist, once per id given."""
+    found = _value(db, _LOAD_ROWS, msgspec.json.encode(list(ids)).decode())
+    return msgspec.json.decode(found, type=list[Row])
+
+
+def load_counters(db: sqlite3.Connection, keys: Iterable[Key]) -> list[Counter]:
+    """Return the counters that exist, once per key given. No name may hold a NUL."""
+    found = _value(db, _LOAD_COUNTERS, msgspec.json.encode(list(keys)).decode())
+    return msgspec.json.decode(found, type=list[Counter])
+
+
+def store(db: sqlite3.Connection, book: Book) -> None:
+    """Write what became of the rows and counters of a book."""
+    if book.added:
+        _for_all(db, _add_rows_sql, book.added)
+    if book.sent:
+        db.execute(_MARK_DISPATCHED, (book.now_ms, msgspec.json.encode(book.sent).decode()))
+    if book.ended:
+        _for_all(db, _settle_rows_sql, book.ended)
+    if book.changed:
+        counters = [msgspec.structs.astuple(counter) for counter in book.changed.values()]
+        _for_all(db, _store_counters_sql, counters)
+
+
+def open_rows(db: sqlite3.Connection) -> int:
+    """Return how many rows are held or dispatched."""
+    return int(_value(db, _OPEN_ROWS))
+
+
+def totals(db: sqlite3.Connection) -> Totals:
+    """Add up all rows and compare every counter with its rows."""
+    sums = db.execute(_TOTALS).fetchall()[0]
+    return Totals(*(*sums, _value(db, _WRONG_COUNTERS)))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at `path` from another one that takes its place."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def store_error(path: Path, error: Exception) -> StoreError:
+    """Say what is wrong with the file at `path`, and what to do about it."""
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    advice = next((text for start, text in _ADVICE.items() if name.startswith(start)), "")
+    return StoreError(f"The ledger {path} cannot be used: {error} ({name}).{advice}")
+
+
+_ADVICE = {
+    "SQLITE_FULL": " The disk or a quota is full: free space.",
+    "SQLITE_READONLY": " Make the file and its folder writable for this user.",
+    "SQLITE_CANTOPEN": " Check that file and folder exist and are writable for this user.",
+    "SQLITE_BUSY": " Another process has locked it for too long: see which one has it open.",
+    "SQLITE_IOERR": " The disk failed, or has no space: see the system log.",
+    "SQLITE_CORRUPT": " The file is damaged: restore a backup.",
+    "SQLITE_NOTADB": " The file is no SQLite database: name another one in `store`.",
+}
+
+
+def _for_all(
+    db: sqlite3.Connection, sql: Callable[[int], str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Run a statement on up to `_MOST_ROWS` rows at a time.
+
+    Sizes are powers of two, filled up with empty rows, so that few statements are ever prepared.
+    """
+    for start in range(0, len(rows), _MOST_ROWS):
+        part = rows[start : start + _MOST_ROWS]
+        size = 1 << (len(part) - 1).bit_length()
+        values = list(itertools.chain.from_iterable(part))
+        values += [None] * ((size - len(part)) * len(part[0]))
+        db.execute(sql(size), values)
+
+
+def _values(size: int, width: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return f"(VALUES {', '.join([row] * size)})"
+
+
+def _insert(table: str, columns: Sequence[str], size: int) -> str:
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {_values(size, len(columns))}"
+        " WHERE column1 IS NOT NULL"
+    )
+
+
+@lru_cache(maxsize=16)
+def _add_rows_sql(size: int) -> str:
+    return _insert("reservations", _ROW_COLUMNS, size)
+
+
+@lru_cache(maxsize=16)
+def _store_counters_sql(size: int) -> str:
+    changes = ", ".join(f"{name} = excluded.{name}" for name in _COUNTER_COLUMNS[4:])
+    return (
+        _insert("counters", _COUNTER_COLUMNS, size)
+        + f' ON CONFLICT (scope, name, "window", window_start) DO UPDATE SET {changes}'
+    )
+
+
+@lru_cache(maxsize=16)
+def _settle_rows_sql(size: int) -> str:
+    changes = ", ".join(
+        f"{name} = new.column{number}" for number, name in enumerate(_SETTLED_COLUMNS[1:], 2)
+    )
+    rows = _values(size, len(_SETTLED_COLUMNS))
+    return f"UPDATE reservations AS r SET {changes} FROM {rows} AS new WHERE r.id = new.column1"

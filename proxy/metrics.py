@@ -1,0 +1,263 @@
+"""Every Prometheus metric, defined once. Labels hold configured names and fixed words only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from samplewise.policies.evidence import Evidence
+from samplewise.policies.price import NANO
+from samplewise.proxy.calls import Trip
+from samplewise.proxy.job import Answer
+from samplewise.proxy.ledger.base import Balance, Hold, Settlement
+from samplewise.verifiers.base import Ended, Status, Verdict
+
+__all__ = ["Metrics"]
+
+# OpenTelemetry's buckets for GenAI durations, and two more: several samples take their time.
+_SECONDS = tuple(round(0.01 * 2**i, 2) for i in range(16))
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_RATIOS = tuple(i / 10 for i in range(1, 11))
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self, routes: Iterable[str], models: Mapping[str, str]) -> None:
+        """Define every metric; the main series of each route exist from the start.
+
+        `models` gives the configured model of each backend, for the `model` label.
+        """
+        self._models = models
+        self.registry = CollectorRegistry()
+        self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
+        self._define_requests()
+        self._define_samples()
+        self._define_upstreams()
+        for route in routes:
+            for outcome in ("verified", "agreed", "best_effort", "unverified"):
+                self._of(self.requests, route, "chat", outcome)
+            self._of(self.disconnects, route)
+
+    def _define_requests(self) -> None:
+        self.requests = self._counter(
+            "requests", "Requests by how they ended.", "route", "endpoint", "outcome"
+        )
+        self.duration = self._histogram(
+            "request_duration_seconds", "Time to the whole answer.", _SECONDS, "route", "stream"
+        )
+        self.first_byte = self._histogram(
+            "time_to_first_byte_seconds", "Time to the first byte sent.", _SECONDS, "route"
+        )
+        self.overhead = self._histogram(
+            "overhead_seconds", "Own time, without waiting for others.", _SECONDS, "route"
+        )
+        self.disconnects = self._counter(
+            "client_disconnects", "Clients that left before their answer.", "route"
+        )
+        self.coalesced = self._counter(
+            "coalesced_retries", "Client retries that joined a run instead of buying one.", "route"
+        )
+
+    def _define_samples(self) -> None:
+        self.samples = self._counter(
+            "samples", "Samples by what became of them.", "route", "model", "outcome"
+        )
+        self.per_request = self._histogram(
+            "samples_per_request", "Samples drawn for one request.", _COUNTS, "route"
+        )
+        self.accepted = self._histogram(
+            "accepted_sample_index", "Draw number of the returned sample, from 1.", _COUNTS, "route"
+        )
+        self.tokens = self._counter("tokens", "Tokens billed.", "route", "model", "type")
+        self.cost = self._counter("cost_usd", "Dollars settled.", "route", "model", "kind")
+        self.saved = self._counter(
+            "cost_usd_saved",
+            "Dollars that samples left undrawn would have cost, at the mean of those drawn.",
+            "route",
+        )
+        self.agreement = self._histogram(
+            "vote_agreement_ratio",
+            "Share of voters that gave the leading answer.",
+            _RATIOS,
+            "route",
+        )
+        self.verifier_seconds = self._histogram(
+            "verifier_duration_seconds", "Time of one verification.", _SECONDS, "verifier"
+        )
+        self.verifier_results = self._counter(
+            "verifier_results", "Verdicts by what they say.", "verifier", "result"
+        )
+
+    def _define_upstreams(self) -> None:
+        self.upstream_requests = self._counter(
+            "upstream_requests", "Calls by how they ended.", "upstream", "status"
+        )
+        self.upstream_seconds = self._histogram(
+            "upstream_duration_seconds", "Time of one call.", _SECONDS, "upstream"
+        )
+        self.upstream_inflight = Gauge(
+            "samplewise_upstream_inflight",
+            "Calls in flight.",
+            ["upstream"],
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"samplewise_{name}_total", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        full = f"samplewise_{name}"
+        return Histogram(full, text, labels, registry=self.registry, buckets=tuple(buckets))
+
+    def _of(self, metric: MetricWrapperBase, *labels: str) -> MetricWrapperBase:
+        """Return a bound child; binding costs several times as much as counting."""
+        key = (metric, labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
+
+    def _add(self, counter: Counter, amount: float, *labels: str) -> None:
+        child = self._of(counter, *labels)
+        assert isinstance(child, Counter)
+        child.inc(amount)
+
+    def _observe(self, histogram: Histogram, value: float, *labels: str) -> None:
+        child = self._of(histogram, *labels)
+        assert isinstance(child, Histogram)
+        child.observe(value)
+
+    def answered(self, answer: Answer, waited_s: float) -> None:
+        """Count a request that got its answer."""
+        route, evidence = answer.job.route.name, answer.evidence
+        self._add(self.requests, 1, route, "chat", answer.outcome.value)
+        stream = "true" if answer.job.request.stream else "false"
+        self._observe(self.duration, answer.seconds, route, stream)
+        self._observe(self.overhead, max(0.0, answer.seconds - waited_s), route)
+        self._observe(self.per_request, evidence.drawn, route)
+        self._observe(self.accepted, answer.chosen[0].index + 1, route)
+        if evidence.votes.total:
+            self._observe(self.agreement, evidence.votes.lead / evidence.votes.total, route)
+        left = answer.job.policy.needs.max_samples - evidence.drawn
+        if left > 0 and evidence.drawn:
+            saved = answer.costs["generation"] / evidence.drawn * left / NANO
+            self._add(self.saved, saved, route)
+
+    def refused(self, route: str, outcome: str) -> None:
+        """Count a request that ended without an answer."""
+        self._add(self.requests, 1, route, "chat", outcome)
+        if outcome == "cancelled":
+            self._add(self.disconnects, 1, route)
+
+    def first_byte_sent(self, route: str, seconds: float) -> None:
+        """Count how long a streamed answer took to begin."""
+        self._observe(self.first_byte, seconds, route)
+
+    def sampled(self, route: str, evidence: Evidence) -> None:
+        """Count what became of every sample of a run."""
+        for sample in evidence.samples.values():
+            judgement = evidence.judgements.get(sample.id)
+            status = judgement.status if judgement else Status.NONE
+            outcome = {Status.PASS: "passed", Status.FAIL: "failed"}.get(status, "unused")
+            if sample.ended is Ended.CUT:
+                outcome = "cancelled"
+            self._add(self.samples, 1, route, self._models[sample.backend], outcome)
+        for failed in evidence.failed.values():
+            self._add(self.samples, 1, route, self._models[failed.backend], "error")
+
+    def posted_to(self, route: str) -> Callable[[Hold, Settlement], None]:
+        """Return a function that counts what the ledger posts for a route."""
+
+        def posted(hold: Hold, row: Settlement) -> None:
+            kind = "verifier" if hold.purpose == "verify" else "generation"
+            if row.nano:
+                self._add(self.cost, row.nano / NANO, route, hold.model, kind)
+            usage = row.usage
+            for type_, count in (
+                ("input", usage.prompt - usage.cached),
+                ("cached_input", usage.cached),
+                ("output", usage.completion),
+                ("reasoning", usage.reasoning),
+            ):
+                if count:
+                    self._add(self.tokens, count, route, hold.model, type_)
+
+        return posted
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Count one verification."""
+        self._add(self.verifier_results, 1, verdict.verifier, verdict.status.value)
+        self._observe(self.verifier_seconds, verdict.ms / 1000, verdict.verifier)
+
+    def call_started(self, trip: Trip) -> None:
+        """Count an upstream call in."""
+        self._inflight(trip.upstream.name).inc()
+
+    def _inflight(self, upstream: str) -> Gauge:
+        child = self._of(self.upstream_inflight, upstream)
+        assert isinstance(child, Gauge)
+        return child
+
+    def call_ended(self, trip: Trip) -> None:
+        """Count one upstream call."""
+        name, broken = trip.upstream.name, trip.facts.broken
+        self._inflight(name).dec()
+        if broken is not None and broken.status is not None:
+            status = "429" if broken.status == 429 else f"{broken.status // 100}xx"
+        elif broken is not None:
+            status = broken.reason
+        else:
+            status = "2xx" if trip.facts.totals is not None else "cancelled"
+        self._add(self.upstream_requests, 1, name, status)
+        self._observe(self.upstream_seconds, trip.seconds, name)
+
+    def render(self, balances: Sequence[Balance]) -> bytes:
+        """Return the text exposition; with several workers, of all of them together."""
+        budgets = CollectorRegistry()
+        budgets.register(_Budgets(balances))
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry) + generate_latest(budgets)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together) + generate_latest(budgets)
+
+
+@dataclass(frozen=True, slots=True)
+class _Budgets(Collector):
+    """Gauges of accounts, read from the ledger for one scrape: right for any number of workers."""
+
+    balances: Sequence[Balance]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        labels = ["scope", "name", "window"]
+        limit = GaugeMetricFamily("samplewise_budget_limit_usd", "Limit in dollars.", labels=labels)
+        used = GaugeMetricFamily(
+            "samplewise_budget_used_ratio",
+            "Spent and reserved, as a share of the limit.",
+            labels=labels,
+        )
+        spent = GaugeMetricFamily("samplewise_budget_spent_usd", "Dollars spent.", labels=labels)
+        held = GaugeMetricFamily("samplewise_budget_reserved_usd", "Dollars held.", labels=labels)
+        overrun = GaugeMetricFamily(
+            "samplewise_budget_overrun_usd", "Settled above what was held.", labels=labels
+        )
+        for balance in self.balances:
+            account = balance.account
+            names = [account.scope.value, account.name, account.window.value]
+            taken = (balance.spent.nano or 0) + (balance.reserved.nano or 0)
+            spent.add_metric(names, (balance.spent.nano or 0) / NANO)
+            held.add_metric(names, (balance.reserved.nano or 0) / NANO)
+            overrun.add_metric(names, balance.overrun_nano / NANO)
+            if account.limit.nano is not None:
+                limit.add_metric(names, account.limit.nano / NANO)
+                used.add_metric(names, taken / account.limit.nano if account.limit.nano else 1.0)
+        yield from (limit, used, spent, held, overrun)

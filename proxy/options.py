@@ -1,0 +1,128 @@
+"""What a request says to Samplewise itself: the `samplewise` object and its header form."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from samplewise.proxy.errors import RequestError
+from samplewise.proxy.jsontext import members
+
+__all__ = ["Options", "parse_options"]
+
+_LONGEST_REFERENCE = 100_000
+
+
+class Options(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"returns": "return"}
+):
+    """The `samplewise` object. Every field is optional and can only tighten what the route allows.
+
+    `returns` (on the wire: `return`) lists what to add to the answer: candidates, verdicts, votes.
+    """
+
+    policy: str | None = None
+    samples: int | None = None
+    max_cost_usd: float | None = None
+    deadline_s: float | None = None
+    reference: str | None = None
+    tests: msgspec.Raw | None = None
+    item: dict[str, Any] | None = None
+    dry_run: bool = False
+    returns: tuple[str, ...] = ()
+
+
+_HEADERS: Mapping[str, str] = {
+    "x-samplewise-policy": "policy",
+    "x-samplewise-samples": "samples",
+    "x-samplewise-max-cost-usd": "max_cost_usd",
+    "x-samplewise-deadline-s": "deadline_s",
+    "x-samplewise-dry-run": "dry_run",
+}
+_RETURNS = ("candidates", "verdicts", "votes")
+
+
+def parse_options(raw: bytes | None, headers: Mapping[str, str]) -> Options:
+    """Read the body object, then headers for what the body does not say.
+
+    Raises:
+        RequestError: on unknown keys (with the nearest known one), wrong types and ranges.
+    """
+    values: dict[str, Any] = {}
+    for header, name in _HEADERS.items():
+        if header in headers:
+            values[name] = _from_header(header, name, headers[header])
+    for header in headers:
+        if header.startswith("x-samplewise-") and header not in _HEADERS:
+            raise RequestError(_unknown(header, _HEADERS, "header"), param=header)
+    if raw is not None and raw != b"null":
+        values |= _from_body(raw)
+    try:
+        options = msgspec.convert(values, Options)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"samplewise: {error}", param="samplewise") from error
+    _check(options)
+    return options
+
+
+def _from_body(raw: bytes) -> dict[str, Any]:
+    if not raw.startswith(b"{"):
+        raise RequestError("samplewise: must be an object", param="samplewise")
+    fields = members(raw, "samplewise")
+    known = [name for field in Options.__struct_fields__ if (name := _wire_name(field))]
+    for key in fields:
+        if key not in known:
+            raise RequestError(_unknown(key, known, "key"), param=f"samplewise.{key}")
+    try:
+        values = {k: msgspec.json.decode(v) for k, v in fields.items() if k != "tests"}
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(f"samplewise: {error}", param="samplewise") from error
+    if "tests" in fields:
+        values["tests"] = msgspec.Raw(bytes(fields["tests"]))
+    return values
+
+
+def _wire_name(field: str) -> str:
+    return "return" if field == "returns" else field
+
+
+def _unknown(key: str, known: Any, kind: str) -> str:
+    near = difflib.get_close_matches(key, list(known), 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+    return f"samplewise: unknown {kind} {key[:60]!r}{hint}"
+
+
+def _from_header(header: str, name: str, text: str) -> Any:
+    kinds: dict[str, Any] = {"policy": str, "samples": int, "dry_run": _flag}
+    try:
+        return kinds.get(name, float)(text)
+    except ValueError:
+        raise RequestError(f"header {header}: cannot read {text[:60]!r}", param=header) from None
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError(text)
+    return text.lower() in ("true", "1")
+
+
+def _check(options: Options) -> None:
+    if options.samples is not None and options.samples < 1:
+        raise _bad("samples", "must be at least 1", options.samples)
+    for name in ("max_cost_usd", "deadline_s"):
+        value = getattr(options, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise _bad(name, "must be a positive number", value)
+    if options.reference is not None and len(options.reference) > _LONGEST_REFERENCE:
+        raise _bad("reference", f"must have at most {_LONGEST_REFERENCE} characters", "more")
+    for name in options.returns:
+        if name not in _RETURNS:
+            raise _bad("return", f"must list some of {', '.join(_RETURNS)}", name[:60])
+
+
+def _bad(name: str, rule: str, value: object) -> RequestError:
+    return RequestError(f"samplewise.{name}: {rule}, got {value!r}", param=f"samplewise.{name}")

@@ -1,0 +1,110 @@
+"""The policy of one request: the route's own, or what the request asks for within its ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from samplewise.policies.base import Needs, Policy, PolicyError
+from samplewise.proxy.config_policies import PolicySettings
+from samplewise.proxy.errors import RequestError
+
+__all__ = ["PolicyChoice"]
+
+_settings: TypeAdapter[Any] = TypeAdapter(PolicySettings)
+# What a request may name: policies that need no settings beyond a number of samples.
+_BY_NAME = ("single", "majority_vote", "best_of_n", "adaptive_vote", "first_pass")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChoice:
+    """Builds a request's policy. `ceiling` is the most samples the route allows.
+
+    `judged` says that the route has verifiers that judge.
+    """
+
+    route: str
+    settings: Any
+    policy: Policy
+    ceiling: int
+    judged: bool
+
+    def __call__(self, name: str | None, samples: int | None) -> tuple[str, Policy]:
+        """Return the name and the policy for what a request asks.
+
+        Raises:
+            RequestError: it asks for more samples than the route allows, or for a policy that the
+                route cannot run.
+        """
+        if name is None and samples is None:
+            return self.settings.type, self.policy
+        if samples is not None and samples > self.ceiling:
+            raise RequestError(
+                f"samplewise.samples: route {self.route!r} allows at most {self.ceiling}, "
+                f"got {samples}",
+                param="samplewise.samples",
+            )
+        fields = self._fields(name)
+        policy = self._built(_with_samples(fields, min(samples or self.ceiling, self.ceiling)))
+        self._check(fields["type"], policy.needs)
+        return fields["type"], policy
+
+    def _fields(self, name: str | None) -> dict[str, Any]:
+        own = dict(self.settings.model_dump(by_alias=True))
+        if name is None or name == own["type"]:
+            return own
+        if name not in _BY_NAME:
+            raise RequestError(
+                f"samplewise.policy: a request can ask for {', '.join(_BY_NAME)}, or "
+                f"{own['type']} as route {self.route!r} has it; got {name[:60]!r}",
+                param="samplewise.policy",
+            )
+        return {"type": name}
+
+    def _built(self, fields: Mapping[str, Any]) -> Policy:
+        try:
+            settings = _settings.validate_python(dict(fields))
+            policy: Policy = settings.build()
+        except (ValidationError, PolicyError) as error:
+            text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise RequestError(f"samplewise.policy: {text}", param="samplewise.policy") from None
+        return policy
+
+    def _check(self, name: str, needs: Needs) -> None:
+        if needs.max_samples > self.ceiling:
+            raise RequestError(
+                f"samplewise.policy: {name} draws up to {needs.max_samples} samples, route "
+                f"{self.route!r} allows {self.ceiling}",
+                param="samplewise.policy",
+            )
+        if needs.verdicts and not self.judged:
+            raise RequestError(
+                f"samplewise.policy: {name} needs a verifier, route {self.route!r} has none",
+                param="samplewise.policy",
+            )
+
+
+def _with_samples(fields: dict[str, Any], samples: int) -> dict[str, Any]:
+    """Return policy fields for at most so many samples; waves that no longer fit are cut."""
+    kind = fields["type"]
+    if kind in ("single", "cascade", "python"):
+        return fields
+    name = "max_samples" if kind in ("adaptive_vote", "first_pass") else "samples"
+    changed = {**fields, name: samples}
+    if fields.get("waves"):
+        changed["waves"] = _cut_waves(fields["waves"], samples)
+    if fields.get("min_ok", 1) > samples:
+        changed["min_ok"] = samples
+    return changed
+
+
+def _cut_waves(waves: tuple[int, ...], samples: int) -> list[int]:
+    kept: list[int] = []
+    for wave in waves:
+        if sum(kept) + wave > samples:
+            break
+        kept.append(wave)
+    return kept or [samples]

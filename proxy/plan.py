@@ -1,0 +1,178 @@
+"""How the samples of one wave are asked of one upstream: prompt, worst case, body, call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from samplewise.policies.base import Combine, Continue, Draw, Fresh, Needs, Revise
+from samplewise.policies.evidence import Event, Evidence
+from samplewise.proxy.backends.base import Call
+from samplewise.proxy.billing import CallFacts
+from samplewise.proxy.calls import Slot, Trip
+from samplewise.proxy.job import Job
+from samplewise.proxy.jsontext import encode
+from samplewise.proxy.ledger.base import Hold
+from samplewise.proxy.prompts import combined, continued, revised, varied
+from samplewise.proxy.purse import Purse
+from samplewise.proxy.upstreams import Upstream
+from samplewise.proxy.wire import prompt_bound, upstream_body
+from samplewise.verifiers.base import Sample
+
+__all__ = ["Plan", "Prompt", "make_prompt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the samples of one draw are asked: None for messages means the client's own bytes."""
+
+    key: str
+    messages: bytes | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    before: str = ""
+    parents: tuple[str, ...] = ()
+
+
+def make_prompt(draw: Draw, job: Job, evidence: Evidence) -> Prompt:
+    """Return what the samples of a draw are asked, by its source."""
+    params = dict(draw.params)
+    source = draw.source
+    if isinstance(source, Fresh) and not source.variant:
+        return Prompt("fresh", None, params)
+    messages = job.task.decoded_messages()
+    match source:
+        case Fresh():
+            text = job.route.prompts[source.variant]
+            return Prompt(f"variant:{source.variant}", encode(varied(messages, text)), params)
+        case Continue():
+            return _continuation(evidence.samples[source.sample], messages, params)
+        case Revise():
+            texts = [evidence.samples[id_].path_text for id_ in source.samples]
+            body = encode(revised(messages, texts, source.feedback))
+            return Prompt(f"revise:{source.samples}", body, params, "", source.samples)
+        case Combine():
+            texts = [evidence.samples[id_].path_text for id_ in source.samples]
+            body = encode(combined(messages, texts, source.template))
+            return Prompt(f"combine:{source.samples}", body, params, "", source.samples)
+
+
+def _continuation(sample: Sample, messages: list[dict[str, Any]], params: dict[str, Any]) -> Prompt:
+    before = sample.path_text + sample.stop
+    body = encode(continued(messages, before))
+    params = {"continue_final_message": True, "add_generation_prompt": False, **params}
+    return Prompt(f"continue:{sample.id}", body, params, before, (sample.id,))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the samples of one wave are asked of one upstream."""
+
+    job: Job
+    upstream: Upstream
+    prompt: Prompt
+    attempt: int
+    needs: Needs
+    known_prompt: int | None = None
+
+    @property
+    def max_tokens(self) -> int:
+        """The cap that is written into the call: the least of route, request and policy."""
+        job = self.job
+        caps = [job.route.max_tokens, job.request.max_tokens, self.prompt.params.get("max_tokens")]
+        return min(cap for cap in caps if cap is not None)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The prompt's tokens: as reported before for the same prompt, else the most it can be."""
+        if self.known_prompt is not None:
+            return self.known_prompt
+        per_image = self.upstream.max_tokens_per_image
+        return prompt_bound(self.job.request, self.prompt.messages, per_image)
+
+    @property
+    def stream(self) -> bool:
+        """Whether the call must be streamed: it may be cut, or is watched while it runs."""
+        if not self.upstream.streams:
+            return False
+        return bool(self.needs.cancel or self.needs.progress_tokens or self.job.tap)
+
+    def hold(self, slot: Slot, call: Sequence[Slot]) -> Hold:
+        """Return the worst case of one slot: the prompt is paid once per call, by its first."""
+        prompt = self.prompt_tokens if slot is call[0] else 0
+        return Hold(
+            id=f"{slot.id}.{self.attempt}",
+            call_id=f"{call[0].id}.{self.attempt}",
+            index=slot.index,
+            backend=self.upstream.name,
+            model=self.upstream.model,
+            purpose=slot.purpose.value,
+            nano=self.upstream.price.worst_nano(prompt, self.max_tokens),
+            tokens=prompt + self.max_tokens,
+            price_version=self.upstream.price.version,
+        )
+
+    def trip(
+        self,
+        slots: tuple[Slot, ...],
+        holds: tuple[Hold, ...],
+        purse: Purse,
+        emit: Callable[[Event], None],
+    ) -> Trip:
+        """Return the call for these slots, ready to run."""
+        upstream = self.upstream
+        stream = self.stream
+        call = Call(
+            id=holds[0].call_id,
+            body=self._body(slots, stream),
+            n=len(slots),
+            stream=stream,
+            raw=self.job.tap is not None,
+            timeout_s=upstream.timeout_s,
+        )
+        facts = CallFacts(
+            stream=stream,
+            max_tokens=self.max_tokens,
+            prompt_bound=self.prompt_tokens,
+            prompt_known=self.known_prompt,
+        )
+        return Trip(
+            upstream=upstream,
+            slots=slots,
+            holds=holds,
+            call=call,
+            facts=facts,
+            purse=purse,
+            emit=emit,
+            progress_tokens=self.needs.progress_tokens,
+            tap=self.job.tap,
+            dispatched=upstream.slots is None,
+        )
+
+    def _seed(self, index: int) -> int | None:
+        """Return the seed of a call whose first sample has this draw index.
+
+        A server gives choice i the seed of the call plus i, so every sample has its own.
+        """
+        base = self.job.route.seed if self.job.request.seed is None else self.job.request.seed
+        return None if base is None else base + index
+
+    def _body(self, slots: tuple[Slot, ...], stream: bool) -> bytes:
+        job, request = self.job, self.job.request
+        defaults = {**self.upstream.params, **job.route.params}
+        params = {name: v for name, v in defaults.items() if name not in request.fields}
+        params |= {k: v for k, v in self.prompt.params.items() if k != "max_tokens"}
+        if self.needs.logprobs:
+            params["logprobs"] = True
+        return upstream_body(
+            request,
+            model=self.upstream.model,
+            params=params,
+            messages=self.prompt.messages,
+            stream=stream,
+            stream_options=self.upstream.stream_options,
+            n=len(slots),
+            cap_field=self.upstream.token_field or request.cap_field or "max_tokens",
+            max_tokens=self.max_tokens,
+            seed=self._seed(slots[0].index),
+        )

@@ -1,0 +1,235 @@
+"""What every surface works with: routes, limits, the engine, and the counting around it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from samplewise.policies.base import Policy
+from samplewise.policies.price import nano_from_usd, usd
+from samplewise.policies.tools_first import ToolsFirst
+from samplewise.proxy.engine import Engine
+from samplewise.proxy.errors import AnswerError, RequestError
+from samplewise.proxy.job import Answer, Job, Route
+from samplewise.proxy.jsontext import encode
+from samplewise.proxy.ledger.base import Account, Balance, Limit
+from samplewise.proxy.upstreams import Upstream
+from samplewise.proxy.wire import ChatRequest, prompt_bound
+from samplewise.verifiers.base import Task
+
+__all__ = ["Service"]
+
+_log = structlog.get_logger("samplewise.requests")
+_REFUSALS = {402: "budget_refused", 499: "cancelled"}
+
+
+@dataclass(slots=True)
+class Service:
+    """The running proxy without its HTTP skin."""
+
+    engine: Engine
+    routes: Mapping[str, Route]
+    upstreams: Mapping[str, Upstream]
+    max_body_bytes: int
+    first_comment_after_s: float
+    comment_every_s: float
+    draining: bool = False
+
+    def new_request_id(self) -> str:
+        """Return an id for one request; ledger rows and upstream request ids are made from it."""
+        return f"req_{uuid.uuid4().hex}"
+
+    def job(self, request: ChatRequest, request_id: str) -> Job:
+        """Put route, request and their limits together; a request can only tighten its route.
+
+        Raises:
+            RequestError: the model is unknown, or the request asks for what its route forbids.
+        """
+        route = self._route(request.model)
+        options = request.options
+        name, policy = route.make_policy(options.policy, options.samples)
+        _check_fan_out(request, route, policy)
+        warnings = _warnings(request, route, policy)
+        if request.tools is not None and policy.needs.max_samples > 1:
+            policy = ToolsFirst(policy)
+        job = Job(
+            request_id=request_id,
+            route=route,
+            request=request,
+            policy=policy,
+            policy_name=name,
+            task=_task(request, request_id, route.name),
+            limit=_limit(route, options.max_cost_usd),
+            began=asyncio.get_running_loop().time(),
+            seed=_seed(request, route),
+            deadline_s=_least(route.deadline_s, options.deadline_s),
+            warnings=warnings,
+        )
+        if _raw(job):
+            # Set for good when the stream is opened.
+            job.tap = _no_tap
+        return job
+
+    def _route(self, model: str) -> Route:
+        route = self.routes.get(model)
+        if route is None:
+            raise RequestError(
+                f"model: there is no route {model[:100]!r}; this server has: "
+                f"{', '.join(sorted(self.routes))}",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+        return route
+
+    def estimate(self, job: Job) -> bytes:
+        """Return what a request could cost at most, as JSON text. Nothing is sent or held."""
+        needs = job.policy.needs
+        tokens = job.route.max_tokens
+        if job.request.max_tokens is not None:
+            tokens = min(tokens, job.request.max_tokens)
+        prompt = prompt_bound(job.request)
+        checks = sum(check.worst_nano() for check in job.route.checks)
+        each = max(u.price.worst_nano(prompt, tokens) for u in job.route.upstreams.values())
+        worst = (each + checks) * needs.max_samples
+        limit = job.limit.nano
+        said = {
+            "request_id": job.request_id,
+            "route": job.route.name,
+            "policy": job.policy_name,
+            "dry_run": True,
+            "samples_at_most": needs.max_samples,
+            "cost_usd": {"worst": usd(worst if limit is None else min(worst, limit))},
+            "budget": {"limit_usd": None if limit is None else usd(limit)},
+            "warnings": job.warnings,
+        }
+        return encode({"object": "samplewise.estimate", "samplewise": said})
+
+    def answered(self, answer: Answer) -> None:
+        """Count and log a request that got its answer."""
+        job, evidence = answer.job, answer.evidence
+        self.engine.metrics.answered(answer, job.waited_s)
+        _log.info(
+            "answered",
+            request_id=job.request_id,
+            route=job.route.name,
+            policy=job.policy_name,
+            outcome=answer.outcome.value,
+            stop_reason=answer.stop.reason.value,
+            degraded=[word.value for word in answer.degraded],
+            drawn=evidence.drawn,
+            good=evidence.good,
+            cost_usd=usd(answer.cost_nano),
+            seconds=round(answer.seconds, 3),
+        )
+
+    def refused(self, route: str, error: AnswerError, request_id: str) -> None:
+        """Count and log a request that ended without an answer."""
+        kind = "client_error" if error.status < 500 else "upstream_error"
+        self.engine.metrics.refused(route, _REFUSALS.get(error.status, kind))
+        _log.info(
+            "refused", request_id=request_id, route=route, status=error.status, code=error.code
+        )
+
+    def first_byte(self, job: Job) -> None:
+        """Count the time to the first byte of a streamed answer."""
+        seconds = asyncio.get_running_loop().time() - job.began
+        self.engine.metrics.first_byte_sent(job.route.name, seconds)
+
+    async def balances(self) -> list[Balance]:
+        """Read every shared account.
+
+        Raises:
+            StoreError: the ledger cannot be reached.
+        """
+        accounts: dict[tuple[str, str, str], Account] = {}
+        for route in self.routes.values():
+            for account in route.accounts:
+                key = (account.scope.value, account.name, account.window.value)
+                accounts[key] = account
+        return list(await self.engine.ledger.balances(list(accounts.values())))
+
+
+def _no_tap(data: bytes) -> None:
+    """Drop an event: the stream was not opened."""
+
+
+def _seed(request: ChatRequest, route: Route) -> int:
+    for seed in (request.seed, route.seed):
+        if seed is not None:
+            return seed
+    return secrets.randbits(32)
+
+
+def _task(request: ChatRequest, request_id: str, route: str) -> Task:
+    options = request.options
+    return Task(
+        request_id=request_id,
+        route=route,
+        messages=request.messages,
+        tools=request.tools,
+        response_format=request.response_format,
+        reference=options.reference,
+        tests=bytes(options.tests) if options.tests is not None else None,
+        item=options.item or {},
+    )
+
+
+def _limit(route: Route, max_cost_usd: float | None) -> Limit:
+    if max_cost_usd is None:
+        return route.limit
+    asked = nano_from_usd(max_cost_usd)
+    nano = asked if route.limit.nano is None else min(asked, route.limit.nano)
+    return replace(route.limit, nano=nano)
+
+
+def _least(*values: float | None) -> float | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _raw(job: Job) -> bool:
+    # Only one sample can be passed on while it is made, and only where it is returned in any case.
+    return (
+        job.request.stream
+        and job.policy.needs.max_samples == 1
+        and job.request.n == 1
+        and job.route.on_unverified != "error"
+        and job.route.stream != "whole"
+        and all(upstream.streams for upstream in job.route.upstreams.values())
+    )
+
+
+def _check_fan_out(request: ChatRequest, route: Route, policy: Policy) -> None:
+    most = policy.needs.max_samples
+    if request.n > most:
+        raise RequestError(
+            f"n: route {route.name!r} draws at most {most} samples here, so it cannot return "
+            f"{request.n} answers",
+            param="n",
+        )
+    unbounded = [u.name for u in route.upstreams.values() if u.max_tokens_per_image is None]
+    if request.images and most > 1 and unbounded:
+        raise RequestError(
+            f"messages: images cannot be sent {most} times without a bound on their tokens; set "
+            f"max_tokens_per_image for {', '.join(unbounded)}, or use a route with one sample",
+            param="messages",
+        )
+
+
+def _warnings(request: ChatRequest, route: Route, policy: Policy) -> list[str]:
+    found = []
+    if request.max_tokens is not None and request.max_tokens > route.max_tokens:
+        found.append(
+            f"max_tokens {request.max_tokens} exceeds the route's cap; {route.max_tokens} used"
+        )
+    temperature = request.temperature
+    if temperature is None:
+        temperature = route.params.get("temperature")
+    if temperature == 0 and policy.needs.max_samples > 1:
+        found.append("temperature 0: samples will be nearly alike, so drawing several gains little")
+    return found

@@ -1,0 +1,156 @@
+"""Answers as event streams: framing, keep-alive comments, the chosen answer in pieces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from samplewise.proxy.completion import choice_object, report, usage_object
+from samplewise.proxy.errors import AnswerError, error_bytes
+from samplewise.proxy.job import Answer, Job
+from samplewise.proxy.jsontext import encode, members_of, object_text
+from samplewise.verifiers.base import Sample
+
+__all__ = ["COMMENT", "DONE", "RawStream", "chunks", "error_event", "event"]
+
+COMMENT = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+# About a line of text: few enough events to be cheap, small enough to look alive.
+_PIECES = re.compile(r"(?:\s*\S+){1,8}\s*|\s+")
+
+
+def event(data: bytes) -> bytes:
+    """Frame one JSON text as an event."""
+    return b"data: " + data + b"\n\n"
+
+
+def error_event(error: AnswerError) -> bytes:
+    """Frame an error that came after the status was sent; `[DONE]` still follows it."""
+    return event(error_bytes(error))
+
+
+def chunks(answer: Answer) -> Iterator[bytes]:
+    """Yield the chosen answer as chat completion chunks, without `[DONE]`.
+
+    The `samplewise` object is on the last chunk: the usage chunk where the client asked for one,
+    else the last finish chunk.
+    """
+    job = answer.job
+    frame = _Frame(answer)
+    last = len(answer.chosen) - 1
+    for index, sample in enumerate(answer.chosen):
+        choice = msgspec.json.decode(choice_object(answer, sample, index))
+        yield from _choice_chunks(frame, choice, sample, whole=job.route.stream == "whole")
+        final = index == last and not job.include_usage
+        finish = {**_rest(choice), "index": index, "delta": {}}
+        yield frame.chunk(finish, final=final)
+    if job.include_usage:
+        yield frame.usage()
+
+
+class _Frame:
+    """The fields that every chunk of one stream shares."""
+
+    def __init__(self, answer: Answer) -> None:
+        head = members_of(answer.head)
+        head.setdefault("id", encode(f"chatcmpl-{answer.job.request_id}"))
+        head["object"] = b'"chat.completion.chunk"'
+        head["model"] = encode(answer.job.request.model)
+        head.pop("usage", None)
+        if answer.job.include_usage:
+            head["usage"] = b"null"
+        self._head = head
+        self._answer = answer
+
+    def chunk(self, choice: dict[str, Any], *, final: bool = False) -> bytes:
+        """Return one event with one choice."""
+        fields = {**self._head, "choices": encode([choice])}
+        if final:
+            fields["samplewise"] = encode(report(self._answer))
+        return event(object_text(fields.items()))
+
+    def usage(self) -> bytes:
+        """Return the usage event, the only one without choices."""
+        fields = {
+            **self._head,
+            "choices": b"[]",
+            "usage": encode(usage_object(self._answer)),
+            "samplewise": encode(report(self._answer)),
+        }
+        return event(object_text(fields.items()))
+
+
+def _rest(choice: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in choice.items() if k not in ("message", "index", "logprobs")}
+
+
+def _choice_chunks(
+    frame: _Frame, choice: dict[str, Any], sample: Sample, *, whole: bool
+) -> Iterator[bytes]:
+    index, message = choice["index"], dict(choice["message"])
+    content, calls = message.pop("content", None), message.pop("tool_calls", None)
+    message = {k: v for k, v in message.items() if k != "role" and v is not None}
+    yield frame.chunk(_delta(index, {"role": "assistant", "content": ""}))
+    if message:
+        # Reasoning, refusal and fields we do not know come before the answer, as they were.
+        yield frame.chunk(_delta(index, message))
+    if isinstance(content, str) and content:
+        logprobs = choice.get("logprobs")
+        # Log-probabilities belong to the text as a whole, so the text stays whole with them.
+        pieces = [content] if whole or logprobs else _PIECES.findall(content)
+        for piece in pieces:
+            yield frame.chunk({**_delta(index, {"content": piece}), "logprobs": logprobs})
+    elif content:
+        yield frame.chunk(_delta(index, {"content": content}))
+    for number, call in enumerate(calls or ()):
+        yield frame.chunk(_delta(index, {"tool_calls": [{"index": number, **call}]}))
+
+
+def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "finish_reason": None}
+
+
+class RawStream:
+    """An upstream's own events on their way to the client, with only our splices.
+
+    The model is the client's name for it, usage goes into a chunk of its own, and the finish chunk
+    is held back until the bill is known.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Begin a stream for one job."""
+        self._job = job
+        self._model = encode(job.request.model)
+        self._held: dict[str, bytes] | None = None
+
+    def forward(self, data: bytes) -> bytes:
+        """Return what to send for one upstream event; may be empty."""
+        fields = members_of(data)
+        fields["model"] = self._model
+        fields.pop("usage", None)
+        if self._job.include_usage:
+            fields["usage"] = b"null"
+        choices = fields.get("choices", b"[]")
+        if choices.strip() in (b"[]", b"null"):
+            return b""
+        if b'"finish_reason"' in choices and _finished(choices):
+            self._held = fields
+            return b""
+        return event(object_text(fields.items()))
+
+    def finish(self, answer: Answer) -> Iterator[bytes]:
+        """Yield the held finish chunk and the usage, with the report on the last of them."""
+        held = self._held or members_of(answer.head)
+        if not self._job.include_usage:
+            held["samplewise"] = encode(report(answer))
+        if self._held is not None:
+            yield event(object_text(held.items()))
+        if self._job.include_usage:
+            yield _Frame(answer).usage()
+
+
+def _finished(choices: bytes) -> bool:
+    return any(choice.get("finish_reason") for choice in msgspec.json.decode(choices))

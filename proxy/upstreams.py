@@ -1,0 +1,65 @@
+"""A configured upstream at work: its backend, its price, its room, and what was learnt of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from samplewise.policies.evidence import Offer
+from samplewise.policies.price import Price
+from samplewise.proxy.backends.base import Backend
+
+__all__ = ["Upstream"]
+
+
+@dataclass(slots=True)
+class Upstream:
+    """One entry of `backends:` in use. Shared by all requests; holds no request's state.
+
+    `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
+    seen to ignore or refuse more. `slots` bounds calls in flight (None: unbounded).
+    """
+
+    name: str
+    backend: Backend
+    model: str
+    price: Price
+    timeout_s: float = 600.0
+    max_n: int | None = None
+    streams: bool = True
+    stream_options: Mapping[str, Any] | None = None
+    token_field: str | None = None
+    max_tokens_per_image: int | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    slots: asyncio.Semaphore | None = None
+    max_in_flight: int | None = None
+    in_flight: int = 0
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
+
+    def largest_n(self, wanted: int) -> int:
+        """Return how many of `wanted` samples may go into one call."""
+        return wanted if self.max_n is None else max(1, min(wanted, self.max_n))
+
+    def learn_n(self, choices: int) -> None:
+        """Remember that a call for more came back with only so many choices."""
+        self.max_n = max(1, choices)
+
+    def learn_seconds(self, seconds: float) -> None:
+        """Remember how long a finished sample took."""
+        self.seconds.append(seconds)
+
+    def offer(self) -> Offer:
+        """Return what policies may know of this upstream now."""
+        free = None if self.max_in_flight is None else max(0, self.max_in_flight - self.in_flight)
+        return Offer(
+            backend=self.name,
+            price=self.price,
+            p50_s=median(self.seconds) if self.seconds else None,
+            free_slots=free,
+            honours_n=self.max_n != 1,
+            streams=self.streams,
+        )

@@ -1,0 +1,191 @@
+"""The fields of a chat request that Samplewise reads; every other one is forwarded untouched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from samplewise.proxy.errors import RequestError
+from samplewise.proxy.jsontext import encode, members, object_text
+from samplewise.proxy.options import Options, parse_options
+
+__all__ = ["ChatRequest", "parse_chat", "prompt_bound", "upstream_body"]
+
+_MOST_CHOICES = 128
+_MOST_TOKENS = 2**31 - 1
+# Never forwarded as they came: we say ourselves how many samples, and whether they are streamed.
+_OURS = frozenset({"model", "samplewise", "stream", "stream_options", "n"})
+_TEMPLATE_TOKENS = 64
+_DATA_URL = re.compile(rb'"data:[^"]*"')
+_CAPS = ("max_tokens", "max_completion_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One chat request: its fields as JSON text, and the few that are read, decoded.
+
+    `max_tokens` is the client's own cap or None, `cap_field` the name it used.
+    """
+
+    fields: Mapping[str, bytes]
+    model: str
+    messages: bytes
+    options: Options
+    n: int = 1
+    stream: bool = False
+    include_usage: bool = False
+    max_tokens: int | None = None
+    cap_field: str = ""
+    temperature: float | None = None
+    seed: int | None = None
+    images: int = 0
+
+    @property
+    def tools(self) -> bytes | None:
+        """The request's tools as JSON text; None when it has none."""
+        raw = self.fields.get("tools") or self.fields.get("functions")
+        return raw if raw and raw not in (b"null", b"[]") else None
+
+    @property
+    def response_format(self) -> bytes | None:
+        """The response format as JSON text, or None."""
+        raw = self.fields.get("response_format")
+        return raw if raw and raw != b"null" else None
+
+
+def parse_chat(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
+    """Read a chat request.
+
+    Raises:
+        RequestError: names the field and what is wrong with it. Nothing was sent or spent.
+    """
+    fields = members(body)
+    model = _read(fields, "model", str, required=True)
+    messages = fields.get("messages")
+    if messages is None:
+        raise RequestError("messages: missing", param="messages")
+    _check_messages(messages)
+    n = _whole(fields, "n", 1, _MOST_CHOICES)
+    caps = {name: _whole(fields, name, 1, _MOST_TOKENS) for name in _CAPS}
+    given = [name for name in _CAPS if caps[name] is not None]
+    options = _read(fields, "stream_options", dict[str, Any]) or {}
+    return ChatRequest(
+        fields=fields,
+        model=model,
+        messages=messages,
+        options=parse_options(fields.get("samplewise"), headers),
+        n=n or 1,
+        stream=bool(_read(fields, "stream", bool)),
+        include_usage=options.get("include_usage") is True,
+        max_tokens=min((caps[name] or 0 for name in given), default=None),
+        cap_field=given[-1] if given else "",
+        temperature=_read(fields, "temperature", float),
+        seed=_read(fields, "seed", int),
+        images=_images(messages),
+    )
+
+
+def _read(fields: Mapping[str, bytes], name: str, kind: Any, *, required: bool = False) -> Any:
+    raw = fields.get(name)
+    if raw is None or (raw == b"null" and not required):
+        if required:
+            raise RequestError(f"{name}: missing", param=name)
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{name}: {error}", param=name) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(f"{name}: cannot be read: {error}", param=name) from None
+
+
+def _whole(fields: Mapping[str, bytes], name: str, least: int, most: int) -> int | None:
+    value: int | None = _read(fields, name, int)
+    if value is not None and not least <= value <= most:
+        raise RequestError(f"{name}: must be from {least} to {most}, got {value}", param=name)
+    return value
+
+
+def _check_messages(messages: bytes) -> None:
+    try:
+        items = msgspec.json.decode(messages, type=list[msgspec.Raw])
+    except (msgspec.ValidationError, RecursionError):
+        raise RequestError("messages: must be an array of messages", param="messages") from None
+    if not items:
+        raise RequestError("messages: must not be empty", param="messages")
+    for number, item in enumerate(items):
+        if not bytes(item).startswith(b"{"):
+            path = f"messages.{number}"
+            raise RequestError(f"{path}: must be an object", param=path)
+
+
+def _images(messages: bytes) -> int:
+    if b'"image_url"' not in messages and b'"input_image"' not in messages:
+        return 0
+    found = 0
+    for message in msgspec.json.decode(messages):
+        content = message.get("content")
+        if isinstance(content, list):
+            kinds = [part.get("type") for part in content if isinstance(part, dict)]
+            found += sum(kind in ("image_url", "input_image") for kind in kinds)
+    return found
+
+
+def prompt_bound(
+    request: ChatRequest, messages: bytes | None = None, max_tokens_per_image: int | None = None
+) -> int:
+    """Return the most tokens the prompt can have: one per byte of JSON text, and a template's own.
+
+    Byte-level tokenizers never make more tokens than bytes. Images count as `max_tokens_per_image`
+    each instead of their bytes, where that is known.
+    """
+    text = request.messages if messages is None else messages
+    size = len(text)
+    if request.images and max_tokens_per_image is not None:
+        inline = sum(len(found) for found in _DATA_URL.findall(text))
+        size += request.images * max_tokens_per_image - inline
+    for name in ("tools", "functions", "response_format"):
+        size += len(request.fields.get(name, b""))
+    return size + _TEMPLATE_TOKENS
+
+
+def upstream_body(
+    request: ChatRequest,
+    *,
+    model: str,
+    params: Mapping[str, Any],
+    messages: bytes | None = None,
+    stream: bool,
+    stream_options: Mapping[str, Any] | None,
+    n: int,
+    cap_field: str,
+    max_tokens: int,
+    seed: int | None,
+) -> bytes:
+    """Encode the body of one upstream call: the client's fields with only ours spliced in.
+
+    `params` are fields that Samplewise adds or overrides (route defaults that the client left open,
+    a policy's own). The token cap is always written: a call without one has no worst case.
+    """
+    spliced: dict[str, bytes] = {"model": encode(model)}
+    for name, value in request.fields.items():
+        if name not in _OURS and name not in _CAPS:
+            spliced[name] = value
+    for name, value in params.items():
+        spliced[name] = encode(value)
+    if messages is not None:
+        spliced["messages"] = messages
+    if seed is not None:
+        spliced["seed"] = encode(seed)
+    spliced[cap_field] = encode(max_tokens)
+    if n > 1:
+        spliced["n"] = encode(n)
+    if stream:
+        spliced["stream"] = b"true"
+        if stream_options:
+            spliced["stream_options"] = encode(stream_options)
+    return object_text(spliced.items())

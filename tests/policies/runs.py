@@ -1,0 +1,108 @@
+"""A small stand-in for the engine: plays a policy against scripted samples, one event at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from samplewise.policies.base import Action, Cancel, Draw, Policy, Stop
+from samplewise.policies.evidence import (
+    Evidence,
+    Failed,
+    Finished,
+    Granted,
+    Judged,
+    Judgement,
+    Running,
+)
+from samplewise.verifiers.base import Ended, Sample, Status, Task, Verdict
+
+
+@dataclass(frozen=True)
+class Script:
+    """What one sample will be: its answer, verdict and score, or that it is lost."""
+
+    answer: str | None = "a"
+    status: Status = Status.NONE
+    score: float | None = None
+    ended: Ended = Ended.EOS
+    lost: bool = False
+
+
+@dataclass
+class Game:
+    """One run of a policy. `grant` limits how many samples can be paid for in all."""
+
+    policy: Policy
+    scripts: Sequence[Script]
+    grant: int = 1_000_000
+    pick: Callable[[list[str]], str] = lambda running: running[0]
+    evidence: Evidence = field(default_factory=lambda: Evidence(Task("r", "route", b"[]")))
+    actions: list[Action] = field(default_factory=list)
+    backends: dict[str, str] = field(default_factory=dict)
+    most_running: int = 0
+
+    def __post_init__(self) -> None:
+        self.evidence.left_samples = self.policy.needs.max_samples
+
+    def play(self) -> Stop:
+        """Run until the policy stops; fails the test when it never does."""
+        for _ in range(500):
+            new = False
+            for action in self.policy.decide(self.evidence):
+                self.actions.append(action)
+                match action:
+                    case Stop():
+                        return action
+                    case Draw() if action.key not in self.evidence.rounds:
+                        self._grant(action)
+                        new = True
+                    case Cancel():
+                        for id_ in action.samples:
+                            self._cut(id_)
+            self.most_running = max(self.most_running, len(self.evidence.running))
+            if self.evidence.running:
+                self._end(self.pick(list(self.evidence.running)))
+            elif not new:
+                raise AssertionError("the policy waits for nothing")
+        raise AssertionError("the policy never stops")
+
+    def _grant(self, draw: Draw) -> None:
+        first = self.evidence.drawn
+        n = min(draw.n, self.evidence.left_samples, self.grant - first)
+        started = tuple(Running(f"s{first + i}", first + i, draw.key) for i in range(n))
+        self.backends |= {running.id: draw.backend for running in started}
+        why = "" if n == draw.n else "budget"
+        self.evidence.fold(Granted(draw.key, draw.n, started, why))
+
+    def _end(self, id_: str) -> None:
+        running = self.evidence.running[id_]
+        script = self.scripts[running.index % len(self.scripts)]
+        if script.lost:
+            self.evidence.fold(Failed(id_, running.index, running.key, "b", "connect"))
+            return
+        text = f"answer {script.answer}"
+        sample = Sample(
+            id_, running.index, text, text, script.ended, key=running.key, completion_tokens=5
+        )
+        self.evidence.fold(Finished(sample, verifying=True))
+        verdict = Verdict("v", script.status, score=script.score, answer=script.answer)
+        voting = script.answer if sample.complete and script.status is not Status.FAIL else None
+        judgement = Judgement(sample, script.status, (verdict,), script.answer, voting)
+        self.evidence.fold(Judged(judgement))
+
+    def _cut(self, id_: str) -> None:
+        running = self.evidence.running[id_]
+        sample = Sample(id_, running.index, "", "", Ended.CUT, key=running.key)
+        self.evidence.fold(Finished(sample))
+
+
+def votes(text: str) -> list[Script]:
+    """Return samples that answer with one letter each; `.` is a sample without an answer."""
+    return [Script(None if letter == "." else letter) for letter in text]
+
+
+def verdicts(text: str) -> list[Script]:
+    """Return samples by verdict: p pass, f fail, e error, n none."""
+    kinds = {"p": Status.PASS, "f": Status.FAIL, "e": Status.ERROR, "n": Status.NONE}
+    return [Script(answer=None, status=kinds[letter]) for letter in text]

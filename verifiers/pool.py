@@ -1,0 +1,296 @@
+"""A pool of killable worker processes for work that may hang, crash or eat memory.
+
+Each of `size` slots is a zygote (see `worker.py`) with one serving child. A call that takes too
+long or is cancelled costs its child the life, and nothing else. Starts at first use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from samplewise.verifiers.base import VerifierError, VerifierSetupError
+
+__all__ = ["WorkerPool"]
+
+_WORKER = "samplewise.verifiers.worker"
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_REPLY_BYTES = 4 * 1024 * 1024
+_START_S = 60.0  # an import under load
+_FORK_S = 5.0
+_END_S = 2.0
+
+
+class WorkerPool:
+    """Calls `target` ("module:function", `def f(payload: dict) -> dict`) in worker processes.
+
+    `timeout_s` bounds one call, from the moment a worker takes it. `memory_mb` bounds a worker's
+    address space (None: no bound). The environment holds no secrets: only what Python needs, and
+    `env`. `preload` names more functions to import before
+    the first call. Not for use by several loops.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        size: int = 2,
+        timeout_s: float = 5.0,
+        memory_mb: int | None = 2048,
+        env: Mapping[str, str] | None = None,
+        preload: Sequence[str] = (),
+    ) -> None:
+        arguments = [str(memory_mb or 0), target, *preload]
+        self._slots = [_Slot(arguments, {**_environment(), **(env or {})}) for _ in range(size)]
+        self._timeout_s = timeout_s
+        self._closed = False
+        # Last in, first out: slots that are not needed never start.
+        self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
+        for slot in self._slots:
+            self._free.put_nowait(slot)
+
+    async def open(self) -> None:
+        """Start all workers now instead of at first use.
+
+        Raises:
+            VerifierSetupError: the target cannot be imported; the message says why.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for slot in self._slots:
+                    group.create_task(slot.ready())
+        except* VerifierError as errors:
+            raise VerifierSetupError(str(errors.exceptions[0])) from None
+
+    async def close(self) -> None:
+        """End all workers and whatever they left behind; a call after this is an error."""
+        self._closed = True
+        async with asyncio.TaskGroup() as group:
+            for slot in self._slots:
+                group.create_task(slot.close())
+
+    async def call(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the target returns for `payload` (any JSON; `msgspec.Raw` passes as it is).
+
+        Waits for a free worker as long as it takes. When it is cancelled, the worker is killed.
+
+        Raises:
+            VerifierError: `timeout`; `crash` when the target raised or the worker died; `protocol`
+                when the result is no JSON object; `unavailable` when no worker can be started.
+        """
+        slot = await self._free.get()
+        try:
+            if self._closed:
+                raise VerifierError("the worker pool is closed", reason="unavailable")
+            await slot.ready()
+            reply = await slot.exchange(payload, self._timeout_s)
+        finally:
+            self._free.put_nowait(slot)
+        if "error" in reply:
+            raise VerifierError(reply["error"], reason=reply.get("reason", "crash"))
+        result = reply.get("ok")
+        if not isinstance(result, dict):
+            raise VerifierError("the worker's result is no object", reason="protocol")
+        return result
+
+
+class _Slot:
+    """One zygote and its child of the moment; used by one call at a time."""
+
+    def __init__(self, arguments: list[str], env: dict[str, str]) -> None:
+        self._arguments = arguments
+        self._env = env
+        self._zygote: _Zygote | None = None
+        self._child = 0  # 0: none is known to be ready
+        self._epoch = ""
+        self._greeted = False
+        self._closed = False
+
+    async def ready(self) -> None:
+        """Wait for a child that can take a call, starting what is not there.
+
+        A caller that is cancelled meanwhile disturbs nothing: the start goes on without it.
+        """
+        if self._child and not self._alive(self._child):
+            self._child = 0
+        if self._child:
+            return
+        if self._zygote is None or self._zygote.process.poll() is not None:
+            await self.end()
+            await self._start()
+        try:
+            async with asyncio.timeout(_FORK_S if self._greeted else _START_S):
+                while not self._child:
+                    self._take_hello(await self._frame())
+        except TimeoutError:
+            await self.end()
+            raise VerifierError("the worker does not start", reason="unavailable") from None
+
+    async def exchange(self, payload: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Send one call and return the reply frame; kills the child unless a reply came."""
+        call_id = secrets.token_hex(8)
+        body = msgspec.json.encode({"id": call_id, "payload": payload})
+        # Raw JSON may hold line breaks, between values only: in strings they are escaped.
+        body = body.replace(b"\n", b" ").replace(b"\r", b" ")
+        answered = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._write(self._epoch.encode() + b" " + body + b"\n")
+                reply = await self._reply(call_id)
+            answered = True
+        except TimeoutError:
+            raise VerifierError(f"no result within {timeout_s} s", reason="timeout") from None
+        finally:
+            if not answered:
+                self._kill_child()
+        return reply
+
+    async def close(self) -> None:
+        """End the worker for good."""
+        self._closed = True
+        await self.end()
+
+    async def end(self) -> None:
+        """End the zygote with its child: by request, and by force if that does not help."""
+        zygote, self._zygote, self._child, self._greeted = self._zygote, None, 0, False
+        if zygote is not None:
+            await zygote.end()
+
+    async def _start(self) -> None:
+        self._zygote = await _Zygote.start(self._arguments, self._env)
+        if self._closed:
+            await self.end()
+
+    def _open_zygote(self) -> _Zygote:
+        if self._zygote is None:
+            raise VerifierError("the worker pool is closed", reason="unavailable")
+        return self._zygote
+
+    async def _write(self, line: bytes) -> None:
+        zygote = self._open_zygote()
+        try:
+            zygote.writer.write(line)
+            await zygote.writer.drain()
+        except ConnectionError:
+            await self.end()
+            raise VerifierError("the worker process died", reason="crash") from None
+
+    async def _reply(self, call_id: str) -> dict[str, Any]:
+        while True:
+            frame = await self._frame()
+            if frame.get("id") == call_id:
+                return frame
+            if "hello" in frame:
+                self._child = 0
+                self._take_hello(frame)
+                raise VerifierError("the worker died during the call", reason="crash")
+
+    async def _frame(self) -> dict[str, Any]:
+        """Read the next line that is a JSON object; anything else is noise and skipped."""
+        reader = self._open_zygote().reader
+        while True:
+            try:
+                line = await reader.readline()
+            except ConnectionError:
+                line = b""
+            except ValueError:
+                raise VerifierError("the result is too large", reason="protocol") from None
+            if not line:
+                await self.end()
+                raise VerifierError("the worker process died", reason="crash")
+            with contextlib.suppress(msgspec.DecodeError):
+                frame = msgspec.json.decode(line)
+                if isinstance(frame, dict):
+                    return frame
+
+    def _take_hello(self, frame: dict[str, Any]) -> None:
+        if "fatal" in frame:
+            raise VerifierError(f"cannot load: {frame['fatal']}", reason="unavailable")
+        child, epoch = frame.get("hello"), frame.get("epoch")
+        # A forged greeting must not make us kill a stranger.
+        if isinstance(child, int) and isinstance(epoch, str) and self._alive(child):
+            self._child, self._epoch, self._greeted = child, epoch, True
+
+    def _alive(self, child: int) -> bool:
+        """Say whether this is a living child of the zygote (without /proc: believe it)."""
+        if self._zygote is None:
+            return False
+        try:
+            with open(f"/proc/{child}/stat", "rb") as file:
+                state, parent, *_ = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return sys.platform != "linux"
+        return state not in (b"Z", b"X") and int(parent) == self._zygote.process.pid
+
+    def _kill_child(self) -> None:
+        child, self._child = self._child, 0
+        if child and self._alive(child):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Zygote:
+    """A running zygote and the stream to it.
+
+    Not asyncio's own subprocess: its streams stay open as long as a stray process holds the pipe.
+    """
+
+    process: subprocess.Popen[bytes]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    @classmethod
+    async def start(cls, arguments: Sequence[str], env: Mapping[str, str]) -> _Zygote:
+        """Start from the loop's own thread: the kernel ends the zygote when that thread ends."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = _spawn(theirs.fileno(), arguments, env)
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_REPLY_BYTES)
+        except BaseException:
+            ours.close()
+            process.kill()
+            raise
+        return cls(process, reader, writer)
+
+    async def end(self) -> None:
+        """End by request, and by force if that does not help."""
+        self.writer.close()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self.process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self.process.wait, _END_S)
+                return
+
+
+def _spawn(
+    stream: int, arguments: Sequence[str], env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", _WORKER, str(os.getpid()), *arguments],
+        stdin=stream,
+        stdout=stream,
+        env=env,
+        start_new_session=True,  # an interrupt at the terminal is for the server alone
+    )
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    threads = dict.fromkeys(_ONE_THREAD, "1")
+    # The server's own import path, and the working directory last: it shadows no installed package.
+    paths = [path for path in sys.path if path] + [os.getcwd()]
+    return {**threads, **kept, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
