@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 SIZES = (3, 4, 5)
-LARGEST_GIVEN = 49
+LARGEST_GIVEN = 20
 """Largest number in an expression; with `SIZES` it sets how hard the family is."""
 
 Tokens = tuple[str, ...]

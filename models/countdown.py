@@ -40,7 +40,7 @@ TARGETS = range(10, 100)
 
 State = tuple[int, ...]
 
-_PROMPT = re.compile(r"\s*((?:\d{1,4}\s+)+)>\s*(\d{1,4})\s*")
+_PROMPT = re.compile(r"\s*(\d{1,4}(?:\s+\d{1,4})*)\s*>\s*(\d{1,4})\s*")
 _STEP = re.compile(
     r"\s*(\d{1,6})\s*([-+*/])\s*(\d{1,6})\s*=\s*(\d{1,12})\s*(?:,\s*(\d{1,12}(?:\s+\d{1,12})*)\s*)?"
 )

@@ -63,7 +63,7 @@ class Sampling:
         checks = {
             "temperature must be between 0 and 2": 0 <= self.temperature <= 2,
             "top_p must be above 0 and at most 1": 0 < self.top_p <= 1,
-            "top_k must be at least 1, or 0 for all tokens": self.top_k >= 0,
+            "top_k must be at least 1, or 0 or -1 for all tokens": self.top_k >= -1,
             "max_tokens must be at least 1": self.max_tokens is None or self.max_tokens >= 1,
             f"at most {_MOST_STOPS} stop strings, none empty": len(self.stop) <= _MOST_STOPS
             and all(self.stop),

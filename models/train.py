@@ -27,8 +27,8 @@ __all__ = ["Recipe", "Run", "main"]
 Tensor = Any
 Parameters = dict[str, Any]
 
-_LOG_EVERY = 50
-_SAVE_EVERY = 200
+_LOG_EVERY = 100
+_SAVE_EVERY = 500
 # Newton-Schulz coefficients of Muon: steep at zero, so that five rounds are enough.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_ROUNDS = 5
@@ -39,13 +39,13 @@ class Recipe:
     """Everything that shapes the result, beside the code."""
 
     seed: int = 0
-    steps: int = 3600
-    fours: int = 96
-    fives: int = 24
-    expressions: int = 32
-    warmup: int = 60
-    matrix_rate: float = 0.02
-    other_rate: float = 0.004
+    steps: int = 7000
+    fours: int = 32
+    fives: int = 8
+    expressions: int = 16
+    warmup: int = 100
+    matrix_rate: float = 0.015
+    other_rate: float = 0.01
     momentum: float = 0.95
     threads: int = 2
 
@@ -114,7 +114,7 @@ class Run:
                 reduction="sum",
             )
             (loss / counted).backward()
-            losses.append(float(loss) / int((rows.targets != IGNORE).sum()))
+            losses.append(float(loss.detach()) / int((rows.targets != IGNORE).sum()))
             self._counts["examples"] += rows.inputs.shape[0]
             self._counts["tokens"] += rows.inputs.size
         factor = min((self.step + 1) / recipe.warmup, 1 - self.step / recipe.steps)

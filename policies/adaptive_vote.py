@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Literal
 
 from samplewise.policies.base import (
+    WAIT,
     Action,
     Basis,
     Draw,
@@ -16,7 +17,6 @@ from samplewise.policies.base import (
     PolicyError,
     Stop,
     StopReason,
-    Wait,
 )
 from samplewise.policies.fixed import at_least
 from samplewise.policies.ranking import by_votes, vote_details, why_ended
@@ -102,11 +102,12 @@ class AdaptiveVote:
         """Stop when the rule is met, else refill."""
         if self._met(evidence):
             return [self._stop(evidence, StopReason.AGREED)]
-        draw = self._next(evidence) if evidence.may_draw else None
+        pending = evidence.pending
+        draw = self._next(evidence, pending) if evidence.may_draw else None
         if draw is not None and draw.key not in evidence.rounds:
-            return [draw]
-        if evidence.pending:
-            return [Wait()]
+            return (draw,)
+        if pending:
+            return WAIT
         return [self._stop(evidence, why_ended(evidence))]
 
     def _met(self, evidence: Evidence) -> bool:
@@ -115,17 +116,17 @@ class AdaptiveVote:
             return lead - second >= self.margin
         return second < len(self._needed) and lead >= self._needed[second]
 
-    def _next(self, evidence: Evidence) -> Draw | None:
+    def _next(self, evidence: Evidence, pending: int) -> Draw | None:
         left = self.max_samples - evidence.drawn
         if self.waves:
-            if evidence.pending:
+            if pending:
                 return None
-            wave = sum(key.startswith("wave-") for key in evidence.rounds)
+            wave = evidence.waves
             size = self.waves[min(wave, len(self.waves) - 1)]
             return Draw(f"wave-{wave}", min(size, left)) if left > 0 else None
-        free = (self.window or 3) - evidence.pending
+        n = min((self.window or 3) - pending, left)
         # Samples that were granted name the refill, so a refused one is not asked for again.
-        return Draw(f"window-{evidence.drawn}", min(free, left)) if min(free, left) > 0 else None
+        return Draw(f"window-{evidence.drawn}", n) if n > 0 else None
 
     def _stop(self, evidence: Evidence, reason: StopReason) -> Stop:
         lead, second = evidence.votes.lead, evidence.votes.second

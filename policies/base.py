@@ -17,6 +17,7 @@ from samplewise.policies.evidence import Evidence
 from samplewise.verifiers.base import Purpose
 
 __all__ = [
+    "WAIT",
     "Action",
     "Allocator",
     "Basis",
@@ -97,6 +98,7 @@ class Combine:
 
 
 Source = Fresh | Continue | Revise | Combine
+_FRESH = Fresh()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Draw:
     key: str
     n: int
     backend: str = ""
-    source: Source = field(default_factory=Fresh)
+    source: Source = _FRESH
     params: Mapping[str, Any] = field(default_factory=dict)
     purpose: Purpose = Purpose.ANSWER
 
@@ -143,6 +145,10 @@ class Wait:
     """Do nothing until the next event, or until so many seconds after the request began."""
 
     until_s: float | None = None
+
+
+# What a policy returns most of the time, made once.
+WAIT: tuple[Wait, ...] = (Wait(),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samplewise.policies.base import (
+    WAIT,
     Action,
     Basis,
     Draw,
@@ -15,7 +16,6 @@ from samplewise.policies.base import (
     PolicyError,
     Stop,
     StopReason,
-    Wait,
 )
 from samplewise.policies.fixed import at_least
 from samplewise.policies.ranking import by_order, ranked, why_ended
@@ -82,7 +82,7 @@ class Cascade:
             details = {"tier": drawn}
             return [Stop(by_order(evidence), StopReason.PASSED, Basis.VERIFIED, details)]
         if evidence.pending:
-            return [Wait()]
+            return WAIT
         if drawn and self._agreed(evidence, drawn - 1):
             return [self._stop(evidence, drawn, StopReason.AGREED)]
         if drawn < len(self.tiers) and evidence.may_draw:

@@ -14,7 +14,11 @@ from samplewise.policies.price import Price
 from samplewise.policies.votes import Votes
 from samplewise.verifiers.base import Comparison, Ended, Sample, Status, Task, Verdict
 
+# The key of the one sample that is looked at before a policy's own draws begin.
+TOOLS_FIRST = "tools-first"
+
 __all__ = [
+    "TOOLS_FIRST",
     "Asked",
     "ClientGone",
     "Compared",
@@ -29,7 +33,6 @@ __all__ = [
     "Money",
     "Offer",
     "Progressed",
-    "Round",
     "Running",
 ]
 
@@ -57,21 +60,6 @@ class Running:
     text: str = ""
     mean_logprob: float | None = None
     lowest_logprob: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What became of one `Draw`: how many were asked, how many granted, and why less."""
-
-    key: str
-    asked: int
-    ids: tuple[str, ...] = ()
-    why: str = ""
-
-    @property
-    def granted(self) -> int:
-        """Number of samples that were dispatched."""
-        return len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +93,17 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A draw was dispatched, in full, in part or not at all (`why` says which limit)."""
+    """What became of one `Draw`: how many were asked, which were started, and why less."""
 
     key: str
     asked: int
     started: tuple[Running, ...] = ()
     why: str = ""
+
+    @property
+    def granted(self) -> int:
+        """Number of samples that were dispatched."""
+        return len(self.started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +214,8 @@ class Evidence:
     judgements: dict[str, Judgement] = field(default_factory=dict)
     failed: dict[str, Failed] = field(default_factory=dict)
     running: dict[str, Running] = field(default_factory=dict)
-    rounds: dict[str, Round] = field(default_factory=dict)
+    rounds: dict[str, Granted] = field(default_factory=dict)
     comparisons: dict[str, tuple[Comparison, ...]] = field(default_factory=dict)
-    open: dict[str, int] = field(default_factory=dict)
     votes: Votes = field(default_factory=Votes)
     best_passed: str | None = None
     drawn: int = 0
@@ -246,6 +238,11 @@ class Evidence:
         return len(self.running) + self.judging
 
     @property
+    def waves(self) -> int:
+        """Draws applied so far, without the first look for tools: the next wave's number."""
+        return len(self.rounds) - (TOOLS_FIRST in self.rounds)
+
+    @property
     def may_draw(self) -> bool:
         """Whether another sample could be granted: no limit has refused one, and time is left."""
         return (
@@ -262,6 +259,8 @@ class Evidence:
             case Progressed():
                 if event.running.id in self.running:
                     self.running[event.running.id] = event.running
+            case Money():
+                self.spent, self.reserved, self.left = event.spent, event.reserved, event.left
             case Finished():
                 self._finished(event)
             case Judged():
@@ -271,9 +270,6 @@ class Evidence:
             case Failed():
                 self.running.pop(event.id, None)
                 self.failed[event.id] = event
-                self._close(event.key)
-            case Money():
-                self.spent, self.reserved, self.left = event.spent, event.reserved, event.left
             case Asked():
                 self.judging += len(event.samples)
             case Compared():
@@ -284,12 +280,11 @@ class Evidence:
                 self.client_gone = True
 
     def _granted(self, event: Granted) -> None:
-        ids = tuple(running.id for running in event.started)
-        self.rounds[event.key] = Round(event.key, event.asked, ids, event.why)
-        self.open[event.key] = len(ids)
-        self.refused |= not ids
-        self.drawn += len(ids)
-        self.left_samples -= len(ids)
+        self.rounds[event.key] = event
+        granted = len(event.started)
+        self.refused |= not granted
+        self.drawn += granted
+        self.left_samples -= granted
         for running in event.started:
             self.running[running.id] = running
 
@@ -299,10 +294,7 @@ class Evidence:
         self.samples[sample.id] = sample
         self.good += sample.ended is not Ended.CUT
         self.complete += sample.complete
-        if event.verifying:
-            self.judging += 1
-        else:
-            self._close(sample.key)
+        self.judging += event.verifying
 
     def _judged(self, judgement: Judgement) -> None:
         sample = judgement.sample
@@ -310,7 +302,6 @@ class Evidence:
         self.judgements[sample.id] = judgement
         self.judging -= 1
         if before is None:
-            self._close(sample.key)
             self._vote(judgement)
         was = before.status if before else Status.NONE
         self.passed += (judgement.status is Status.PASS) - (was is Status.PASS)
@@ -334,7 +325,3 @@ class Evidence:
         # Only when a later verdict takes a pass back, so the scan over all samples is rare.
         passed = [j.sample for j in self.judgements.values() if j.status is Status.PASS]
         return min(passed, key=lambda sample: sample.index).id if passed else None
-
-    def _close(self, key: str) -> None:
-        if key in self.open:
-            self.open[key] -= 1

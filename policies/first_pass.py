@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samplewise.policies.base import (
+    WAIT,
     Action,
     Basis,
     Draw,
@@ -14,7 +15,6 @@ from samplewise.policies.base import (
     PolicyError,
     Stop,
     StopReason,
-    Wait,
 )
 from samplewise.policies.fixed import at_least
 from samplewise.policies.ranking import by_order, by_score, why_ended
@@ -52,18 +52,25 @@ class FirstPass:
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Stop on a pass, else draw the next wave once the last one is judged."""
-        waves = sum(key.startswith("wave-") for key in evidence.rounds)
-        details = {"waves": waves, "passed": evidence.passed, "rejected": evidence.rejected}
         if evidence.best_passed is not None:
-            return [Stop(by_order(evidence), StopReason.PASSED, Basis.VERIFIED, details)]
+            return [Stop(by_order(evidence), StopReason.PASSED, Basis.VERIFIED, _details(evidence))]
         if evidence.pending:
-            return [Wait()]
+            return WAIT
+        waves = evidence.waves
         left = self.max_samples - evidence.drawn
         if left > 0 and evidence.may_draw:
             return [Draw(f"wave-{waves}", min(self._size(waves), left))]
-        return [Stop(by_score(evidence), why_ended(evidence), Basis.SCORE, details)]
+        return [Stop(by_score(evidence), why_ended(evidence), Basis.SCORE, _details(evidence))]
 
     def _size(self, wave: int) -> int:
         if self.waves:
             return self.waves[min(wave, len(self.waves) - 1)]
         return 4 if wave == 0 else int(2 ** (wave + 1))
+
+
+def _details(evidence: Evidence) -> dict[str, object]:
+    return {
+        "waves": evidence.waves,
+        "passed": evidence.passed,
+        "rejected": evidence.rejected,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from samplewise.policies.base import Action, Draw, Evidence, PolicyError, Wait
+from samplewise.policies.base import WAIT, Action, Draw, Evidence, PolicyError
 
 __all__ = ["at_least", "draw_all"]
 
@@ -13,7 +13,7 @@ def draw_all(evidence: Evidence, samples: int) -> Sequence[Action]:
     """Draw up to `samples` in one round and wait for them; empty when there is no more to do."""
     if "all" not in evidence.rounds and evidence.drawn < samples and evidence.may_draw:
         return [Draw("all", samples - evidence.drawn)]
-    return [Wait()] if evidence.pending else []
+    return WAIT if evidence.pending else []
 
 
 def at_least(field: str, value: int, least: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samplewise.policies.base import Action, Basis, Draw, Evidence, Needs, Stop, Wait
+from samplewise.policies.base import WAIT, Action, Basis, Draw, Evidence, Needs, Stop
 from samplewise.policies.ranking import by_order, why_ended
 
 __all__ = ["Single"]
@@ -25,5 +25,5 @@ class Single:
         if not evidence.drawn and "only" not in evidence.rounds and evidence.may_draw:
             return [Draw("only", 1)]
         if evidence.pending:
-            return [Wait()]
+            return WAIT
         return [Stop(by_order(evidence), why_ended(evidence), Basis.ORDER)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from samplewise.policies.base import (
+    WAIT,
     Action,
     Basis,
     Draw,
@@ -14,8 +15,8 @@ from samplewise.policies.base import (
     Policy,
     Stop,
     StopReason,
-    Wait,
 )
+from samplewise.policies.evidence import TOOLS_FIRST
 from samplewise.policies.ranking import by_order
 from samplewise.verifiers.base import Ended
 
@@ -40,11 +41,11 @@ class ToolsFirst:
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Let the first sample through, then decide as the wrapped policy does."""
         if not evidence.drawn:
-            if "tools-first" in evidence.rounds or not evidence.may_draw:
+            if TOOLS_FIRST in evidence.rounds or not evidence.may_draw:
                 return self.policy.decide(evidence)
-            return [Draw("tools-first", 1)]
+            return [Draw(TOOLS_FIRST, 1)]
         if evidence.drawn == 1 and evidence.pending:
-            return [Wait()]
+            return WAIT
         first = next(iter(evidence.samples.values()), None)
         if first is not None and first.ended is Ended.TOOL_CALL:
             return [

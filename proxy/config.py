@@ -7,20 +7,35 @@ Python policies are imported, because their needs are checked too.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
-from samplewise.policies.base import PolicyError
+from samplewise.policies.base import Needs, PolicyError
 from samplewise.policies.price import usd
-from samplewise.proxy.config_backends import BackendSettings, Many, Name, Seconds, Settings, Text
-from samplewise.proxy.config_policies import GlobalBudgetSettings, PolicySettings, RouteSettings
+from samplewise.proxy.checks_base import make_check
+from samplewise.proxy.config_backends import (
+    BackendSettings,
+    Many,
+    Name,
+    Seconds,
+    Settings,
+    Text,
+    literal_secrets,
+)
+from samplewise.proxy.config_policies import (
+    AdaptiveVoteSettings,
+    GlobalBudgetSettings,
+    PolicySettings,
+    RouteSettings,
+)
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.config_yaml import Document, Path, Problem, explain, near, quoted, read
 from samplewise.proxy.errors import ConfigError
+from samplewise.verifiers.base import Comparator, VerifierSetupError
 
 __all__ = [
     "Config",
@@ -34,7 +49,6 @@ __all__ = [
 
 _LARGEST_FILE = 1_000_000
 _SQLITE = "sqlite:///"
-_CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key")
 _LATER: Mapping[Path, str] = {
     ("keys",): "client keys are not supported yet in this version: remove them",
     ("server", "admin_key"): "is not supported yet in this version: remove it",
@@ -199,13 +213,14 @@ def _checked(document: Document) -> Config:
         if document.at(path) is not None:
             document.problems.append(Problem(path, message))
             document.broken.add(path)
-    document.problems.extend(_literal_secrets(document, document.data, ()))
+    document.problems.extend(literal_secrets(document, document.data, ()))
     config = _settings(document)
     checks = _Checks(document, config)
     checks.run()
     if document.problems:
         raise document.error()
-    config._warnings = tuple(document.sentence(warning) for warning in checks.warnings)
+    # A limit of all routes is found wanting once per route.
+    config._warnings = tuple(map(document.sentence, dict.fromkeys(checks.warnings)))
     return config
 
 
@@ -227,17 +242,6 @@ def _settings(document: Document) -> Config:
     return Config.model_validate(sound)
 
 
-def _literal_secrets(document: Document, value: Any, path: Path) -> Iterator[Problem]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _literal_secrets(document, inner, (*path, name))
-    elif isinstance(value, str) and path not in document.templates:
-        header = path[-2:-1] == ("headers",) and str(path[-1]).lower() in _CREDENTIAL_HEADERS
-        if header or path[-1] == "api_key":
-            message = 'must come from the environment: write "${NAME}" and set the variable NAME'
-            yield Problem(path, message)
-
-
 def _policy_problem(error: PolicyError, path: Path) -> Problem:
     """Return the problem at the field that a policy's own message begins with."""
     field, _, rest = str(error).partition(": ")
@@ -252,6 +256,7 @@ class _Checks:
     document: Document
     config: Config
     used: set[Path] = field(default_factory=set)
+    comparators: set[str] = field(default_factory=set)
     warnings: list[Problem] = field(default_factory=list)
 
     def run(self) -> None:
@@ -259,13 +264,13 @@ class _Checks:
         for section in ("backends", "routes"):
             if self.document.data.get(section, {}) == {}:
                 self._problem((section,), "needs at least one entry")
+        self._verifiers()
         for name, route in self.config.routes.items():
             path = ("routes", name)
             self._names(route, path)
             # After a value that could not be read, what is missing is not what was meant.
             if not any(broken[:2] == path for broken in self.document.broken):
                 self._policy(route, path)
-                self._outcome(route, path)
                 self._room(route, path)
         for section in ("backends", "verifiers"):
             for name in self._known(section):
@@ -281,6 +286,15 @@ class _Checks:
             name = getattr(route, field_)
             if name is not None:
                 self._name(name, "verifiers", (*path, field_))
+
+    def _verifiers(self) -> None:
+        # Building one starts nothing, and finds a wrong pattern, schema or formula now.
+        for name, settings in self.config.verifiers.items():
+            try:
+                check = make_check(name, settings)
+                self.comparators |= {name} if isinstance(check.verifier, Comparator) else set()
+            except VerifierSetupError as error:
+                self._problem(("verifiers", name), str(error).removeprefix(f"{name}: "))
 
     def _name(self, name: str, section: str, path: Path) -> None:
         self.used.add((section, name))
@@ -298,10 +312,7 @@ class _Checks:
         kind, here = route.policy.type, (*path, "policy")
         if needs.answers and route.answers is None:
             self._warn(here, "no `answers` is set: the final answer found in each text votes")
-        if needs.verdicts and not route.verifiers:
-            self._problem(here, f"{kind} needs a verifier: name one under `verifiers`")
-        if needs.comparator and route.comparator is None:
-            self._problem(here, f"{kind} compares samples: set `comparator` to a verifier's name")
+        self._judges(route, needs, path)
         judges = {*route.verifiers, *filter(None, [route.answers])}
         for name in needs.scores:
             if name not in judges:
@@ -320,15 +331,38 @@ class _Checks:
                 wrong = f"{kind} may draw {needs.max_samples} samples, but {shown} is"
                 self._problem(here, f"{wrong} {budget.samples}: lower one or raise the other")
 
-    def _outcome(self, route: RouteSettings, path: Path) -> None:
-        if route.on_unverified == "vote" and route.answers is None:
+    def _judges(self, route: RouteSettings, needs: Needs, path: Path) -> None:
+        """Check that the verifiers of a route can do what its policy and outcome rest on."""
+        kind = route.policy.type
+        if needs.verdicts and not route.verifiers:
+            wrong = f"{kind} needs a verifier: name one under `verifiers`"
+            self._problem((*path, "policy"), wrong)
+        if needs.comparator and route.comparator is None:
+            wrong = f"{kind} compares samples: set `comparator` to a verifier's name"
+            self._problem((*path, "policy"), wrong)
+        if route.comparator in self.config.verifiers and route.comparator not in self.comparators:
+            wrong = "cannot compare samples: it must be a python verifier with `compare`"
+            self._problem((*path, "comparator"), wrong)
+        if route.on_unverified == "vote" and route.answers is None and not needs.answers:
             self._problem((*path, "on_unverified"), "vote needs `answers`, whose answers vote")
-        if route.on_unverified == "error" and not route.verifiers:
-            wrong = "error needs `verifiers`: without one nothing is ever verified"
+        found = [self.config.verifiers.get(name) for name in route.verifiers]
+        if route.on_unverified == "error" and not any(v is None or v.required for v in found):
+            wrong = "error needs a required verifier: without one nothing is ever verified"
             self._problem((*path, "on_unverified"), wrong)
+        steps = needs.continuation or needs.step_scores
+        voter = self.config.verifiers.get(route.answers or "")
+        if voter is not None and voter.scope == "step":
+            self._problem((*path, "answers"), "must judge whole answers: its scope is step")
+        if not steps and any(v is not None and v.scope == "step" for v in found):
+            wrong = f"one of them judges steps, which {kind} does not draw"
+            self._problem((*path, "verifiers"), wrong)
 
     def _room(self, route: RouteSettings, path: Path) -> None:
-        """Warn of limits that refuse every request, because not even one sample fits."""
+        """Warn of limits that leave no room: no sample fits, or a vote cannot be won."""
+        policy = route.policy
+        if isinstance(policy, AdaptiveVoteSettings) and policy.out_of_reach:
+            wrong = f"{policy.margin} is above max_samples {policy.max_samples}: never reached"
+            self._warn((*path, "policy", "margin"), wrong)
         for budget, where in ((route.budget, path), (self.config.budget, ())):
             if budget.tokens is not None and budget.tokens < route.max_tokens:
                 wrong = f"{budget.tokens} is less than max_tokens {route.max_tokens}"

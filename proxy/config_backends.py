@@ -7,7 +7,7 @@ whether an upstream answers is found out by the server, not here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from samplewise.policies.price import Price
+from samplewise.proxy.config_yaml import Document, Path, Problem
 
 __all__ = [
     "Amount",
@@ -41,6 +42,7 @@ __all__ = [
     "Text",
     "Url",
     "check_name",
+    "literal_secrets",
 ]
 
 T = TypeVar("T")
@@ -51,6 +53,7 @@ _AMOUNT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,2})?", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN_HEADERS = ("connection", "content-length", "content-type", "host", "transfer-encoding")
 _OWN_PARAMS = ("messages", "model", "n", "best_of", "samplewise", "stream", "stream_options")
+_CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key")
 _TOKEN_CAPS = ("max_tokens", "max_completion_tokens")
 
 
@@ -264,3 +267,21 @@ class LiteLLMBackendSettings(Settings):
 BackendSettings = Annotated[
     OpenAIBackendSettings | LiteLLMBackendSettings, Field(discriminator="type")
 ]
+
+
+def literal_secrets(document: Document, value: Any, path: Path) -> Iterator[Problem]:
+    """Find secrets below a path that are written into the file; their values are not shown."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from literal_secrets(document, inner, (*path, name))
+    elif isinstance(value, str) and path not in document.templates:
+        match path:
+            case ("backends", _, "api_key") | ("verifiers", _, *_, "secret"):
+                secret = True
+            case ("backends", _, "headers", header):
+                secret = str(header).lower() in _CREDENTIAL_HEADERS
+            case _:
+                secret = False
+        if secret:
+            message = 'must come from the environment: write "${NAME}" and set the variable NAME'
+            yield Problem(path, message)

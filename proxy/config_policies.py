@@ -154,14 +154,15 @@ class AdaptiveVoteSettings(Settings):
     min_ok: _Samples = 1
 
     @model_validator(mode="after")
-    def _can_stop(self) -> AdaptiveVoteSettings:
+    def _one_pace(self) -> AdaptiveVoteSettings:
         if self.window is not None and self.waves is not None:
             raise ValueError("give either window or waves, not both")
-        if self.rule == "margin" and self.margin > self.max_samples:
-            raise ValueError(
-                f"margin {self.margin} can never be reached with max_samples {self.max_samples}"
-            )
         return self
+
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether no run can ever be as far ahead as the rule asks."""
+        return self.rule == "margin" and self.margin > self.max_samples
 
     def build(self) -> Policy:
         """Return the policy."""

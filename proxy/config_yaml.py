@@ -29,11 +29,11 @@ _DEEPEST = 64
 _MOST_REPORTED = 50
 _SHORTEST_REDACTED = 4
 _TAG = "tag:yaml.org,2002:"
-_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
-_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _ENV = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 _USER = re.compile(r"//[^/@]*@")
-_HIDDEN = ("api_key", "admin_key", "key", "keys", "headers")
+_HIDDEN = ("api_key", "admin_key", "key", "keys", "secret", "headers", "env")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def read(text: str | bytes, name: str, env: Mapping[str, str]) -> Document:
     """
     node = _compose(text, name)
     if not isinstance(node, yaml.MappingNode):
-        what = "is empty" if node is None else "is not a mapping"
+        what = "is empty" if node is None or node.value == "" else "is not a mapping"
         raise ConfigError(f"{name}: {what}: write sections such as backends and routes")
     document = Document(name)
     document.data = _Reader(document, env).mapping(node, ())
@@ -319,7 +319,7 @@ def explain(error: ValidationError, model: Any, document: Document) -> Iterator[
     for fault in error.errors(include_url=False, include_input=False):
         loc = tuple(part for part in fault["loc"] if part != "[key]")
         path, inside = _place(loc, document)
-        unread = any(path[:n] in document.broken for n in range(1, len(path) + 1))
+        unread = any(b[: len(path)] == path[: len(b)] for b in document.broken)
         # A default that depends on fields that are wrong is not a fault of its own.
         if fault["type"] != "default_factory_not_called" and not unread:
             yield Problem(path, inside + _sentence(fault, path, _models(model, loc[:-1]), document))
@@ -335,8 +335,9 @@ def _place(loc: Path, document: Document) -> tuple[Path, str]:
         value = document.at(path)
         if not isinstance(value, dict | list):
             return path, f"{loc[-1]}: "
-        tag = isinstance(value, dict) and (part not in value or part == value.get("type"))
-        if number == len(loc) or not tag:
+        last, field = number == len(loc), isinstance(value, list) or part in value
+        tag = isinstance(value, dict) and part == value.get("type")
+        if (field and not tag) or (last and field == tag):
             path = (*path, part)
     return path, ""
 

@@ -220,7 +220,9 @@ class Draws:
         attempt: int,
     ) -> None:
         """Ask again for lost samples where that can help; those leave `missing`."""
-        if self.closed or not self.evidence.may_draw or trip.call.raw:
+        # Lost samples were granted once: asking again needs time and money, not a new grant.
+        over = self.evidence.deadline_passed or self.evidence.client_gone
+        if self.closed or over or trip.call.raw:
             return
         broken = trip.facts.broken
         if broken is None or broken.reason == "refused_n":

@@ -30,7 +30,7 @@ class Options(
     max_cost_usd: float | None = None
     deadline_s: float | None = None
     reference: str | None = None
-    tests: msgspec.Raw | None = None
+    tests: msgspec.Raw = msgspec.Raw(b"null")
     item: dict[str, Any] | None = None
     dry_run: bool = False
     returns: tuple[str, ...] = ()

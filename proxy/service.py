@@ -168,6 +168,7 @@ def _seed(request: ChatRequest, route: Route) -> int:
 
 def _task(request: ChatRequest, request_id: str, route: str) -> Task:
     options = request.options
+    tests = bytes(options.tests)
     return Task(
         request_id=request_id,
         route=route,
@@ -175,7 +176,7 @@ def _task(request: ChatRequest, request_id: str, route: str) -> Task:
         tools=request.tools,
         response_format=request.response_format,
         reference=options.reference,
-        tests=bytes(options.tests) if options.tests is not None else None,
+        tests=None if tests == b"null" else tests,
         item=options.item or {},
     )
 

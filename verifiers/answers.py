@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import deque
+from collections.abc import Iterator
 from itertools import islice
 
 __all__ = ["clean", "final_answer", "last_number", "normalise", "only_number", "strip_thinking"]
@@ -16,11 +17,10 @@ __all__ = ["clean", "final_answer", "last_number", "normalise", "only_number", "
 _THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _BOX = re.compile(r"\\f?box(?:ed)?\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_HASHES = re.compile(r"^[ \t]*####[ \t]*([^#\n].*)$", re.MULTILINE)
 _NUMBER_LIKE = re.compile(r"[-+\u2212$\u20ac\u00a3]*[\d.,/]*\d%?")
-_MARKED = re.compile(
-    r"\banswer[*_ \t]*(?:\bis\b[*_ \t]*:?|[:=])[*_ \t]*"  # the answer is x; answer: x
-    r"|\bfinal answer[*_ \t]*:?[*_ \t]*\n",  # a heading of its own
+_MARK = re.compile(
+    r"\banswer[*_ \t]{0,8}(?:\bis\b[ \t]{0,8}:?|[:=])(?:[*_]{1,3}(?=\s))?"  # answer is, answer:
+    r"|(?<=\bfinal )answer[*_ \t]{0,8}:?[*_ \t]{0,8}\n",  # a heading of its own
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
@@ -37,6 +37,7 @@ _NUMBER = re.compile(
     r"(?:[eE][-+]?[0-9]{1,4}(?![A-Za-z0-9_]))?(?:/[0-9]+(?![0-9/]))?(?:\s?\\?%)?"
 )
 _EDGES = " \t\r\n.,;:"  # not "!": 5! is a number
+_TAIL = 20_000
 _LAYERS = 8  # of wrapping that `clean` takes off; a bound, so that it stays linear
 
 
@@ -79,11 +80,11 @@ def final_answer(text: str) -> str | None:
 
 
 def last_number(text: str) -> str | None:
-    """Return the last number in a text as it is written there, or None.
+    """Return the last number in the last 20,000 characters as it is written there, or None.
 
     Signs, thousands separators, decimals, exponents, `a/b` and a percent sign belong to it.
     """
-    last = _last(_NUMBER, strip_thinking(text))
+    last = _last(_NUMBER, strip_thinking(text)[-_TAIL:])
     return None if last is None else last[0]
 
 
@@ -102,7 +103,10 @@ def only_number(text: str) -> tuple[str, str, str] | None:
 def clean(answer: str) -> str:
     r"""Strip what surrounds an answer: spaces, end punctuation, markdown, `$`, `\(`, `\text{}`."""
     for _ in range(_LAYERS):
-        answer = answer.strip().rstrip(_EDGES)
+        answer = answer.strip()
+        if answer.count("**") == 1:  # half of a bold sentence
+            answer = answer.removeprefix("**").removesuffix("**")
+        answer = answer.rstrip(_EDGES)
         wrapped = _WRAPPED.fullmatch(answer)
         if wrapped is None:
             break
@@ -151,18 +155,34 @@ def _closing_brace(text: str, start: int) -> int | None:
 
 
 def _hashed(text: str) -> str | None:
-    last = _last(_HASHES, text)
-    if last is None:
-        return None
-    # "#### Conclusion" is a heading, "#### 42" is an answer.
-    ends_text = not text[last.end() :].strip()
-    return last[1] if ends_text or _NUMBER_LIKE.fullmatch(clean(last[1])) else None
+    text = "\n" + text
+    for start in _backwards(text, "\n####"):
+        start += len("\n####")
+        end = text.find("\n", start)
+        line = text[start:] if end < 0 else text[start:end]
+        if line.startswith("#") or not line.strip():
+            continue
+        # "#### Conclusion" is a heading, "#### 42" is an answer.
+        ends_text = end < 0 or not text[end:].strip()
+        return line if ends_text or _NUMBER_LIKE.fullmatch(clean(line)) else None
+    return None
 
 
 def _said(text: str) -> str | None:
-    last = _last(_MARKED, text)
-    if last is None:
-        return None
-    rest = text[last.end() :].lstrip()
-    end = _SENTENCE_END.search(rest)
-    return rest if end is None else rest[: end.start()]
+    lower = text.lower()
+    # A few letters grow when they are lowered; then only small letters are looked for.
+    for start in _backwards(lower if len(lower) == len(text) else text, "answer"):
+        mark = _MARK.match(text, start)
+        if mark is not None:
+            rest = text[mark.end() :].lstrip()
+            end = _SENTENCE_END.search(rest)
+            return rest if end is None else rest[: end.start()]
+    return None
+
+
+def _backwards(text: str, part: str) -> Iterator[int]:
+    """Yield where `part` stands in the text, last place first: the last answer is near the end."""
+    start = text.rfind(part)
+    while start >= 0:
+        yield start
+        start = text.rfind(part, 0, start)

@@ -35,7 +35,7 @@ _FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "min": min,
     "sqrt": math.sqrt,
 }
-_MAX_CHARS = 1_000
+_MAX_CHARS = 400  # so deep can it nest, at most
 
 
 @dataclass(frozen=True, slots=True)

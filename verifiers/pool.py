@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -29,7 +28,6 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIB
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _REPLY_BYTES = 4 * 1024 * 1024
 _START_S = 60.0  # an import under load
-_FORK_S = 5.0
 _END_S = 2.0
 
 
@@ -39,7 +37,8 @@ class WorkerPool:
     `timeout_s` bounds one call, from the moment a worker takes it. `memory_mb` bounds a worker's
     address space (None: no bound). The environment holds no secrets: only what Python needs, and
     `env`. `preload` names more functions to import before
-    the first call. Not for use by several loops.
+    the first call. A zygote that has no child ready after
+    `fork_timeout_s` is replaced. Not for use by several loops.
     """
 
     def __init__(
@@ -51,9 +50,11 @@ class WorkerPool:
         memory_mb: int | None = 2048,
         env: Mapping[str, str] | None = None,
         preload: Sequence[str] = (),
+        fork_timeout_s: float = 5.0,
     ) -> None:
         arguments = [str(memory_mb or 0), target, *preload]
-        self._slots = [_Slot(arguments, {**_environment(), **(env or {})}) for _ in range(size)]
+        full_env = {**_environment(), **(env or {})}
+        self._slots = [_Slot(arguments, full_env, fork_timeout_s) for _ in range(size)]
         self._timeout_s = timeout_s
         self._closed = False
         # Last in, first out: slots that are not needed never start.
@@ -109,7 +110,8 @@ class WorkerPool:
 class _Slot:
     """One zygote and its child of the moment; used by one call at a time."""
 
-    def __init__(self, arguments: list[str], env: dict[str, str]) -> None:
+    def __init__(self, arguments: list[str], env: dict[str, str], fork_timeout_s: float) -> None:
+        self._fork_timeout_s = fork_timeout_s
         self._arguments = arguments
         self._env = env
         self._zygote: _Zygote | None = None
@@ -127,11 +129,11 @@ class _Slot:
             self._child = 0
         if self._child:
             return
-        if self._zygote is None or self._zygote.process.poll() is not None:
+        if self._zygote is None or not self._zygote.usable:
             await self.end()
             await self._start()
         try:
-            async with asyncio.timeout(_FORK_S if self._greeted else _START_S):
+            async with asyncio.timeout(self._fork_timeout_s if self._greeted else _START_S):
                 while not self._child:
                     self._take_hello(await self._frame())
         except TimeoutError:
@@ -164,25 +166,28 @@ class _Slot:
 
     async def end(self) -> None:
         """End the zygote with its child: by request, and by force if that does not help."""
-        zygote, self._zygote, self._child, self._greeted = self._zygote, None, 0, False
-        if zygote is not None:
-            await zygote.end()
+        self._child, self._greeted = 0, False
+        if self._zygote is not None:
+            await self._zygote.end()
+            # Not before: whoever is cancelled meanwhile leaves it to the next to try again.
+            self._zygote = None
 
     async def _start(self) -> None:
-        self._zygote = await _Zygote.start(self._arguments, self._env)
+        self._zygote = _Zygote(self._arguments, self._env)
+        await self._zygote.connect()
         if self._closed:
             await self.end()
 
-    def _open_zygote(self) -> _Zygote:
-        if self._zygote is None:
+    def _streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._zygote is None or self._zygote.streams is None:
             raise VerifierError("the worker pool is closed", reason="unavailable")
-        return self._zygote
+        return self._zygote.streams
 
     async def _write(self, line: bytes) -> None:
-        zygote = self._open_zygote()
+        _, writer = self._streams()
         try:
-            zygote.writer.write(line)
-            await zygote.writer.drain()
+            writer.write(line)
+            await writer.drain()
         except ConnectionError:
             await self.end()
             raise VerifierError("the worker process died", reason="crash") from None
@@ -192,14 +197,12 @@ class _Slot:
             frame = await self._frame()
             if frame.get("id") == call_id:
                 return frame
-            if "hello" in frame:
-                self._child = 0
-                self._take_hello(frame)
+            if self._take_hello(frame):
                 raise VerifierError("the worker died during the call", reason="crash")
 
     async def _frame(self) -> dict[str, Any]:
         """Read the next line that is a JSON object; anything else is noise and skipped."""
-        reader = self._open_zygote().reader
+        reader, _ = self._streams()
         while True:
             try:
                 line = await reader.readline()
@@ -215,13 +218,15 @@ class _Slot:
                 if isinstance(frame, dict):
                     return frame
 
-    def _take_hello(self, frame: dict[str, Any]) -> None:
+    def _take_hello(self, frame: dict[str, Any]) -> bool:
         if "fatal" in frame:
             raise VerifierError(f"cannot load: {frame['fatal']}", reason="unavailable")
         child, epoch = frame.get("hello"), frame.get("epoch")
         # A forged greeting must not make us kill a stranger.
-        if isinstance(child, int) and isinstance(epoch, str) and self._alive(child):
-            self._child, self._epoch, self._greeted = child, epoch, True
+        if not isinstance(child, int) or not isinstance(epoch, str) or not self._alive(child):
+            return False
+        self._child, self._epoch, self._greeted = child, epoch, True
+        return True
 
     def _alive(self, child: int) -> bool:
         """Say whether this is a living child of the zygote (without /proc: believe it)."""
@@ -241,51 +246,45 @@ class _Slot:
                 os.kill(child, signal.SIGKILL)
 
 
-@dataclass(frozen=True, slots=True)
 class _Zygote:
-    """A running zygote and the stream to it.
+    """A zygote process and the stream to it.
 
     Not asyncio's own subprocess: its streams stay open as long as a stray process holds the pipe.
     """
 
-    process: subprocess.Popen[bytes]
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    @classmethod
-    async def start(cls, arguments: Sequence[str], env: Mapping[str, str]) -> _Zygote:
-        """Start from the loop's own thread: the kernel ends the zygote when that thread ends."""
-        ours, theirs = socket.socketpair()
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+        self._socket, theirs = socket.socketpair()
         with theirs:
-            process = _spawn(theirs.fileno(), arguments, env)
-        try:
-            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_REPLY_BYTES)
-        except BaseException:
-            ours.close()
-            process.kill()
-            raise
-        return cls(process, reader, writer)
+            # From the loop's own thread: the kernel ends the zygote when the thread ends.
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", _WORKER, str(os.getpid()), *arguments],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                env=env,
+                start_new_session=True,  # an interrupt at the terminal is for the server alone
+            )
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it runs and is connected."""
+        return self.streams is not None and self.process.poll() is None
+
+    async def connect(self) -> None:
+        """Make the streams."""
+        self.streams = await asyncio.open_unix_connection(sock=self._socket, limit=_REPLY_BYTES)
 
     async def end(self) -> None:
         """End by request, and by force if that does not help."""
-        self.writer.close()
+        if self.streams is None:
+            self._socket.close()
+        else:
+            self.streams[1].close()
         for number in (signal.SIGTERM, signal.SIGKILL):
             self.process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self.process.wait, _END_S)
                 return
-
-
-def _spawn(
-    stream: int, arguments: Sequence[str], env: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", _WORKER, str(os.getpid()), *arguments],
-        stdin=stream,
-        stdout=stream,
-        env=env,
-        start_new_session=True,  # an interrupt at the terminal is for the server alone
-    )
 
 
 def _environment() -> dict[str, str]:

@@ -32,7 +32,7 @@ class ProtocolError(Exception):
 
 class _Function(msgspec.Struct):
     name: str = ""
-    arguments: str | msgspec.Raw = ""
+    arguments: msgspec.Raw = msgspec.Raw(b'""')
 
 
 class _ToolCall(msgspec.Struct):
@@ -52,7 +52,7 @@ class _Choice(msgspec.Struct):
     index: int = 0
     finish_reason: str | None = None
     stop_reason: str | int | None = None
-    logprobs: msgspec.Raw | None = None
+    logprobs: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Logprob(msgspec.Struct):
@@ -64,7 +64,7 @@ class _Logprobs(msgspec.Struct):
 
 
 _choice = msgspec.json.Decoder(_Choice)
-_logprobs = msgspec.json.Decoder(_Logprobs)
+_logprobs = msgspec.json.Decoder(_Logprobs | None)
 
 
 def read_choice(raw: bytes, tokens: int = 0) -> Done:
@@ -123,15 +123,14 @@ def _tool_calls(message: _Message) -> tuple[ToolCall, ...]:
 
 
 def _arguments(function: _Function) -> str:
-    if isinstance(function.arguments, str):
-        return function.arguments
-    return bytes(function.arguments).decode()
+    text = bytes(function.arguments)
+    # A JSON text in a string, as the protocol says; some servers send the object itself.
+    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
 
 
-def _summary(raw: msgspec.Raw | None) -> LogprobSummary | None:
-    if raw is None:
-        return None
-    values = [item.logprob for item in _logprobs.decode(raw).content or []]
+def _summary(raw: msgspec.Raw) -> LogprobSummary | None:
+    logprobs = _logprobs.decode(raw)
+    values = [item.logprob for item in (logprobs.content if logprobs else None) or []]
     if not values:
         return None
     return LogprobSummary(len(values), sum(values) / len(values), min(values))

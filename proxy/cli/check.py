@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from samplewise.policies.price import usd
+from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, load_config
 from samplewise.proxy.config_policies import CascadeSettings, RouteSettings
 from samplewise.proxy.errors import ConfigError
@@ -33,8 +34,8 @@ _PIPE_WIDTH = 160
 def check(file: Path, prompt_tokens: int) -> None:
     """Check the configuration FILE and show what a request of each route may cost at most.
 
-    The worst case is every sample drawn, each at the route's max_tokens; verifiers that cost money
-    come on top. Exits with 0 when the file is right, 1 when it is wrong, 2 when the command is.
+    The worst case is every sample drawn, each at the route's max_tokens and judged by all verifiers
+    in all their time. Exits with 0 when the file is right, 1 when it is wrong, 2 on wrong usage.
     """
     try:
         config = load_config(file)
@@ -52,16 +53,18 @@ def check(file: Path, prompt_tokens: int) -> None:
 
 
 def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) -> int | None:
-    """Return the most that the samples of one request can cost, in nano-dollars.
+    """Return the most that one request can cost, in nano-dollars: samples and their verdicts.
 
     None when a backend's price is only known to litellm. A limit of the route is not counted in.
     """
+    judges = {*route.verifiers, *filter(None, [route.answers])}
+    verdicts = sum(make_check(name, config.verifiers[name]).worst_nano() for name in judges)
     each: dict[str, int] = {}
     for name in route.backends:
         price = config.backends[name].price
         if price is None:
             return None
-        each[name] = price.build().worst_nano(prompt_tokens, route.max_tokens)
+        each[name] = price.build().worst_nano(prompt_tokens, route.max_tokens) + verdicts
     policy = route.policy
     if isinstance(policy, CascadeSettings):
         return sum(tier.samples * each[tier.backend] for tier in policy.tiers)

@@ -16,10 +16,20 @@ from typing import Any
 import msgspec
 
 from samplewise.proxy.errors import StoreError
-from samplewise.proxy.ledger.accounts import Book, Counter, Key, Row, Totals
+from samplewise.proxy.ledger.accounts import (
+    Book,
+    Counter,
+    Key,
+    Row,
+    Totals,
+    account_key,
+    window_starts,
+)
+from samplewise.proxy.ledger.base import Account, Balance
 
 __all__ = [
     "MIGRATIONS",
+    "balances",
     "claim_epoch",
     "connect",
     "identity",
@@ -102,36 +112,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 _ROW_COLUMNS = (
-    "id",
-    "request_id",
-    "call_id",
-    "sample_index",
-    "purpose",
-    "is_sample",
-    "route",
-    '"key"',
-    "backend",
-    "model",
-    "accounts",
-    "nano_held",
-    "tokens_held",
-    "state",
-    "price_version",
-    "owner_epoch",
-    "held_at",
-    "dispatched_at",
+    'id, request_id, call_id, sample_index, purpose, is_sample, route, "key", backend, model,'
+    " accounts, nano_held, tokens_held, state, price_version, owner_epoch, held_at, dispatched_at"
 )
 _SETTLED_COLUMNS = (
-    "id",
-    "state",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "reasoning_tokens",
-    "nano_settled",
-    "overrun_nano",
-    "usage_source",
-    "settled_at",
+    "id, state, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, nano_settled,"
+    " overrun_nano, usage_source, settled_at"
 )
 _COUNTER_COLUMNS = tuple(
     '"window"' if name == "window" else name for name in Counter.__struct_fields__
@@ -290,12 +276,23 @@ def store(db: sqlite3.Connection, book: Book) -> None:
         _for_all(db, _store_counters_sql, counters)
 
 
-def open_rows(db: sqlite3.Connection) -> int:
+def balances(db: sqlite3.Connection, now_ms: int, accounts: Sequence[Account]) -> list[Balance]:
+    """Return what accounts have spent and reserved in their windows of now."""
+    starts = window_starts(now_ms)
+    keys = [account_key(account, starts) for account in accounts]
+    found = {counter.key: counter for counter in load_counters(db, keys)}
+    return [
+        found.get(key, Counter(*key)).balance(account)
+        for key, account in zip(keys, accounts, strict=True)
+    ]
+
+
+def open_rows(db: sqlite3.Connection, now_ms: int) -> int:
     """Return how many rows are held or dispatched."""
     return int(_value(db, _OPEN_ROWS))
 
 
-def totals(db: sqlite3.Connection) -> Totals:
+def totals(db: sqlite3.Connection, now_ms: int) -> Totals:
     """Add up all rows and compare every counter with its rows."""
     sums = db.execute(_TOTALS).fetchall()[0]
     return Totals(*(*sums, _value(db, _WRONG_COUNTERS)))
@@ -312,9 +309,13 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 def store_error(path: Path, error: Exception) -> StoreError:
     """Say what is wrong with the file at `path`, and what to do about it."""
+    if isinstance(error, StoreError):
+        return error
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     advice = next((text for start, text in _ADVICE.items() if name.startswith(start)), "")
-    return StoreError(f"The ledger {path} cannot be used: {error} ({name}).{advice}")
+    said = StoreError(f"The ledger {path} cannot be used: {error} ({name}).{advice}")
+    said.__cause__ = error
+    return said
 
 
 _ADVICE = {
@@ -357,7 +358,7 @@ def _insert(table: str, columns: Sequence[str], size: int) -> str:
 
 @lru_cache(maxsize=16)
 def _add_rows_sql(size: int) -> str:
-    return _insert("reservations", _ROW_COLUMNS, size)
+    return _insert("reservations", _ROW_COLUMNS.split(", "), size)
 
 
 @lru_cache(maxsize=16)
@@ -371,8 +372,7 @@ def _store_counters_sql(size: int) -> str:
 
 @lru_cache(maxsize=16)
 def _settle_rows_sql(size: int) -> str:
-    changes = ", ".join(
-        f"{name} = new.column{number}" for number, name in enumerate(_SETTLED_COLUMNS[1:], 2)
-    )
-    rows = _values(size, len(_SETTLED_COLUMNS))
+    _, *names = _SETTLED_COLUMNS.split(", ")
+    changes = ", ".join(f"{name} = new.column{number}" for number, name in enumerate(names, 2))
+    rows = _values(size, len(names) + 1)
     return f"UPDATE reservations AS r SET {changes} FROM {rows} AS new WHERE r.id = new.column1"

@@ -26,13 +26,10 @@ from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.accounts import (
     Book,
-    Counter,
     Totals,
-    account_key,
     check_settlements,
     check_wave,
     utc_ms,
-    window_starts,
 )
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Settlement, State, Wave
 
@@ -174,16 +171,16 @@ class SqliteLedger:
 
     async def balances(self, accounts: Sequence[Account]) -> Sequence[Balance]:
         """Read accounts as of now, in the order given."""
-        balances: list[Balance] = await self._read(partial(_balances, accounts=accounts))
+        balances: list[Balance] = await self._read(partial(schema.balances, accounts=accounts))
         return balances
 
     async def open_rows(self) -> int:
         """Return how many rows are held or dispatched. Cheap."""
-        return int(await self._read(lambda db, now: schema.open_rows(db)))
+        return int(await self._read(schema.open_rows))
 
     async def totals(self) -> Totals:
         """Add up all rows and compare every counter with its rows. Reads the whole ledger."""
-        totals: Totals = await self._read(lambda db, now: schema.totals(db))
+        totals: Totals = await self._read(schema.totals)
         return totals
 
     async def close(self) -> None:
@@ -221,6 +218,7 @@ class _Writer:
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._epoch = 0
+        self._doubted = False
         # A daemon: a program that ends without `close` must end all the same.
         threading.Thread(target=self._run, name="samplewise-ledger", daemon=True).start()
 
@@ -246,7 +244,7 @@ class _Writer:
                     self.alive = False
                     self._drop()
                     if self._kept:
-                        self._fail([job for job in jobs if job.last], self._reason())
+                        self._fail([job for job in jobs if job.last], self._reason([]))
                 self._answer(jobs)
                 jobs = []
         finally:
@@ -270,7 +268,7 @@ class _Writer:
             kept, self._kept = self._kept, []
             self._attempt(kept)
         if self._kept:
-            self._fail(jobs, self._reason())
+            self._fail(jobs, self._reason(jobs))
         elif jobs:
             self._attempt(jobs)
         self.stats.kept = len(self._kept)
@@ -287,11 +285,9 @@ class _Writer:
                 return
             jobs[0].kept = False
             self._fail(jobs, StoreError(f"The ledger {self._path} refused: {error}"))
-        except StoreError as error:
+        except (StoreError, sqlite3.Error, OSError, msgspec.MsgspecError) as error:
             self._drop()
-            self._fail(jobs, error)
-        except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
-            self._drop()
+            self._doubted = True
             self._fail(jobs, schema.store_error(self._path, error))
 
     def _transact(self, jobs: list[_Job]) -> None:
@@ -314,9 +310,12 @@ class _Writer:
                 job.error, job.result = None, job.read(db, now)
         db.execute("COMMIT")
         if writes:
+            self._doubted = False
             self.stats.commits += 1
             self.stats.operations += writes
             self.stats.commit_seconds += time.perf_counter() - start
+        elif self._doubted:
+            self._drop()  # opened while the file was read-only, it would stay so
         if book.unknown:
             self.stats.unknown += len(book.unknown)
             _log.error("settled rows that the ledger does not have", ids=book.unknown[:8])
@@ -355,10 +354,9 @@ class _Writer:
             if job.kept:
                 self._kept.append(job)
 
-    def _reason(self) -> StoreError:
-        return StoreError(
-            f"{self._kept[0].error} Settlements that wait to be written: {len(self._kept)}."
-        )
+    def _reason(self, more: list[_Job]) -> StoreError:
+        waiting = len(self._kept) + sum(job.kept for job in more)
+        return StoreError(f"{self._kept[0].error} Settlements that wait to be written: {waiting}.")
 
     def _answer(self, jobs: list[_Job]) -> None:
         """Wake everybody who waits for these jobs, with one call per event loop."""
@@ -389,13 +387,3 @@ def _undo(book: Book, wave: Wave, reserving: _Job) -> None:
         book.settle(
             Settlement(hold.id, 0, state=State.RELEASED) for bundle in bundles for hold in bundle
         )
-
-
-def _balances(db: sqlite3.Connection, now: int, accounts: Sequence[Account]) -> Sequence[Balance]:
-    starts = window_starts(now)
-    keys = [account_key(account, starts) for account in accounts]
-    found = {counter.key: counter for counter in schema.load_counters(db, keys)}
-    return [
-        found.get(key, Counter(*key)).balance(account)
-        for key, account in zip(keys, accounts, strict=True)
-    ]

@@ -11,8 +11,7 @@ from samplewise.proxy.config_backends import (
     OpenAIBackendSettings,
     PriceSettings,
 )
-
-from .given import PRICE, given, loaded, only_problem, refused
+from tests.config.given import PRICE, given, loaded, only_problem, refused
 
 
 def backend(config: Config) -> OpenAIBackendSettings:
@@ -62,7 +61,7 @@ def test_one_of_base_url_and_base_urls(change: dict[str, Any]) -> None:
         ("http://[::1", "is not a URL"),
         ("http://up/a b", "is not a URL"),
         ("http://up/v1?key=1", "no ? and no #"),
-        ("http://user:word@up/v1", "no user or password"),
+        ("http://user:pw-7@up/v1", "no user or password"),
         ("http://up/v1/chat/completions", "must be the base"),
         ("", "must be a URL such as"),
     ],
@@ -71,7 +70,7 @@ def test_urls_are_checked(url: str, reason: str) -> None:
     found = only_problem(given(backend={"base_url": url}))
     assert found.startswith("backends.up.base_url: ")
     assert reason in found
-    assert "word" not in found
+    assert "pw-7" not in found
 
 
 def test_prices_per_million_tokens_are_exact() -> None:
@@ -128,8 +127,8 @@ def test_a_price_has_one_complete_form(fields: dict[str, Any]) -> None:
         (True, "must be a number, got true"),
         ("1.5 USD", "must be a number, got '1.5 USD'"),
         ("nan", "must be a number, got 'nan'"),
+        ("1e999999999 ", "must be a number"),
         ("inf", "must be a number, got 'inf'"),
-        ("1e999999999", "must be a number"),
         ("1e99", "must be at most 1,000,000,000"),
         ("", "must be a number"),
         (None, "must be a number, got nothing"),

@@ -14,9 +14,9 @@ from samplewise.policies.single import Single
 from samplewise.policies.weighted_vote import WeightedVote
 from samplewise.proxy.config import parse_policy
 from samplewise.proxy.errors import ConfigError
+from tests.config.given import given, loaded, only_problem
 
-from .given import given, loaded, only_problem
-
+UP = {"backend": "up"}
 ROUTE = {"answers": "final", "verifiers": ["boxed"]}
 
 
@@ -73,8 +73,8 @@ class NoPolicy:
             FirstPass(32, (4, 8, 20)),
         ),
         (
-            {"type": "cascade", "tiers": [{"backend": "up", "agreement": 1}, {"backend": "up"}]},
-            Cascade((Tier("up", 1, 1.0), Tier("up"))),
+            {"type": "cascade", "tiers": [{"backend": "up", "samples": 3, "agreement": 1}, UP]},
+            Cascade((Tier("up", 3, 1.0), Tier("up"))),
         ),
     ],
 )
@@ -106,7 +106,7 @@ def test_the_default_policy_with_answers_is_an_adaptive_vote() -> None:
         ),
         ({"type": "majorty_vote"}, ": unknown type 'majorty_vote'; did you mean 'majority_vote'?"),
         ({"samples": 3}, ": must be a mapping with a `type`"),
-        (8, ": must be a mapping with a `type`, got 8"),
+        (8, ": must be a mapping, got 8"),
         ({"type": "weighted_vote", "samples": 4}, ".score: required: write the name of"),
         (
             {"type": "best_of_n", "samples": 4, "rule": "best"},
@@ -117,7 +117,6 @@ def test_the_default_policy_with_answers_is_an_adaptive_vote() -> None:
         ({"type": "adaptive_vote", "window": 3, "waves": [4]}, ": give either window or waves"),
         ({"type": "adaptive_vote", "waves": []}, ".waves: must list at least one"),
         ({"type": "adaptive_vote", "waves": [4, "8"]}, ".waves[1]: must be a whole number"),
-        ({"type": "adaptive_vote", "max_samples": 2}, ": margin 3 can never be reached"),
         ({"type": "adaptive_vote", "waves": [20, 20]}, ".waves: must be at least 1 each and not"),
         ({"type": "first_pass"}, ".max_samples: required"),
         (
@@ -126,11 +125,15 @@ def test_the_default_policy_with_answers_is_an_adaptive_vote() -> None:
         ),
         ({"type": "cascade", "tiers": [{"backend": "up"}]}, ".tiers: must list at least two"),
         (
-            {"type": "cascade", "tiers": [{"backend": "up", "agreement": 0}, {"backend": "up"}]},
+            {"type": "cascade", "tiers": [{"backend": "up", "agreement": 0.5}, UP]},
+            ".tiers[0].samples: agreement needs at least 2, got 1",
+        ),
+        (
+            {"type": "cascade", "tiers": [{"backend": "up", "agreement": 0}, UP]},
             ".tiers[0].agreement: must be greater than 0, got 0",
         ),
         (
-            {"type": "cascade", "tiers": [{"backend": "up", "agreement": 1.5}, {"backend": "up"}]},
+            {"type": "cascade", "tiers": [{"backend": "up", "agreement": 1.5}, UP]},
             ".tiers[0].agreement: must be at most 1, got 1.5",
         ),
         ({"type": "majority_vote", "samples": 2, "min_ok": 3}, ".min_ok: must not exceed the 2"),

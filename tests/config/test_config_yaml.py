@@ -5,8 +5,7 @@ import yaml
 
 from samplewise.proxy.config_yaml import read
 from samplewise.proxy.errors import ConfigError
-
-from .given import given, only_problem, refused
+from tests.config.given import given, only_problem, refused
 
 
 def value(yaml_text: str, **env: str) -> object:
@@ -111,7 +110,7 @@ def test_two_documents_are_refused() -> None:
 
 
 def test_bytes_that_are_not_utf8_are_refused() -> None:
-    assert fatal(b"a: \xff") == "config.yaml: is not UTF-8 text (byte 4)".replace("is not", "not")
+    assert fatal(b"a: \xff") == "config.yaml: not UTF-8 text (byte 4)"
 
 
 def test_a_byte_order_mark_is_ignored() -> None:
@@ -131,7 +130,9 @@ def test_half_a_surrogate_pair_is_refused() -> None:
     assert "not valid text" in problem('a: "\\ud800"')
 
 
-@pytest.mark.parametrize("tag", ["!!python/object:os.system", "!!binary", "!!set", "!own", "!!omap"])
+@pytest.mark.parametrize(
+    "tag", ["!!python/object:os.system", "!!binary", "!!set", "!own", "!!omap"]
+)
 def test_tags_are_refused(tag: str) -> None:
     body = {"!!set": "{a}", "!!omap": "[]"}.get(tag, "x")
     assert "is not supported" in problem(f"a: {tag} {body}")
@@ -168,8 +169,7 @@ def test_values_are_read_as_they_look(written: str, read_as: object) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["010", "0x1F", "0b11", "1:30", "1:30.5", ".inf", "-.inf", ".nan", "9" * 30, "1.0e+999"]
-    + ["9" * 5000],
+    ["010", "0x1F", "0b11", "1:30", "1:30.5", ".inf", "-.inf", ".nan", "1.0e+999", "9" * 5000],
 )
 def test_numbers_that_are_not_plain_decimal_are_refused(written: str) -> None:
     assert "must be a plain decimal number" in problem(f"a: {written}")
@@ -222,7 +222,7 @@ def test_lists_have_paths_and_lines() -> None:
 
 
 def test_all_problems_are_told_together_in_the_order_of_lines() -> None:
-    text = "stor: 1\nbackends: {up: {type: nope}}\nroutes: {r: {backends: [up, ${X}]}}\n"
+    text = "stor: 1\nbackends: {up: {type: nope}}\nroutes: {r: {backends: [up, '${X}']}}\n"
     lines = [line.rpartition(":")[2] for line in refused(text)]
     assert lines == ["1)", "2)", "3)"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
 import threading
@@ -77,7 +78,8 @@ class Disk:
     def freeze(self) -> None:
         """Make the disk read-only, while the writer is idle."""
         self.writable = False
-        self.connections[-1].execute("PRAGMA query_only = ON")
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed: the next one is read-only
+            self.connections[-1].execute("PRAGMA query_only = ON")
 
     def thaw(self) -> None:
         self.writable = True
@@ -141,6 +143,11 @@ async def check_sums(ledger: SqliteLedger) -> None:
     """Every counter is the sum of its rows."""
     totals = await ledger.totals()
     assert totals.wrong_counters == 0, totals
+
+
+def content(path: Path) -> bytes | None:
+    """Return what is in a file, None if there is none."""
+    return path.read_bytes() if path.exists() else None
 
 
 def rows(path: Path, columns: str = "*", where: str = "1") -> list[tuple[object, ...]]:

@@ -73,7 +73,7 @@ def test_every_step_of_a_right_path_keeps_the_value(seed: int, size: int) -> Non
 
 
 def test_operations_may_be_done_in_any_allowed_order() -> None:
-    tokens = tuple("( 1 + 2 ) * ( 3 + 4 ) - 5".split())
+    tokens = parse_expression("eval (1 + 2) * (3 + 4) - 5").tokens
     assert {" ".join(step) for step in steps_of(tokens)} == {
         "3 * ( 3 + 4 ) - 5",
         "( 1 + 2 ) * 7 - 5",

@@ -49,7 +49,7 @@ def test_order_and_spaces_of_a_prompt_do_not_matter() -> None:
     ],
 )
 def test_a_prompt_outside_the_grammar_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match="number|target"):
+    with pytest.raises(ValueError, match=r"number|target"):
         parse_puzzle(text)
 
 

@@ -38,7 +38,8 @@ def test_the_committed_figures_are_in_the_ranges_that_experiments_rely_on() -> N
     assert four["pass@1"][0] > 10 * four["random@1"][0]
     assert four["pass@64"][0] > 95
     votes = [
-        result for name, result in percent.items()
+        result
+        for name, result in percent.items()
         if name.startswith("arithmetic") and 40 <= result["pass@1"][0] <= 70
     ]
     assert votes

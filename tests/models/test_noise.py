@@ -66,5 +66,5 @@ def test_a_state_counts_where_there_is_no_answer() -> None:
 
 @pytest.mark.parametrize("settings", [{"false_pass": 1.5}, {"false_hope": -0.1}, {"spread": -1}])
 def test_rates_outside_their_range_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="lie between|at least"):
+    with pytest.raises(ValueError, match=r"lie between|at least"):
         Corruption(**settings)  # type: ignore[arg-type]

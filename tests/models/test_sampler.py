@@ -75,7 +75,9 @@ def test_a_dropped_row_says_nothing_more(model: TinyModel) -> None:
 
 
 def test_without_a_seed_samples_differ_between_calls(model: TinyModel) -> None:
-    assert [c.tokens for c in model.sample(PUZZLE, 8)] != [c.tokens for c in model.sample(PUZZLE, 8)]
+    assert [c.tokens for c in model.sample(PUZZLE, 8)] != [
+        c.tokens for c in model.sample(PUZZLE, 8)
+    ]
 
 
 def test_greedy_ignores_the_seed(model: TinyModel) -> None:

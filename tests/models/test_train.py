@@ -13,6 +13,7 @@ from samplewise.models.rules import is_held_out
 from samplewise.models.tokenizer import BOS, EOS, decode
 from samplewise.models.train import Recipe, Run, main
 
+
 @pytest.fixture(scope="module")
 def examples() -> Examples:
     return Examples(0)
@@ -51,8 +52,8 @@ def test_rows_depend_on_seed_and_step_alone(examples: Examples) -> None:
     again = Examples(0).batch(7, 2, 2, 2)
     for one, other in zip(examples.batch(7, 2, 2, 2), again, strict=True):
         np.testing.assert_array_equal(one.inputs, other.inputs)
-    other = Examples(1).batch(7, 2, 2, 2)
-    assert not np.array_equal(again[0].inputs, other[0].inputs)
+    reseeded = Examples(1).batch(7, 2, 2, 2)
+    assert not np.array_equal(again[0].inputs, reseeded[0].inputs)
 
 
 def test_targets_are_the_inputs_moved_by_one(examples: Examples) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from samplewise.models.config import Config
 from samplewise.models.network import Network
@@ -13,7 +15,7 @@ from samplewise.models.weights import read_safetensors, write_safetensors
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "b": np.arange(6, dtype=np.float16).reshape(2, 3),
         "a": np.ones(3, np.float32),
         "c": np.zeros((0, 4), np.float32),

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from samplewise.proxy.config import Config, quick_config
+from samplewise.proxy.config_backends import OpenAIBackendSettings
+from samplewise.proxy.errors import ConfigError
+from tests.config.given import given, loaded, only_problem, refused
+
+SECRET = "sk-live-0123456789"
+
+
+def shown(config: Config) -> str:
+    return "\n".join(
+        [repr(config), str(config), f"{config.backends}", repr(config.routes), *config.warnings]
+    )
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        {"api_key": "${KEY}"},
+        {"headers": {"Authorization": "Bearer ${KEY}"}},
+        {"headers": {"x-anything": "${KEY}"}},
+        {"params": {"token": "${KEY}", "deep": [{"a": "${KEY}"}]}},
+    ],
+)
+def test_secrets_are_not_shown_by_settings(backend: dict[str, Any]) -> None:
+    assert SECRET not in shown(loaded(given(backend=backend), KEY=SECRET))
+
+
+def test_secrets_of_litellm_are_not_shown() -> None:
+    up = {"type": "litellm", "model": "m", "api_key": "${KEY}"}
+    assert SECRET not in shown(loaded(given(backends={"up": up}), KEY=SECRET))
+
+
+def test_secrets_are_there_when_asked_for() -> None:
+    backend = loaded(given(backend={"api_key": "${KEY}"}), KEY=SECRET).backends["up"]
+    assert isinstance(backend.api_key, SecretStr)
+    assert backend.api_key.get_secret_value() == SECRET
+
+
+def test_settings_survive_a_trip_to_another_process() -> None:
+    config = loaded(given(backend={"api_key": "${KEY}"}), KEY=SECRET)
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+# Every place of a configuration where a secret can be put by mistake.
+MISPLACED: list[dict[str, Any]] = [
+    {"backend": {"type": "${KEY}"}},
+    {"backend": {"base_url": "${KEY}"}},
+    {"backend": {"base_url": "http://${KEY}@up/v1"}},
+    {"backend": {"price": "${KEY}"}},
+    {"backend": {"price": {"input_usd_per_mtok": "${KEY}", "output_usd_per_mtok": 1}}},
+    {"backend": {"max_n": "${KEY}"}},
+    {"backend": {"timeout_s": "${KEY}"}},
+    {"backend": {"stream_usage": "${KEY}"}},
+    {"backend": {"api_key": ["${KEY}"]}},
+    {"backend": {"api_key": "${KEY}\n"}},
+    {"backend": {"headers": "${KEY}"}},
+    {"backend": {"params": "${KEY}"}},
+    {"backend": {"unknown": "${KEY}"}},
+    {"route": {"backends": ["${KEY}"]}},
+    {"route": {"backends": "${KEY}"}},
+    {"route": {"answers": "${KEY}"}},
+    {"route": {"policy": "${KEY}"}},
+    {"route": {"policy": "majority_vote:${KEY}"}},
+    {"route": {"policy": {"type": "${KEY}"}}},
+    {"route": {"policy": {"type": "python", "factory": "${KEY}"}}},
+    {"route": {"policy": {"type": "python", "factory": "json:loads", "args": {"s": "${KEY}"}}}},
+    {"route": {"on_tools": "${KEY}"}},
+    {"route": {"seed": "${KEY}"}},
+    {"store": "${KEY}"},
+    {"store": "postgresql://u:${KEY}@h/db"},
+    {"server": "${KEY}"},
+    {"server": {"port": "${KEY}"}},
+    {"server": {"cors_origins": ["${KEY}"]}},
+    {"keys": [{"name": "a", "key": "${KEY}"}]},
+    {"verifiers": {"v": "${KEY}"}},
+    {"verifiers": {"v": {"type": "${KEY}"}}},
+]
+
+
+@pytest.mark.parametrize("change", MISPLACED, ids=str)
+@pytest.mark.parametrize("secret", [SECRET, 'it\'s "quoted" \\ secret', "s" * 200])
+def test_a_misplaced_secret_is_not_shown_by_errors(change: dict[str, Any], secret: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(given(**change), KEY=secret)
+    everything = "".join(traceback.format_exception(caught.value))
+    assert secret not in str(caught.value)
+    assert secret[:60] not in everything
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        {"api_key": SECRET},
+        {"api_key": f"{SECRET}$${{X}}"},
+        {"headers": {"authorization": f"Bearer {SECRET}"}},
+        {"headers": {"X-Api-Key": SECRET}},
+    ],
+)
+def test_a_literal_secret_is_refused_and_not_shown(backend: dict[str, Any]) -> None:
+    found = only_problem(given(backend=backend))
+    assert 'must come from the environment: write "${NAME}"' in found
+    assert SECRET not in found
+
+
+def test_a_literal_secret_of_a_wrong_type_is_not_shown() -> None:
+    assert not any(
+        "12345678" in problem for problem in refused(given(backend={"api_key": 12345678}))
+    )
+
+
+def test_a_header_that_is_no_credential_may_be_literal() -> None:
+    backend = loaded(given(backend={"headers": {"x-org": "acme"}})).backends["up"]
+    assert isinstance(backend, OpenAIBackendSettings)
+    assert backend.request_headers() == {"x-org": "acme"}
+
+
+def test_the_key_of_quick_config_is_not_shown() -> None:
+    config = quick_config("http://up/v1", "m", "single", api_key=SECRET)
+    assert SECRET not in shown(config)
+    backend = config.backends["upstream"]
+    assert isinstance(backend, OpenAIBackendSettings)
+    assert backend.request_headers() == {"Authorization": f"Bearer {SECRET}"}
+
+
+def test_the_key_of_quick_config_is_not_shown_by_errors() -> None:
+    with pytest.raises(ConfigError) as caught:
+        quick_config("http://up/v1", "m", "single", api_key=f"{SECRET}\n")
+    assert SECRET not in str(caught.value)
