@@ -13,13 +13,14 @@ BIN := .venv/bin
 
 PYTEST_PARALLEL := -n auto --maxprocesses 8
 
-.PHONY: help check test test-slow test-litellm format lock clean
+.PHONY: help check test test-slow test-litellm bench format lock clean
 
 help:
 	@echo 'make check         formatting, lint, types'
 	@echo 'make test          the fast tests, in parallel'
 	@echo 'make test-slow     tests that build, install or run for long'
 	@echo 'make test-litellm  tests of the litellm backend, in its own environment'
+	@echo 'make bench         processor time of decisions and of the ledger'
 	@echo 'make format        format and fix what ruff can fix'
 	@echo 'make lock          write requirements*.lock anew (UPGRADE=--upgrade takes newer versions)'
 	@echo 'make clean         remove environments, caches and build output'
@@ -42,6 +43,12 @@ test-slow: $(DEV)
 test-litellm: $(LITELLM)
 	@echo 'test-litellm: tests of the litellm backend'
 	@.venv-litellm/bin/pytest -q -m litellm $(ARGS)
+
+bench: $(DEV)
+	@echo 'bench: decisions'
+	@$(BIN)/python -m bench.decide
+	@echo 'bench: ledger'
+	@$(BIN)/python -m bench.ledger
 
 format: $(DEV)
 	@echo 'format: ruff'

@@ -48,7 +48,10 @@ def script(samples: int) -> Script:
     verdict = Verdict("v", Status.FAIL, score=0.2)
     return Script(
         [Finished(sample, verifying=True) for sample in drawn],
-        [Judged(Judgement(s, Status.NONE, (verdict,), str(i % 7), str(i % 7))) for i, s in enumerate(drawn)],
+        [
+            Judged(Judgement(s, Status.NONE, (verdict,), str(i % 7), str(i % 7)))
+            for i, s in enumerate(drawn)
+        ],
         [Money(100 * i, 0, None) for i in range(samples)],
     )
 
@@ -104,7 +107,9 @@ def main() -> None:
         row = [measure(make, size) for size in SIZES]
         worst = max(worst, row[-1])
         print(f"{name:34}" + "".join(f"{value:10.2f}" for value in row))
-    print(f"bar: {BAR_US:.0f} us at {SIZES[-1]:,} samples: {'met' if worst <= BAR_US else 'MISSED'}")
+    print(
+        f"bar: {BAR_US:.0f} us at {SIZES[-1]:,} samples: {'met' if worst <= BAR_US else 'MISSED'}"
+    )
 
 
 if __name__ == "__main__":

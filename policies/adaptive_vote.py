@@ -111,7 +111,8 @@ class AdaptiveVote:
         return [self._stop(evidence, why_ended(evidence))]
 
     def _met(self, evidence: Evidence) -> bool:
-        lead, second = evidence.votes.lead, evidence.votes.second
+        votes = evidence.votes
+        lead, second = votes.lead, votes.second
         if self.rule == "margin":
             return lead - second >= self.margin
         return second < len(self._needed) and lead >= self._needed[second]

@@ -303,10 +303,12 @@ class Evidence:
         self.judging -= 1
         if before is None:
             self._vote(judgement)
+        status = judgement.status
         was = before.status if before else Status.NONE
-        self.passed += (judgement.status is Status.PASS) - (was is Status.PASS)
-        self.rejected += (judgement.status is Status.FAIL) - (was is Status.FAIL)
-        if judgement.status is Status.PASS:
+        if status is not was:
+            self.passed += (status is Status.PASS) - (was is Status.PASS)
+            self.rejected += (status is Status.FAIL) - (was is Status.FAIL)
+        if status is Status.PASS:
             best = self.best_passed
             if best is None or sample.index < self.samples[best].index:
                 self.best_passed = sample.id

@@ -79,8 +79,11 @@ def _standing(evidence: Evidence, sample: Sample) -> int:
     if not sample.complete:
         return 3
     judgement = evidence.judgements.get(sample.id)
-    status = judgement.status if judgement else Status.NONE
-    return {Status.PASS: 0, Status.FAIL: 2}.get(status, 1)
+    if judgement is None:
+        return 1
+    if judgement.status is Status.PASS:
+        return 0
+    return 2 if judgement.status is Status.FAIL else 1
 
 
 def _votes(evidence: Evidence, sample: Sample) -> tuple[float, ...]:

@@ -23,9 +23,14 @@ class VoteClass:
 
 @dataclass(slots=True)
 class Votes:
-    """Votes per answer class. A tie goes to the class with the lowest draw index."""
+    """Votes per answer class. A tie goes to the class with the lowest draw index.
+
+    `lead` and `second` are the votes of the leader and of the runner-up, 0 without one.
+    """
 
     total: int = 0
+    lead: int = 0
+    second: int = 0
     classes: dict[str, VoteClass] = field(default_factory=dict)
     leader: VoteClass | None = None
     runner_up: VoteClass | None = None
@@ -47,16 +52,8 @@ class Votes:
             self.leader, self.runner_up = voted, self.leader
         elif self.runner_up is None or self.runner_up is voted or voted.beats(self.runner_up):
             self.runner_up = voted
-
-    @property
-    def lead(self) -> int:
-        """Votes of the leader."""
-        return self.leader.count if self.leader else 0
-
-    @property
-    def second(self) -> int:
-        """Votes of the runner-up."""
-        return self.runner_up.count if self.runner_up else 0
+        self.lead = self.leader.count
+        self.second = self.runner_up.count if self.runner_up else 0
 
     @property
     def margin(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from samplewise.policies.price import Price, Usage
@@ -75,6 +75,11 @@ def _as_reported(
 def _as_counted(holds: Sequence[Hold], price: Price, facts: CallFacts) -> list[Settlement]:
     rows = []
     for i, hold in enumerate(holds):
+        trace = facts.traces.get(i)
+        if trace is not None and trace.reported is not None:
+            nano = price.cost_nano(trace.reported)
+            rows.append(Settlement(hold.id, nano, trace.reported, UsageSource.PROVIDER))
+            continue
         row = Usage(_prompt(facts) if i == 0 else 0, 0, facts.counted(i))
         rows.append(Settlement(hold.id, price.cost_nano(row), row, UsageSource.COUNTED))
     return rows
@@ -108,11 +113,3 @@ def split(total: int, weights: Sequence[int]) -> list[int]:
     for i in remainders[: total - sum(parts)]:
         parts[i] += 1
     return parts
-
-
-def usage_of(rows: Mapping[str, Settlement]) -> Usage:
-    """Add up what rows were billed for."""
-    total = Usage()
-    for row in rows.values():
-        total += row.usage
-    return total

@@ -45,6 +45,7 @@ class Trip:
     facts: CallFacts
     purse: Purse
     emit: Callable[[Event], None]
+    known_prompt: Callable[[], int | None]
     progress_tokens: int = 0
     tap: Callable[[bytes], None] | None = None
     dispatched: bool = True
@@ -100,6 +101,8 @@ class Trip:
             self.emit(Progressed(_running(self.slots[event.choice], event.trace)))
 
     def _close(self) -> list[Settlement]:
+        # Asked at the end: another sample of the same prompt may have told by now.
+        self.facts.prompt_known = self.known_prompt()
         self.rows = settlements(self.holds, self.upstream.price, self.facts)
         return self.rows
 

@@ -9,7 +9,7 @@ from samplewise.policies.evidence import Judgement
 from samplewise.policies.price import usd
 from samplewise.proxy.job import Answer
 from samplewise.proxy.jsontext import encode, members_of, object_text
-from samplewise.verifiers.base import Sample
+from samplewise.verifiers.base import Ended, Sample
 
 __all__ = ["choice_object", "completion", "headers", "report", "usage_object"]
 
@@ -47,7 +47,8 @@ def usage_object(answer: Answer) -> dict[str, Any]:
     in all stands in the report.
     """
     first = answer.chosen[0]
-    prompt = max((s.prompt_tokens for s in answer.evidence.samples.values()), default=0)
+    whole = (s for s in answer.evidence.samples.values() if s.ended is not Ended.CUT)
+    prompt = max(s.prompt_tokens for s in whole)
     if answer.job.route.usage == "chosen":
         completion_tokens = sum(s.completion_tokens for s in answer.chosen)
         reasoning = sum(s.reasoning_tokens for s in answer.chosen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -118,7 +119,13 @@ class Draws:
         for call, holds in zip(calls, held, strict=True):
             if left <= 0:
                 break
-            trip = plan.trip(tuple(call[:left]), tuple(holds[:left]), self.purse, self.emit)
+            trip = plan.trip(
+                tuple(call[:left]),
+                tuple(holds[:left]),
+                self.purse,
+                self.emit,
+                partial(self._known, upstream, prompt),
+            )
             task = self.group.create_task(self._travel(trip, draw, prompt, order, attempt))
             for slot in trip.slots:
                 self.tasks[slot.id] = task
@@ -126,8 +133,11 @@ class Draws:
         return granted
 
     def _plan(self, upstream: Upstream, prompt: Prompt, attempt: int) -> Plan:
-        known = self.known_prompts.get((upstream.name, prompt.key))
-        return Plan(self.job, upstream, prompt, attempt, self.needs, known)
+        return Plan(self.job, upstream, prompt, attempt, self.needs, self._known(upstream, prompt))
+
+    def _known(self, upstream: Upstream, prompt: Prompt) -> int | None:
+        """Return the prompt's tokens, where this upstream has reported them for this prompt."""
+        return self.known_prompts.get((upstream.name, prompt.key))
 
     def _one_by_one(self, prompt: Prompt) -> bool:
         # What may be cut, watched or continued alone needs a call of its own.

@@ -6,7 +6,6 @@ What Samplewise does not read is carried as the bytes that came, so nothing is r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]
 
 import msgspec
@@ -30,25 +29,32 @@ def members_of(text: bytes) -> dict[str, bytes]:
     return {key: bytes(value) for key, value in _members.decode(text).items()}
 
 
-def members(body: bytes, name: str = "body") -> dict[str, bytes]:
+def members(body: bytes, name: str = "") -> dict[str, bytes]:
     """Return the members of a JSON object from outside, refusing duplicate keys.
+
+    `name` is the field that holds it; empty stands for the body itself.
 
     Raises:
         RequestError: on anything that is not one well-formed JSON object; says where.
     """
+    where, param = name or "body", name or None
     try:
         text = body.decode("utf-8")
         found = members_of(body)
     except UnicodeDecodeError as error:
-        raise RequestError(f"{name}: not UTF-8 at byte {error.start}", param=None) from None
+        raise RequestError(f"{where}: not UTF-8 at byte {error.start}", param=param) from None
     except RecursionError:
-        raise RequestError(f"{name}: nested too deeply") from None
+        raise RequestError(f"{where}: nested too deeply", param=param) from None
     except msgspec.ValidationError:
-        raise RequestError(f"{name}: must be a JSON object") from None
+        raise RequestError(f"{where}: must be a JSON object", param=param) from None
     except msgspec.DecodeError as error:
-        raise RequestError(f"{name}: {error}") from None
-    if duplicate := _duplicate(text, found):
-        raise RequestError(f"{name}: duplicate key {duplicate[:60]!r}", param=duplicate[:60])
+        raise RequestError(f"{where}: {error}", param=param) from None
+    duplicate = _duplicate(text, found)
+    if duplicate is not None:
+        key = duplicate[:60]
+        raise RequestError(
+            f"{where}: duplicate key {key!r}", param=f"{name}.{key}" if name else key
+        )
     return found
 
 
@@ -68,11 +74,8 @@ def _duplicate(text: str, found: Mapping[str, bytes]) -> str | None:
             return None
         if text[at] == ",":
             at = _skip(text, at + 1)
-        try:
-            key: str
-            key, at = scanstring(text, at + 1, False)
-        except JSONDecodeError:
-            return None
+        key: str
+        key, at = scanstring(text, at + 1, False)
         if key in seen:
             return key
         seen.add(key)
@@ -80,7 +83,10 @@ def _duplicate(text: str, found: Mapping[str, bytes]) -> str | None:
         value = found[key].decode()
         if not text.startswith(value, at):
             return key
-        at += len(value)
+        at = _skip(text, at + len(value))
+        if text[at] not in ",}":
+            # A longer number begins like the one that was kept.
+            return key
 
 
 def _skip(text: str, at: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -222,16 +222,30 @@ class Metrics:
 
     def render(self, balances: Sequence[Balance]) -> bytes:
         """Return the text exposition; with several workers, of all of them together."""
-        budgets = CollectorRegistry()
-        budgets.register(_Budgets(balances))
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self.registry) + generate_latest(budgets)
-        together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together) + generate_latest(budgets)
+        counted: Collector = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            counted = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        return generate_latest(_Page((counted, _Budgets(balances))))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Page(Collector):
+    """What one scrape returns, without the times at which series were created.
+
+    Those would double the series for nothing; filtered here because the client library can only
+    leave them out for a whole process, and only when asked before its first import.
+    """
+
+    parts: tuple[Collector, ...]
+
+    def collect(self) -> Iterator[Metric]:
+        for part in self.parts:
+            for metric in part.collect():
+                metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
+                yield metric
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Budgets(Collector):
     """Gauges of accounts, read from the ledger for one scrape: right for any number of workers."""
 

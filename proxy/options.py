@@ -36,12 +36,12 @@ class Options(
     returns: tuple[str, ...] = ()
 
 
-_HEADERS: Mapping[str, str] = {
-    "x-samplewise-policy": "policy",
-    "x-samplewise-samples": "samples",
-    "x-samplewise-max-cost-usd": "max_cost_usd",
-    "x-samplewise-deadline-s": "deadline_s",
-    "x-samplewise-dry-run": "dry_run",
+_HEADERS: Mapping[str, tuple[str, type]] = {
+    "x-samplewise-policy": ("policy", str),
+    "x-samplewise-samples": ("samples", int),
+    "x-samplewise-max-cost-usd": ("max_cost_usd", float),
+    "x-samplewise-deadline-s": ("deadline_s", float),
+    "x-samplewise-dry-run": ("dry_run", bool),
 }
 _RETURNS = ("candidates", "verdicts", "votes")
 
@@ -50,23 +50,41 @@ def parse_options(raw: bytes | None, headers: Mapping[str, str]) -> Options:
     """Read the body object, then headers for what the body does not say.
 
     Raises:
-        RequestError: on unknown keys (with the nearest known one), wrong types and ranges.
+        RequestError: on unknown and repeated keys (with the nearest known one), wrong types and
+            ranges.
     """
-    values: dict[str, Any] = {}
-    for header, name in _HEADERS.items():
-        if header in headers:
-            values[name] = _from_header(header, name, headers[header])
-    for header in headers:
-        if header.startswith("x-samplewise-") and header not in _HEADERS:
-            raise RequestError(_unknown(header, _HEADERS, "header"), param=header)
+    values = _from_headers(headers)
     if raw is not None and raw != b"null":
         values |= _from_body(raw)
     try:
         options = msgspec.convert(values, Options)
     except msgspec.ValidationError as error:
-        raise RequestError(f"samplewise: {error}", param="samplewise") from error
+        # The error ends with the place, as in: Expected `int`, got `str` - at `$.samples`.
+        text, _, place = str(error).partition(" - at `$")
+        path = f"samplewise{place.rstrip('`')}"
+        raise RequestError(f"{path}: {text}", param=path) from None
     _check(options)
     return options
+
+
+def _from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for header in headers:
+        if not header.startswith("x-samplewise-"):
+            continue
+        if header not in _HEADERS:
+            raise RequestError(_unknown(header, _HEADERS, "header"), param=header[:60])
+        name, kind = _HEADERS[header]
+        if name in values:
+            raise RequestError(f"header {header}: given twice", param=header)
+        text = headers[header]
+        try:
+            values[name] = msgspec.convert(text, kind, strict=False)
+        except msgspec.ValidationError:
+            raise RequestError(
+                f"header {header}: cannot read {text[:60]!r}", param=header
+            ) from None
+    return values
 
 
 def _from_body(raw: bytes) -> dict[str, Any]:
@@ -76,14 +94,18 @@ def _from_body(raw: bytes) -> dict[str, Any]:
     known = [name for field in Options.__struct_fields__ if (name := _wire_name(field))]
     for key in fields:
         if key not in known:
-            raise RequestError(_unknown(key, known, "key"), param=f"samplewise.{key}")
+            raise RequestError(_unknown(key, known, "key"), param=f"samplewise.{key[:60]}")
+    tests = fields.pop("tests", b"null")
+    values = {key: _decoded(key, value) for key, value in fields.items()}
+    return values if tests == b"null" else {**values, "tests": msgspec.Raw(tests)}
+
+
+def _decoded(key: str, value: bytes) -> Any:
     try:
-        values = {k: msgspec.json.decode(v) for k, v in fields.items() if k != "tests"}
+        return msgspec.json.decode(value)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestError(f"samplewise: {error}", param="samplewise") from error
-    if "tests" in fields:
-        values["tests"] = msgspec.Raw(bytes(fields["tests"]))
-    return values
+        path = f"samplewise.{key}"
+        raise RequestError(f"{path}: cannot be read: {error}", param=path) from None
 
 
 def _wire_name(field: str) -> str:
@@ -91,23 +113,10 @@ def _wire_name(field: str) -> str:
 
 
 def _unknown(key: str, known: Any, kind: str) -> str:
+    key = key[:60]
     near = difflib.get_close_matches(key, list(known), 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
-    return f"samplewise: unknown {kind} {key[:60]!r}{hint}"
-
-
-def _from_header(header: str, name: str, text: str) -> Any:
-    kinds: dict[str, Any] = {"policy": str, "samples": int, "dry_run": _flag}
-    try:
-        return kinds.get(name, float)(text)
-    except ValueError:
-        raise RequestError(f"header {header}: cannot read {text[:60]!r}", param=header) from None
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise ValueError(text)
-    return text.lower() in ("true", "1")
+    return f"samplewise: unknown {kind} {key!r}{hint}"
 
 
 def _check(options: Options) -> None:
@@ -125,4 +134,5 @@ def _check(options: Options) -> None:
 
 
 def _bad(name: str, rule: str, value: object) -> RequestError:
-    return RequestError(f"samplewise.{name}: {rule}, got {value!r}", param=f"samplewise.{name}")
+    path = f"samplewise.{name}"
+    return RequestError(f"{path}: {rule}, got {str(value)[:60]}", param=path)

@@ -118,6 +118,7 @@ class Plan:
         holds: tuple[Hold, ...],
         purse: Purse,
         emit: Callable[[Event], None],
+        known_prompt: Callable[[], int | None],
     ) -> Trip:
         """Return the call for these slots, ready to run."""
         upstream = self.upstream
@@ -134,7 +135,6 @@ class Plan:
             stream=stream,
             max_tokens=self.max_tokens,
             prompt_bound=self.prompt_tokens,
-            prompt_known=self.known_prompt,
         )
         return Trip(
             upstream=upstream,
@@ -144,6 +144,7 @@ class Plan:
             facts=facts,
             purse=purse,
             emit=emit,
+            known_prompt=known_prompt,
             progress_tokens=self.needs.progress_tokens,
             tap=self.job.tap,
             dispatched=upstream.slots is None,

@@ -22,6 +22,7 @@ _OURS = frozenset({"model", "samplewise", "stream", "stream_options", "n"})
 _TEMPLATE_TOKENS = 64
 _DATA_URL = re.compile(rb'"data:[^"]*"')
 _CAPS = ("max_tokens", "max_completion_tokens")
+_MEDIA = ("image_url", "input_image", "video_url", "audio_url", "file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,9 @@ def parse_chat(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
     if messages is None:
         raise RequestError("messages: missing", param="messages")
     _check_messages(messages)
+    if fields.get("best_of", b"null") not in (b"null", b"1"):
+        # An upstream that knows it would draw and bill more samples than were reserved.
+        raise RequestError("best_of: ask for samplewise.samples instead", param="best_of")
     n = _whole(fields, "n", 1, _MOST_CHOICES)
     caps = {name: _whole(fields, name, 1, _MOST_TOKENS) for name in _CAPS}
     given = [name for name in _CAPS if caps[name] is not None]
@@ -106,7 +110,8 @@ def _read(fields: Mapping[str, bytes], name: str, kind: Any, *, required: bool =
 def _whole(fields: Mapping[str, bytes], name: str, least: int, most: int) -> int | None:
     value: int | None = _read(fields, name, int)
     if value is not None and not least <= value <= most:
-        raise RequestError(f"{name}: must be from {least} to {most}, got {value}", param=name)
+        shown = str(value)[:60]
+        raise RequestError(f"{name}: must be from {least} to {most}, got {shown}", param=name)
     return value
 
 
@@ -124,15 +129,17 @@ def _check_messages(messages: bytes) -> None:
 
 
 def _images(messages: bytes) -> int:
-    if b'"image_url"' not in messages and b'"input_image"' not in messages:
+    """Count the parts that are not text, whose tokens are not bounded by their bytes."""
+    # An escaped letter can hide a name, so escapes of ASCII letters are worth a look too.
+    if b"\\u00" not in messages and not any(encode(name) in messages for name in _MEDIA):
         return 0
-    found = 0
-    for message in msgspec.json.decode(messages):
-        content = message.get("content")
-        if isinstance(content, list):
-            kinds = [part.get("type") for part in content if isinstance(part, dict)]
-            found += sum(kind in ("image_url", "input_image") for kind in kinds)
-    return found
+    try:
+        items = msgspec.json.decode(messages, type=list[dict[str, Any]])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(f"messages: cannot be read: {error}", param="messages") from None
+    lists = [item["content"] for item in items if isinstance(item.get("content"), list)]
+    parts = [part for content in lists for part in content if isinstance(part, dict)]
+    return sum(any(part.get("type") == name or name in part for name in _MEDIA) for part in parts)
 
 
 def prompt_bound(
@@ -141,15 +148,17 @@ def prompt_bound(
     """Return the most tokens the prompt can have: one per byte of JSON text, and a template's own.
 
     Byte-level tokenizers never make more tokens than bytes. Images count as `max_tokens_per_image`
-    each instead of their bytes, where that is known.
+    each instead of their bytes, where that is known. Every other field that is forwarded counts,
+    because a chat template may put it into the prompt.
     """
     text = request.messages if messages is None else messages
     size = len(text)
     if request.images and max_tokens_per_image is not None:
         inline = sum(len(found) for found in _DATA_URL.findall(text))
         size += request.images * max_tokens_per_image - inline
-    for name in ("tools", "functions", "response_format"):
-        size += len(request.fields.get(name, b""))
+    for name, value in request.fields.items():
+        if name not in _OURS and name != "messages":
+            size += len(value)
     return size + _TEMPLATE_TOKENS
 
 

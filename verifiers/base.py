@@ -163,9 +163,9 @@ class Sample:
     @property
     def complete(self) -> bool:
         """Whether this is a whole answer: not cut, not out of length, not the middle of a path."""
-        if self.ended is Ended.STOP_STRING:
-            return not self.step
-        return self.ended in (Ended.EOS, Ended.TOOL_CALL)
+        if self.ended is Ended.EOS:
+            return True
+        return self.ended is Ended.TOOL_CALL or (self.ended is Ended.STOP_STRING and not self.step)
 
 
 @dataclass(frozen=True, slots=True)

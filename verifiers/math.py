@@ -114,6 +114,8 @@ class Math:
         if marked is not None:
             return marked
         text = strip_thinking(text).strip()
+        if r"\boxed" in text:  # an empty or broken one: there is no answer
+            return ""
         formulas = _FORMULA.findall(text[text.rfind("\n") + 1 :])
         if len(formulas) == 1:
             return clean("".join(formulas[0]))

@@ -25,6 +25,7 @@ _COMMAND = re.compile(
     r"\\(?:text|mathrm|mathbf|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+|\{[a-z]+matrix\}"
 )
 _WORD = re.compile(r"[A-Za-z]{3,}")
+_WORDS = re.compile(r"[A-Za-z]{3,}(?:[ '-][A-Za-z]+)*")
 _SPACE = re.compile(r"\\[,;:!> ]|\\q?quad(?![A-Za-z])|~")
 _MIXED = re.compile(r"(?<![\d.])(\d+)\s+(\d+)\s*/\s*(\d+)(?!\d)")
 _UNIT = re.compile(r"([-+]?[\d.,/]*\d%?)\s*[A-Za-z]{3,}(?:\s[A-Za-z]+)*")
@@ -73,6 +74,8 @@ def _prepare(text: str) -> str:
     text = _SPACE.sub(" ", text).strip()
     if _GROUPED.fullmatch(text):
         return text.replace(" ", "")
+    if _WORDS.fullmatch(text):
+        return rf"\text{{{text}}}"
     text = _PLAIN_FUNCTION.sub(lambda match: "\\" + match[0], text)
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
     unit = _UNIT.fullmatch(text)

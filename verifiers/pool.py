@@ -135,7 +135,12 @@ class _Slot:
         try:
             async with asyncio.timeout(self._fork_timeout_s if self._greeted else _START_S):
                 while not self._child:
-                    self._take_hello(await self._frame())
+                    frame = await self._frame()
+                    if "fatal" in frame and not self._greeted:
+                        await self.end()
+                        text = f"cannot load: {frame['fatal']}"
+                        raise VerifierError(text, reason="unavailable")
+                    self._take_hello(frame)
         except TimeoutError:
             await self.end()
             raise VerifierError("the worker does not start", reason="unavailable") from None
@@ -219,8 +224,6 @@ class _Slot:
                     return frame
 
     def _take_hello(self, frame: dict[str, Any]) -> bool:
-        if "fatal" in frame:
-            raise VerifierError(f"cannot load: {frame['fatal']}", reason="unavailable")
         child, epoch = frame.get("hello"), frame.get("epoch")
         # A forged greeting must not make us kill a stranger.
         if not isinstance(child, int) or not isinstance(epoch, str) or not self._alive(child):

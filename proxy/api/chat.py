@@ -111,15 +111,27 @@ class _EventStream(Response):
     async def _forward(self, work: asyncio.Task[Answer], raw: RawStream) -> None:
         # The end of the work joins the queue behind every event, so nothing is lost or waited for.
         work.add_done_callback(lambda _: self._raw.put_nowait(b""))
-        while data := await self._raw.get():
+        while data := await self._next():
             await self._write(raw.forward(data))
 
+    async def _next(self) -> bytes:
+        while self._raw.empty():
+            try:
+                async with asyncio.timeout(self._pause):
+                    return await self._raw.get()
+            except TimeoutError:
+                await self._write(COMMENT)
+        return self._raw.get_nowait()
+
     async def _wait(self, work: asyncio.Task[Answer]) -> None:
-        pause = self._service.first_comment_after_s
-        while not (await asyncio.wait([work], timeout=pause))[0]:
-            # Comments alone: every other thing that could be sent breaks some client.
+        while not (await asyncio.wait([work], timeout=self._pause))[0]:
             await self._write(COMMENT)
-            pause = self._service.comment_every_s
+
+    @property
+    def _pause(self) -> float:
+        """How long to be silent before a comment: every other sign of life breaks some client."""
+        service = self._service
+        return service.comment_every_s if self._opened else service.first_comment_after_s
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         if not data and not last:

@@ -50,13 +50,17 @@ class Started:
 
 @dataclass(slots=True)
 class Trace:
-    """What has come of one streamed choice so far. Grows in place: read it, do not keep it."""
+    """What has come of one streamed choice so far. Grows in place: read it, do not keep it.
+
+    `reported` is the usage so far where the upstream sends it with every chunk.
+    """
 
     parts: list[str] = field(default_factory=list)
     tokens: int = 0
     logprob_sum: float = 0.0
     logprob_tokens: int = 0
     lowest_logprob: float = 0.0
+    reported: Usage | None = None
 
     @property
     def text(self) -> str:

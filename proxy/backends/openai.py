@@ -203,7 +203,10 @@ class _Stream:
                 touched.add(choice.get("index", 0))
         except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise ProtocolError(f"a chunk of the stream cannot be read: {error}") from None
-        self.usage = chunk.get("usage") or self.usage
+        if chunk.get("usage"):
+            self.usage = chunk["usage"]
+            if touched and self.n == 1:
+                self.choice(0).trace.reported = read_usage(encode(self.usage))[0]
         if not self.head or not chunk.get("choices"):
             self.head |= {k: v for k, v in chunk.items() if k not in ("choices", "usage")}
         return touched

@@ -7,7 +7,7 @@ true spend <= spent + reserved <= limit, plus overruns that an upstream caused, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -85,7 +85,7 @@ class Account:
     scope: Scope
     name: str
     window: Window
-    limit: Limit = Limit()
+    limit: Limit = field(default_factory=Limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Settlement:
 
     id: str
     nano: int
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     source: UsageSource = UsageSource.NONE
     state: State = State.SETTLED
 

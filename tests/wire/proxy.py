@@ -82,17 +82,15 @@ class Proxy:
         body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
         return await self.post("/v1/chat/completions", msgspec.json.encode(body), headers)
 
-    async def post(
-        self, path: str, body: bytes, headers: Mapping[str, str] | None = None
-    ) -> Reply:
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
         """Send bytes and read the answer."""
         async with self.http.post(self.url + path, data=body, headers=headers) as response:
-            return Reply(response.status, dict(response.headers), await response.read())
+            return Reply(response.status, response.headers, await response.read())
 
     async def get(self, path: str) -> Reply:
         """Read a page."""
         async with self.http.get(self.url + path) as response:
-            return Reply(response.status, dict(response.headers), await response.read())
+            return Reply(response.status, response.headers, await response.read())
 
     async def ledger_spent(self) -> int:
         """Return what the ledger says was spent in all, in nano-dollars; nothing may be held."""
@@ -130,7 +128,9 @@ async def serve(config: str, folder: Path) -> AsyncIterator[Proxy]:
 
 def backend(upstream: UpstreamProcess, name: str = "local", model: str = "m", **extra: Any) -> str:
     """Return one line of a `backends:` section."""
-    more = "".join(f", {key}: {msgspec.json.encode(value).decode()}" for key, value in extra.items())
+    more = "".join(
+        f", {key}: {msgspec.json.encode(value).decode()}" for key, value in extra.items()
+    )
     return (
         f"  {name}: {{type: openai, base_urls: [{upstream.base_url}], model: {model}, "
         f"price: {PRICE}{more}}}\n"

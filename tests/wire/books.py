@@ -1,0 +1,83 @@
+"""What tests read of the money: ledger rows and counters, Prometheus series, all in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from samplewise.policies.price import NANO
+
+__all__ = ["Series", "counted", "reserved", "rows", "series", "soon", "spent", "total"]
+
+Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+_LINE = re.compile(r"(?P<name>[a-z_]+)(?:{(?P<labels>.*)})? (?P<value>\S+)")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+async def soon(holds: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+    """Wait until something holds; fail when it does not in time."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline, f"not in {timeout_s:g} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+def _query(file: Path, statement: str) -> list[dict[str, Any]]:
+    # Read by its own connection, as an operator would beside the running proxy.
+    ledger = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        ledger.row_factory = sqlite3.Row
+        return [dict(row) for row in ledger.execute(statement)]
+    finally:
+        ledger.close()
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """Return every reservation row of a ledger file, in the order they were made."""
+    return _query(file, "SELECT * FROM reservations ORDER BY rowid")
+
+
+def reserved(file: Path) -> int:
+    """Return what a ledger file holds in all: open rows and reserved amounts of every counter."""
+    open_rows = sum(row["state"] in ("held", "dispatched", "recovering") for row in rows(file))
+    names = ("reserved_nano", "reserved_tokens", "reserved_samples")
+    counters = _query(file, "SELECT * FROM counters")
+    return open_rows + sum(abs(counter[name]) for counter in counters for name in names)
+
+
+def spent(file: Path, scope: str = "global") -> int:
+    """Return the nano-dollars that the day counters of a scope hold."""
+    counters = _query(file, "SELECT * FROM counters")
+    found = (c for c in counters if (c["scope"], c["window"]) == (scope, "day"))
+    return sum(counter["spent_nano"] for counter in found)
+
+
+def series(page: str) -> Series:
+    """Return a Prometheus page as name and labels to value."""
+    found = {}
+    for line in page.splitlines():
+        if line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        assert match, line
+        labels = frozenset(_LABEL.findall(match["labels"] or ""))
+        key = (match["name"], labels)
+        assert key not in found, f"twice on one page: {line}"
+        found[key] = float(match["value"])
+    return found
+
+
+def total(found: Series, name: str, **labels: str) -> float:
+    """Return the sum of a metric over the series that have these labels."""
+    wanted = set(labels.items())
+    return sum(value for (n, given), value in found.items() if n == name and wanted <= given)
+
+
+def counted(found: Series, name: str, **labels: str) -> int:
+    """Return a sum of dollars in nano-dollars, where floats still tell them apart."""
+    return round(total(found, name, **labels) * NANO)
