@@ -34,7 +34,7 @@ def create_app(config: Config) -> FastAPI:
             app.state.service = service
             yield
 
-    app = FastAPI(title="Samplewise", lifespan=lifespan, openapi_url=None)
+    app = FastAPI(title="Samplewise", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     _add_routes(app)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(AnswerError, _answer_error)

@@ -19,7 +19,7 @@ from samplewise.proxy.checks_base import Check
 from samplewise.proxy.job import Job
 from samplewise.proxy.ledger.base import Hold, Settlement
 from samplewise.proxy.metrics import Metrics
-from samplewise.proxy.purse import Purse, shielded
+from samplewise.proxy.purse import Purse
 from samplewise.verifiers.base import (
     Comparator,
     Comparison,
@@ -242,7 +242,7 @@ class Checks:
             ms = (perf_counter() - began) * 1000
             cost = verdict.cost_nano + check.cost_nano(ms)
             verdict = replace(verdict, verifier=check.name, ms=ms, cost_nano=cost)
-            await shielded(self._pay(check, sample, cost))
+            await self._pay(check, sample, cost)
         if verdict.status is Status.ERROR:
             _log.warning(
                 "verifier could not tell",

@@ -232,7 +232,8 @@ class Draws:
         """Ask again for lost samples where that can help; those leave `missing`."""
         # Lost samples were granted once: asking again needs time and money, not a new grant.
         over = self.evidence.deadline_passed or self.evidence.client_gone
-        if self.closed or over or trip.call.raw:
+        passed_on = trip.call.raw and trip.facts.traces
+        if self.closed or over or passed_on:
             return
         broken = trip.facts.broken
         if broken is None or broken.reason == "refused_n":

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -205,7 +206,9 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
         checks = Checks(job, evidence, purse, group, emit, engine.metrics)
         draws = Draws(job, evidence, purse, checks, group, emit, engine.metrics, needs)
         run = _Run(job, evidence, purse, checks, draws, events)
-        watch = group.create_task(_watch(job, run))
+        job.when_left = partial(emit, ClientGone())
+        if job.left:
+            emit(ClientGone())
         try:
             _set_deadline(run)
             yield run
@@ -213,18 +216,13 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
             # Raised again outside, so that the group does not wrap it.
             failure = error
         finally:
-            watch.cancel()
+            job.when_left = None
             await run.close()
             engine.metrics.sampled(job.route.name, evidence)
             if evidence.client_gone:
                 engine.kept.keep(job.request_id, evidence)
     if failure is not None:
         raise failure
-
-
-async def _watch(job: Job, run: _Run) -> None:
-    await job.gone.wait()
-    run.events.put_nowait(ClientGone())
 
 
 def _set_deadline(run: _Run) -> None:

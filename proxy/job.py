@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -70,7 +69,7 @@ class Route:
 
 @dataclass(slots=True)
 class Job:
-    """One request on its way. `gone` is set when the client leaves; `tap` takes raw stream events.
+    """One request on its way. `tap` takes raw stream events.
 
     `began` is the loop's time when the request came in, `limit` what it may hold and spend.
     """
@@ -85,10 +84,17 @@ class Job:
     began: float
     seed: int = 0
     deadline_s: float | None = None
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    left: bool = False
+    when_left: Callable[[], None] | None = None
     tap: Callable[[bytes], None] | None = None
     warnings: list[str] = field(default_factory=list)
     waited_s: float = 0.0
+
+    def leave(self) -> None:
+        """Note that the client has closed its connection, and tell who listens."""
+        self.left = True
+        if self.when_left is not None:
+            self.when_left()
 
     @property
     def include_usage(self) -> bool:

@@ -17,7 +17,7 @@ _FIELDS = frozenset(
         "event", "level", "timestamp", "logger", "request_id", "route", "policy", "outcome",
         "stop_reason", "degraded", "drawn", "good", "cost_usd", "seconds", "status", "code",
         "sample", "backend", "reason", "detail", "verifier", "error", "worker", "address",
-        "in_flight", "warning",
+        "in_flight", "warning", "exception",
     }
 )  # fmt: skip
 

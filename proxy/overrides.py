@@ -44,7 +44,7 @@ class PolicyChoice:
         if samples is not None and samples > self.ceiling:
             raise RequestError(
                 f"samplewise.samples: route {self.route!r} allows at most {self.ceiling}, "
-                f"got {samples}",
+                f"got {str(samples)[:60]}",
                 param="samplewise.samples",
             )
         fields = self._fields(name)

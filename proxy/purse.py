@@ -108,7 +108,11 @@ class Purse:
         return grant.bundles
 
     async def settle(self, settlements: Iterable[Settlement]) -> None:
-        """Post what rows cost. The one place where money is settled; rows not held are ignored."""
+        """Post what rows cost. The one place where money is settled; rows not held are ignored.
+
+        Everything is posted even when the caller is cancelled meanwhile: the request's own account
+        before the first await, the ledger's shielded.
+        """
         posted = []
         for row in settlements:
             hold = self.open.pop(row.id, None)
@@ -138,12 +142,11 @@ class Purse:
         try:
             yield
         finally:
-            await shielded(self.settle(close()))
+            await self.settle(close())
 
     async def close(self) -> None:
         """Release what is still held: verifiers that were reserved for and never ran."""
-        left = [Settlement(id_, 0, state=State.RELEASED) for id_ in self.open]
-        await shielded(self.settle(left))
+        await self.settle([Settlement(id_, 0, state=State.RELEASED) for id_ in self.open])
 
     def _fit(self, bundles: Sequence[tuple[Hold, ...]]) -> int:
         nano = self.limit.nano
@@ -180,7 +183,7 @@ class Purse:
         granted = reserving.result().bundles
         self._drop(bundles[granted:])
         unused = [hold.id for bundle in bundles[:granted] for hold in bundle]
-        await shielded(self.settle(Settlement(id_, 0, state=State.RELEASED) for id_ in unused))
+        await self.settle(Settlement(id_, 0, state=State.RELEASED) for id_ in unused)
 
     def _money(self) -> Money:
         return Money(self.spent, self.reserved, self.left)

@@ -125,6 +125,7 @@ class RawStream:
         self._job = job
         self._model = encode(job.request.model)
         self._held: dict[str, bytes] | None = None
+        self._begun = False
 
     def forward(self, data: bytes) -> bytes:
         """Return what to send for one upstream event; may be empty."""
@@ -136,13 +137,20 @@ class RawStream:
         choices = fields.get("choices", b"[]")
         if choices.strip() in (b"[]", b"null"):
             return b""
+        self._begun = True
         if b'"finish_reason"' in choices and _finished(choices):
             self._held = fields
             return b""
         return event(object_text(fields.items()))
 
     def finish(self, answer: Answer) -> Iterator[bytes]:
-        """Yield the held finish chunk and the usage, with the report on the last of them."""
+        """Yield the held finish chunk and the usage, with the report on the last of them.
+
+        An upstream that did not stream has sent no events: then the answer comes in pieces.
+        """
+        if not self._begun:
+            yield from chunks(answer)
+            return
         held = self._held or members_of(answer.head)
         if not self._job.include_usage:
             held["samplewise"] = encode(report(answer))

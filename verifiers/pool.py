@@ -148,7 +148,10 @@ class _Slot:
     async def exchange(self, payload: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Send one call and return the reply frame; kills the child unless a reply came."""
         call_id = secrets.token_hex(8)
-        body = msgspec.json.encode({"id": call_id, "payload": payload})
+        try:
+            body = msgspec.json.encode({"id": call_id, "payload": payload})
+        except (TypeError, ValueError) as error:
+            raise VerifierError(f"the payload is not JSON: {error}", reason="protocol") from error
         # Raw JSON may hold line breaks, between values only: in strings they are escaped.
         body = body.replace(b"\n", b" ").replace(b"\r", b" ")
         answered = False
@@ -267,11 +270,12 @@ class _Zygote:
                 start_new_session=True,  # an interrupt at the terminal is for the server alone
             )
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._ending = False
 
     @property
     def usable(self) -> bool:
-        """Whether it runs and is connected."""
-        return self.streams is not None and self.process.poll() is None
+        """Whether it runs, is connected, and nobody began to end it."""
+        return self.streams is not None and not self._ending and self.process.poll() is None
 
     async def connect(self) -> None:
         """Make the streams."""
@@ -279,6 +283,7 @@ class _Zygote:
 
     async def end(self) -> None:
         """End by request, and by force if that does not help."""
+        self._ending = True
         if self.streams is None:
             self._socket.close()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from traceback import format_exc
 
 import structlog
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body, store_error, wait_gone
+from samplewise.proxy.boundary import boundary
 from samplewise.proxy.completion import completion, headers
 from samplewise.proxy.engine import answer
 from samplewise.proxy.errors import AnswerError, StoreError
@@ -53,7 +55,8 @@ async def chat_completions(request: Request, service: Service) -> Response:
 
 async def _answer(service: Service, job: Job) -> Answer:
     try:
-        found = await answer(job, service.engine)
+        with boundary(_crashed, AnswerError, StoreError):
+            found = await answer(job, service.engine)
     except StoreError as error:
         _log.error("ledger unreachable", request_id=job.request_id, error=str(error))
         raise store_error(error) from error
@@ -61,10 +64,16 @@ async def _answer(service: Service, job: Job) -> Answer:
     return found
 
 
+def _crashed(error: Exception) -> AnswerError:
+    # Code and line numbers only: a traceback holds no values, so no prompt and no key.
+    _log.error("internal error", error=type(error).__name__, exception=format_exc())
+    return AnswerError("an internal error; the operator's log says which", code="internal_error")
+
+
 @asynccontextmanager
 async def _watching(request: Request, job: Job) -> AsyncIterator[None]:
     # A plain handler is not told that its client left: it has to listen beside the work.
-    watch = asyncio.create_task(wait_gone(request, job.gone))
+    watch = asyncio.create_task(wait_gone(request, job.leave))
     try:
         yield
     finally:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -60,8 +59,8 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-async def wait_gone(request: Request, gone: asyncio.Event) -> None:
-    """Set `gone` when the client closes its connection; the body must have been read before."""
+async def wait_gone(request: Request, leave: Callable[[], None]) -> None:
+    """Call `leave` when the client closes its connection; the body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    gone.set()
+    leave()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -26,164 +28,253 @@ from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.upstreams import Upstream
 
-__all__ = ["LiteLLMBackend", "litellm_upstream", "table_price"]
+__all__ = ["LiteLLMBackend", "LiteLLMThread", "litellm_upstream", "table_price"]
+
+# What a client may hand to litellm by name. Any other name could be one of litellm's own settings:
+# with `base_url`, a client would have the operator's key sent to itself.
+_NAMES = """audio frequency_penalty function_call functions logit_bias logprobs max_tokens
+max_completion_tokens messages modalities model n parallel_tool_calls prediction presence_penalty
+prompt_cache_key prompt_cache_retention reasoning_effort response_format safety_identifier seed
+service_tier stop store temperature thinking tool_choice tools top_k top_logprobs top_p user
+verbosity web_search_options"""
+_FIELDS = frozenset(_NAMES.split())
+_OWN = "provider_specific_fields"
+_ENDS = {"Timeout": "timeout", "ConnectError": "connect", "ReadError": "cut"}
 
 
-@dataclass(slots=True)
+class LiteLLMThread:
+    """The event loop of litellm's calls, in a thread that starts with the first of them.
+
+    One for all backends: litellm keeps tasks on the loop it is called from.
+    """
+
+    def __init__(self) -> None:
+        self._running: tuple[asyncio.Runner, asyncio.Event, threading.Thread] | None = None
+
+    def submit(self, work: Coroutine[Any, Any, list[SampleEvent]]) -> Future[list[SampleEvent]]:
+        """Run a coroutine there. Cancelling the future cancels it."""
+        if self._running is None:
+            runner, stop = asyncio.Runner(loop_factory=asyncio.new_event_loop), asyncio.Event()
+            thread = threading.Thread(target=_run, args=(runner, stop), name="litellm", daemon=True)
+            self._running = runner, stop, thread
+            runner.get_loop()
+            thread.start()
+        return asyncio.run_coroutine_threadsafe(work, self._running[0].get_loop())
+
+    async def close(self) -> None:
+        """Cancel what runs, close litellm's connections and wait until the thread has ended."""
+        if self._running is not None:
+            (runner, stop, thread), self._running = self._running, None
+            runner.get_loop().call_soon_threadsafe(stop.set)
+            await asyncio.to_thread(thread.join, 10.0)
+
+
+def _run(runner: asyncio.Runner, stop: asyncio.Event) -> None:
+    async def until_stopped() -> None:
+        await stop.wait()
+        library = _import()
+        await library.close_litellm_async_clients()
+        # The cache knows a loop by its address, which the next loop may have again.
+        library.in_memory_llm_clients_cache.flush_cache()
+
+    with runner:
+        runner.run(until_stopped())
+
+
+@dataclass(frozen=True, slots=True)
 class LiteLLMBackend:
-    """Calls one provider through litellm, unstreamed.
+    """Calls one model through litellm, unstreamed and once: retries are ours alone.
 
     A cancelled call closes its connection, but its tokens are not counted: it is billed at its
-    worst case. Retries are ours alone, so litellm's are switched off.
+    worst case. `own` are the operator's settings for litellm, `takes` the OpenAI fields of the
+    model. Fields that nobody knows are passed on where `open`; what is not is warned of.
     """
 
     library: ModuleType
-    api_key: str | None = None
-    api_base: str | None = None
-    _loop: asyncio.AbstractEventLoop | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    thread: LiteLLMThread
+    own: Mapping[str, Any]
+    takes: frozenset[str]
+    open: bool
 
     async def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
         """Send the call and yield what comes. Closing the iterator cancels it."""
-        work = asyncio.run_coroutine_threadsafe(self._complete(call), self._running_loop())
+        work = self.thread.submit(self._complete(call))
         try:
-            with boundary(_Refused, _Refused, TimeoutError):
-                async with asyncio.timeout(call.timeout_s):
-                    reply = await asyncio.wrap_future(work)
+            async with asyncio.timeout(call.timeout_s):
+                events = await asyncio.wrap_future(work)
             yield Started()
-            for event in _events(reply):
+            for event in events:
                 yield event
         except TimeoutError:
             yield Broken("timeout", f"no answer within {call.timeout_s:g} s")
         except _Refused as refused:
-            yield refused.broken
+            yield _broken(refused.error)
         except ProtocolError as error:
             yield Broken("protocol", str(error))
         finally:
             work.cancel()
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                thread = threading.Thread(
-                    target=self._loop.run_forever, name="litellm", daemon=True
-                )
-                thread.start()
-            return self._loop
-
-    async def _complete(self, call: Call) -> dict[str, Any]:
+    async def _complete(self, call: Call) -> list[SampleEvent]:
         body = msgspec.json.decode(call.body)
-        reply = await self.library.acompletion(
-            **body,
-            api_key=self.api_key,
-            api_base=self.api_base,
-            num_retries=0,
-            max_retries=0,
-            timeout=call.timeout_s,
-            # A provider that does not know a field must not make the request fail, but dropping
-            # `n` in silence is fine: the choices that come back are counted.
-            drop_params=True,
-            extra_headers={"X-Request-Id": call.id},
-        )
-        found: dict[str, Any] = reply.model_dump(mode="json")
-        return found
+        unknown = {k: v for k, v in body.items() if k not in _FIELDS and k not in self.own}
+        lost = [k for k in body if k in _FIELDS - self.takes or (k in unknown and not self.open)]
+        arguments = {
+            **{k: v for k, v in body.items() if k in self.takes},
+            **{k: v for k, v in self.own.items() if k not in _FIELDS},
+            "extra_headers": {**self.own.get("extra_headers", {}), "X-Request-Id": call.id},
+            "extra_body": {**self.own.get("extra_body", {}), **(unknown if self.open else {})},
+            "num_retries": 0,
+            "max_retries": 0,
+            "timeout": call.timeout_s,
+            "drop_params": True,
+            # Else a call with tools imports an MCP client, which the extra does not install.
+            "_skip_mcp_handler": True,
+        }
+        with boundary(_Refused):
+            reply = await self.library.acompletion(**arguments)
+            found: dict[str, Any] = reply.model_dump(mode="json", warnings=False)
+        return _events(found, [f"litellm does not pass on {', '.join(lost)}"[:300]] if lost else [])
 
 
 class _Refused(Exception):
-    """What litellm raised, as the end of a call."""
-
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
-        status = getattr(error, "status_code", None)
-        # The text of the error may hold the provider's own words; it goes to the log alone.
-        detail = f"{type(error).__name__}: {error}"[:300]
-        if type(error).__name__ == "APIConnectionError":
-            self.broken = Broken("connect", detail, sent=True)
-        elif type(error).__name__ == "Timeout":
-            self.broken = Broken("timeout", detail)
-        else:
-            self.broken = Broken(
-                "status" if isinstance(status, int) else "crash",
-                detail,
-                status=status if isinstance(status, int) else None,
-            )
+        self.error = error
 
 
-def _events(reply: Mapping[str, Any]) -> list[SampleEvent]:
+def _broken(error: Exception) -> Broken:
+    """Return what litellm raised as the end of a call.
+
+    It makes up a status even where there was no answer, and a call without one may have cost its
+    tokens. So one from 500 counts only together with headers.
+    """
+    status = getattr(error, "status_code", None)
+    headers = getattr(error, "litellm_response_headers", None)
+    name = type(error).__name__
+    detail = f"{name}: {' '.join(str(error).split())}"[:300]
+    made_up = headers is None and (name == "Timeout" or not str(status).startswith("4"))
+    if isinstance(status, int) and status >= 400 and not made_up:
+        wait = (headers or {}).get("retry-after", "")
+        return Broken("status", detail, status, float(wait) if wait.isdigit() else None)
+    cause: BaseException | None = error
+    while cause is not None and type(cause).__name__ not in _ENDS:
+        cause = cause.__cause__ or cause.__context__
+    return Broken(_ENDS.get(type(cause).__name__, "protocol"), detail)
+
+
+def _events(reply: Mapping[str, Any], warnings: list[str]) -> list[SampleEvent]:
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices:
         raise ProtocolError("litellm gave no choices")
-    events: list[SampleEvent] = [
-        read_choice(encode({**choice, "index": i})) for i, choice in enumerate(choices)
-    ]
+    events: list[SampleEvent] = [read_choice(_choice(c, i)) for i, c in enumerate(choices)]
     usage, warning = read_usage(encode(reply.get("usage")))
+    if usage is not None and not usage.prompt:
+        # What litellm puts where the provider sent nothing: no prompt is without tokens.
+        usage, warning = None, "upstream sent no usage"
     head = {k: v for k, v in reply.items() if k not in ("choices", "usage") and v is not None}
-    warnings = (warning,) if warning else ()
-    return [*events, Totals(usage, str(reply.get("model") or ""), encode(head), warnings)]
+    told = (*warnings, warning) if warning else tuple(warnings)
+    return [*events, Totals(usage, str(reply.get("model") or ""), encode(head), told)]
 
 
-def litellm_upstream(name: str, settings: LiteLLMBackendSettings) -> Upstream:
-    """Import litellm and build an upstream of it.
+def _choice(raw: Mapping[str, Any], position: int) -> bytes:
+    choice = {**_restored(raw), "index": position}
+    choice["message"] = {"content": None, **_restored(choice["message"])}
+    if choice.get("native_finish_reason") in ("abort", "error", "repetition"):
+        # litellm calls every end "stop" that it does not know.
+        choice["finish_reason"] = choice["native_finish_reason"]
+    return encode(choice)
+
+
+def _restored(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with what litellm moved aside at its old place too, and without nulls."""
+    moved = {k: v for k, v in (part.get(_OWN) or {}).items() if v is not None}
+    kept = {k: v for k, v in part.items() if v is not None and k != _OWN}
+    return {**moved, **kept, **({_OWN: moved} if moved else {})}
+
+
+def litellm_upstream(
+    name: str, settings: LiteLLMBackendSettings, thread: LiteLLMThread | None = None
+) -> Upstream:
+    """Import litellm and build an upstream of it; without `thread`, on one that nobody closes.
 
     Raises:
-        ConfigError: the extra is not installed, or the model has no price anywhere.
+        ConfigError: the extra is not installed, the model is not litellm's or cannot be capped, or
+            it has no price anywhere.
     """
-    library = _import()
-    price = settings.price.build() if settings.price else table_price(library, settings.model)
+    library, model, most = _import(), settings.model, settings.max_in_flight
+    provider, _, rest = model.partition("/")
+    with boundary(lambda error: ConfigError(f"backends.{name}.model: {str(error)[:200]}")):
+        if provider not in library.provider_list:
+            rest, provider = library.get_llm_provider(model)[:2]
+        listed = library.get_supported_openai_params(rest, provider) or _FIELDS
+    if "max_tokens" not in listed:
+        raise ConfigError(f"backends.{name}.model: litellm cannot cap the tokens of {model!r}")
+    price = settings.price.build() if settings.price else table_price(library, model)
     if price is None:
         raise ConfigError(
-            f"backends.{name}.price: litellm's table has no price for {settings.model!r}; write "
+            f"backends.{name}.price: litellm's table has no price for {model!r}; write "
             "price: {input_usd_per_mtok: ..., output_usd_per_mtok: ...}"
         )
-    most = settings.max_in_flight
+    own = {**settings.params, "api_key": settings.api_key and settings.api_key.get_secret_value()}
     backend = LiteLLMBackend(
         library=library,
-        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
-        api_base=settings.api_base,
+        thread=thread or LiteLLMThread(),
+        own={k: v for k, v in {**own, "api_base": settings.api_base}.items() if v is not None},
+        takes=_FIELDS & {*listed, "messages", "model", "top_k"},
+        open=provider in ("openai", "azure", *library.openai_compatible_providers),
     )
     return Upstream(
         name=name,
         backend=backend,
-        model=settings.model,
+        model=model,
         price=price,
         timeout_s=settings.timeout_s,
         streams=False,
         # Most providers behind litellm refuse or drop n, so each sample is a call of its own.
         max_n=1,
-        params=settings.params,
+        # The name of the cap that litellm translates for every provider.
+        token_field="max_tokens",
+        params={k: v for k, v in settings.params.items() if k in _FIELDS},
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
     )
 
 
 def _import() -> ModuleType:
-    # Without this, importing it fetches a price table over the network.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    # Without these, litellm fetches tables over the network, at import and at the first call.
+    for variable in ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"):
+        os.environ.setdefault(variable, "True")
     try:
         import litellm
-    except ImportError:
+        from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    except ImportError as error:
         raise ConfigError(
-            "a backend of type litellm needs the extra: pip install 'samplewise[litellm]'"
+            f"a backend of type litellm needs the extra: pip install 'samplewise[litellm]' ({error})"
         ) from None
     litellm.suppress_debug_info = True
+    AsyncHTTPHandler.single_connection_post_request = _not_again
     module: ModuleType = litellm
     return module
 
 
+async def _not_again(*_: object, **__: object) -> None:
+    """Stand in for what litellm does when a connection broke: send the call a second time."""
+    raise sys.exception() or RuntimeError("nothing broke")
+
+
 def table_price(library: ModuleType, model: str) -> Price | None:
-    """Return the price of a model by litellm's own table; None when it has none."""
-    entry = library.model_cost.get(model) or library.model_cost.get(model.split("/", 1)[-1])
-    if not entry or entry.get("input_cost_per_token") is None:
+    """Return the price per token by litellm's own table, None without one.
+
+    Zero is none: the table does not tell what is free from what is unknown. Its prices by the
+    length of the prompt, for cache writes, requests and searches are not used.
+    """
+    provider, _, rest = model.partition("/")
+    entry = library.model_cost.get(model) or library.model_cost.get(rest) or {}
+    # The same name at another provider has another price.
+    ours = model in library.model_cost or entry.get("litellm_provider", "").startswith(provider)
+    prompt, completion = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
+    if not ours or prompt is None or completion is None or not (prompt or completion):
         return None
-    cached = entry.get("cache_read_input_token_cost")
-    return Price.per_mtok(
-        _per_mtok(entry["input_cost_per_token"]),
-        _per_mtok(entry.get("output_cost_per_token") or 0.0),
-        None if cached is None else _per_mtok(cached),
-    )
-
-
-def _per_mtok(per_token: float) -> str:
+    per_token = prompt, completion, entry.get("cache_read_input_token_cost", prompt)
     # Through the shortest decimal text: the table holds decimal prices, not binary fractions.
-    return f"{Fraction(repr(per_token)) * 1_000_000}"
+    return Price.per_mtok(*(f"{Fraction(repr(value)) * 1_000_000}" for value in per_token))

@@ -27,6 +27,8 @@ from samplewise.proxy.jsontext import encode, members_of, object_text
 __all__ = ["OpenAIBackend", "new_session"]
 
 _ERROR_BODY = 65_536
+# What a server answers that was asked to stream and does not; streams come under several names.
+_WHOLE = ("application/json", "text/html")
 _chunk = msgspec.json.Decoder()
 
 
@@ -115,7 +117,7 @@ class OpenAIBackend:
     ) -> AsyncIterator[SampleEvent]:
         if response.status != 200:
             yield await self._refused(call, response)
-        elif response.content_type == "text/event-stream":
+        elif call.stream and response.content_type not in _WHOLE:
             async for event in self._read_stream(call, response):
                 yield event
         else:

@@ -45,6 +45,15 @@ async def test_a_call_returns_what_the_target_returns() -> None:
         assert (await pool.call({"raw": raw}))["got"] == {"raw": {"a": [1, 2]}}
 
 
+@pytest.mark.parametrize("value", [object(), "half a character: \ud800"])
+async def test_a_payload_that_is_not_json_is_an_error(value: object) -> None:
+    async with pool_of(f"{_TARGETS}:echo", size=1) as pool:
+        with pytest.raises(VerifierError) as caught:
+            await pool.call({"value": value})
+        assert caught.value.reason == "protocol"
+        assert (await pool.call({}))["got"] == {}
+
+
 async def test_nothing_starts_before_the_first_call_and_only_what_is_needed() -> None:
     before = descendants(os.getpid())
     async with pool_of(f"{_TARGETS}:echo", size=4) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,15 @@ _LINE = re.compile(r"(?P<name>[a-z_]+)(?:{(?P<labels>.*)})? (?P<value>\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
-async def soon(holds: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+async def soon(
+    holds: Callable[[], bool | Awaitable[bool]], what: str, timeout_s: float = 10.0
+) -> None:
     """Wait until something holds; fail when it does not in time."""
     deadline = asyncio.get_running_loop().time() + timeout_s
-    while not holds():
+    while True:
+        found = holds()
+        if found if isinstance(found, bool) else await found:
+            return
         assert asyncio.get_running_loop().time() < deadline, f"not in {timeout_s:g} s: {what}"
         await asyncio.sleep(0.01)
 
@@ -44,17 +49,19 @@ def rows(file: Path) -> list[dict[str, Any]]:
 
 def reserved(file: Path) -> int:
     """Return what a ledger file holds in all: open rows and reserved amounts of every counter."""
-    open_rows = sum(row["state"] in ("held", "dispatched", "recovering") for row in rows(file))
-    names = ("reserved_nano", "reserved_tokens", "reserved_samples")
-    counters = _query(file, "SELECT * FROM counters")
-    return open_rows + sum(abs(counter[name]) for counter in counters for name in names)
+    total: int = sum(row["state"] in ("held", "dispatched", "recovering") for row in rows(file))
+    for counter in _query(file, "SELECT * FROM counters"):
+        for name in ("reserved_nano", "reserved_tokens", "reserved_samples"):
+            total += abs(counter[name])
+    return total
 
 
 def spent(file: Path, scope: str = "global") -> int:
     """Return the nano-dollars that the day counters of a scope hold."""
     counters = _query(file, "SELECT * FROM counters")
-    found = (c for c in counters if (c["scope"], c["window"]) == (scope, "day"))
-    return sum(counter["spent_nano"] for counter in found)
+    found = [c for c in counters if (c["scope"], c["window"]) == (scope, "day")]
+    total: int = sum(counter["spent_nano"] for counter in found)
+    return total
 
 
 def series(page: str) -> Series:

@@ -54,7 +54,7 @@ async def serving(
 
 @asynccontextmanager
 async def asking(proxy: Proxy, **options: Any) -> AsyncIterator[openai.AsyncOpenAI]:
-    given = {"max_retries": 0, "api_key": "sk-of-the-client"} | options
+    given: dict[str, Any] = {"max_retries": 0, "api_key": "sk-of-the-client"} | options
     async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", **given) as client:
         yield client
 
@@ -264,40 +264,38 @@ async def test_raw_responses_have_the_bill_in_their_headers(
         assert round(cost * NANO) == 6 * 370 + 18 * 1930
 
 
-_ERRORS: list[tuple[dict[str, Any], type[openai.APIStatusError], int, str | None, str | None]] = [
+Refusal = tuple[dict[str, Any], type[openai.APIStatusError], int, str | None, str | None]
+_TYPO = {"samplewise": {"sample": 3}}
+_REFUSALS: list[Refusal] = [
     ({"model": "none"}, openai.NotFoundError, 404, "model_not_found", "model"),
     ({"model": "one", "n": 2}, openai.BadRequestError, 400, None, "n"),
     (
-        {"model": "vote", "extra_body": {"samplewise": {"sample": 3}}},
-        openai.BadRequestError, 400, None, "samplewise.sample",
+        {"model": "vote", "extra_body": _TYPO},
+        openai.BadRequestError,
+        400,
+        None,
+        "samplewise.sample",
     ),
     ({"model": "poor"}, openai.APIStatusError, 402, "budget_exceeded", None),
     ({"model": "strict"}, openai.UnprocessableEntityError, 422, "no_verified_answer", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("ask", "kind", "status", "code", "param"), _ERRORS)
 async def test_errors_have_the_class_that_their_status_means(
-    upstream: UpstreamProcess,
-    tmp_path: Path,
-    stream: bool,
-    ask: dict[str, Any],
-    kind: type[openai.APIStatusError],
-    status: int,
-    code: str | None,
-    param: str | None,
+    upstream: UpstreamProcess, tmp_path: Path, stream: bool
 ) -> None:
     await upstream.script("m", "no")
     async with serving(upstream, tmp_path) as proxy, asking(proxy) as client:
-        with pytest.raises(kind) as caught:
-            await client.chat.completions.create(messages=ASK, stream=stream, **ask)
-        error = caught.value
-        assert type(error) is kind
-        assert (error.status_code, error.code, error.param) == (status, code, param)
-        assert error.type in ("invalid_request_error", "budget_exceeded", "no_verified_answer")
-        assert error.request_id is not None
-        assert error.request_id.startswith("req_")
+        for ask, kind, status, code, param in _REFUSALS:
+            with pytest.raises(kind) as caught:
+                await client.chat.completions.create(messages=ASK, stream=stream, **ask)
+            error = caught.value
+            assert type(error) is kind
+            assert (error.status_code, error.code, error.param) == (status, code, param)
+            assert error.type in ("invalid_request_error", "budget_exceeded", "no_verified_answer")
+            assert error.request_id is not None
+            assert error.request_id.startswith("req_")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -1,0 +1,165 @@
+"""Whatever bytes come in: no crash, and only well-formed requests reach the upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samplewise.proxy.errors import RequestError
+from samplewise.proxy.jsontext import members
+from tests.upstream import UpstreamProcess
+from tests.wire.bodies import CHAT, ask
+from tests.wire.proxy import backend, serve
+
+T = TypeVar("T")
+
+
+async def _for_all(
+    strategy: st.SearchStrategy[T], law: Callable[[T], Coroutine[Any, Any, None]]
+) -> None:
+    """Check a law on many examples, from a thread, so that the proxy's loop can turn."""
+    loop = asyncio.get_running_loop()
+
+    @settings(max_examples=2500, deadline=None, database=None)
+    @given(strategy)
+    def holds(example: T) -> None:
+        asyncio.run_coroutine_threadsafe(law(example), loop).result()
+
+    await asyncio.to_thread(holds)
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _well_formed(body: bytes) -> bool:
+    """Say, by the standard library alone, whether a body may reach the upstream."""
+    try:
+        text = body.decode("utf-8")
+        read = json.loads(text, parse_constant=_no_constant)
+        pairs = json.loads(text, object_pairs_hook=list)
+        fields = _once(pairs)
+        _once(fields.get("samplewise") or [])
+    except (ValueError, AttributeError, TypeError):
+        return False
+    counts = [read.get(name, 1) for name in ("n", "max_tokens", "max_completion_tokens")]
+    return (
+        read["model"] in ("one", "vote")
+        and isinstance(read["messages"], list)
+        and all(isinstance(message, dict) for message in read["messages"])
+        and all(count is None or (type(count) is int and count > 0) for count in counts)
+        and (read.get("n") or 1) <= 8
+        and set(read.get("samplewise") or {}) <= {"samples", "dry_run", "reference"}
+    )
+
+
+BODIES = (
+    ask(n="1", temperature="0.5", user='"\\u00e9\\"}"', metadata='{"a": [1, {"b": null}]}'),
+    ask("vote", n="2", max_tokens="17", samplewise='{"samples": 3, "reference": "x"}'),
+    ask("vote", stream="true", stream_options='{"include_usage": true}', seed="3"),
+)
+PIECES = (
+    *(b"NaN", b"1e999", b"-1", b"0", b"2", b"12", b"1.5", b"null", b"true", b"[]", b"{}", b'"2"'),
+    *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\ud800", b"\x00", b"\xff", b" ", b"\n"),
+    *(b'"n":1,', b'"n":12,', b'"n" :1 ,', b'"\\u006e":1,', b'"samples":1,', b'"samplewise":{},'),
+    *(b'"model":"vote",', b'"max_tokens":null,', b'"dry_run":true,', b"[" * 2_000),
+)
+
+
+@st.composite
+def _mutated(draw: st.DrawFn) -> bytes:
+    body = draw(st.sampled_from(BODIES))
+    for _ in range(draw(st.integers(1, 3))):
+        # Edits behind a comma, colon or brace often leave well-formed JSON, others seldom do.
+        seams = [at + 1 for at, byte in enumerate(body) if byte in b",:{["]
+        start = draw(st.sampled_from(seams) | st.integers(0, len(body)))
+        end = start + draw(st.sampled_from((0, 0, 1, 2, 7)))
+        body = body[:start] + draw(st.sampled_from(PIECES)) + body[end:]
+    return body
+
+
+async def test_random_and_mutated_bodies_never_crash_it_or_slip_through(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    bodies = st.one_of(st.binary(max_size=99), st.text().map(str.encode), _mutated())
+
+    calls = 0
+
+    async def law(body: bytes) -> None:
+        nonlocal calls
+        reply = await proxy.post(CHAT, body)
+        before, calls = calls, (await upstream.state()).started
+        sent = calls > before; print("SENT" if sent else "NOT", reply.status)
+        assert reply.status < 500, reply.body
+        if sent:
+            assert _well_formed(body)
+            assert reply.status == 200 or reply.error["code"] == "upstream_refused"
+        elif reply.status == 200:
+            assert reply.json["object"] == "samplewise.estimate"
+        else:
+            assert reply.error["type"] == "invalid_request_error"
+
+    config = (
+        f"backends:\n{backend(upstream)}"
+        "routes:\n"
+        "  one: {backends: [local]}\n"
+        "  vote: {backends: [local], policy: 'majority_vote:8'}\n"
+    )
+    await upstream.script("m", "fine")
+    async with serve(config, tmp_path) as proxy:
+        await _for_all(bodies, law)
+
+
+SPACE = st.text(" \t\r\n", max_size=2)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-130, 130)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@st.composite
+def _objects(draw: st.DrawFn) -> str:
+    """Return an object as text, with few different keys that are written in many ways."""
+
+    def member() -> str:
+        name = draw(st.text('ab"\\/é\n', max_size=2))
+        key = "".join(
+            f"\\u{ord(c):04x}" if draw(st.booleans()) else json.dumps(c, ensure_ascii=False)[1:-1]
+            for c in name
+        )
+        value = json.dumps(draw(VALUES), ensure_ascii=draw(st.booleans()), allow_nan=False)
+        space = [draw(SPACE) for _ in range(4)]
+        return f'{space[0]}"{key}"{space[1]}:{space[2]}{value}{space[3]}'
+
+    return "{" + ",".join(member() for _ in range(draw(st.integers(0, 4)))) + "}"
+
+
+@given(_objects())
+def test_duplicate_keys_are_found_exactly_when_the_standard_library_sees_them(text: str) -> None:
+    pairs = json.loads(text, object_pairs_hook=list)
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        with pytest.raises(RequestError, match="duplicate key"):
+            members(text.encode())
+    else:
+        found = members(text.encode())
+        assert list(found) == keys
+        assert [json.loads(value) for value in found.values()] == list(json.loads(text).values())
