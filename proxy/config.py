@@ -154,13 +154,9 @@ def parse_policy(text: str) -> PolicySettings:
     """
     document = Document("policy", {"policy": text})
     try:
-        policy = _PolicyOnly.model_validate(document.data).policy
-        policy.build()
+        return _PolicyOnly.model_validate(document.data).policy
     except ValidationError as error:
         raise document.error(explain(error, _PolicyOnly, document)) from None
-    except PolicyError as error:
-        raise document.error([_policy_problem(error, ("policy",))]) from None
-    return policy
 
 
 def quick_config(

@@ -88,7 +88,7 @@ class Document:
         found.sort(key=lambda problem: self._line(problem.path) or math.inf)
         sentences = [self.sentence(problem) for problem in found[:_MOST_REPORTED]]
         if len(found) > _MOST_REPORTED:
-            sentences.append(f"... and {len(found) - _MOST_REPORTED} more problems")
+            sentences.append("... and more problems")
         return ConfigError("\n".join(sentences))
 
     def sentence(self, problem: Problem) -> str:
@@ -316,7 +316,7 @@ def explain(error: ValidationError, model: Any, document: Document) -> Iterator[
     `model` is the type that was validated; from it come the near matches of unknown fields and, as
     the `description` of a field, what to write where a required one is missing.
     """
-    for fault in error.errors(include_url=False, include_input=False):
+    for fault in error.errors(include_url=False, include_input=False)[: 2 * _MOST_REPORTED]:
         loc = tuple(part for part in fault["loc"] if part != "[key]")
         path, inside = _place(loc, document)
         unread = any(b[: len(path)] == path[: len(b)] for b in document.broken)

@@ -25,7 +25,7 @@ _COMMAND = re.compile(
     r"\\(?:text|mathrm|mathbf|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+|\{[a-z]+matrix\}"
 )
 _WORD = re.compile(r"[A-Za-z]{3,}")
-_WORDS = re.compile(r"[A-Za-z]{3,}(?:[ '-][A-Za-z]+)*")
+_WORDS = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z]+(?:[ '-][A-Za-z]+)*")
 _SPACE = re.compile(r"\\[,;:!> ]|\\q?quad(?![A-Za-z])|~")
 _MIXED = re.compile(r"(?<![\d.])(\d+)\s+(\d+)\s*/\s*(\d+)(?!\d)")
 _UNIT = re.compile(r"([-+]?[\d.,/]*\d%?)\s*[A-Za-z]{3,}(?:\s[A-Za-z]+)*")

@@ -35,10 +35,9 @@ class WorkerPool:
     """Calls `target` ("module:function", `def f(payload: dict) -> dict`) in worker processes.
 
     `timeout_s` bounds one call, from the moment a worker takes it. `memory_mb` bounds a worker's
-    address space (None: no bound). The environment holds no secrets: only what Python needs, and
-    `env`. `preload` names more functions to import before
-    the first call. A zygote that has no child ready after
-    `fork_timeout_s` is replaced. Not for use by several loops.
+    address space (None: no bound; Linux only). The environment holds no secrets: only what Python
+    needs, and `env`. `preload` names more functions to import before the first call. A zygote that
+    has no child ready after `fork_timeout_s` is replaced. Not for use by several loops.
     """
 
     def __init__(

@@ -30,10 +30,11 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 __all__ = ["main"]
 
+T = TypeVar("T")
 Target = Callable[[dict[str, Any]], object]
 
 _PR_SET_PDEATHSIG = 1
@@ -50,17 +51,15 @@ def main(arguments: list[str]) -> int:
     requests, replies = _take_streams()
     zygote = _Zygote(requests, replies, int(memory_mb))
     signal.signal(signal.SIGTERM, zygote.end)
-    try:
-        target, *_ = [_load(name) for name in (target_name, *preload)]
-    # Here the operator's own modules are imported, and an import can raise anything.
-    except Exception as error:
-        _send(replies, {"fatal": f"{type(error).__name__}: {error}"[:500]})
+    loaded, error = _guarded(lambda: [_load(name) for name in (target_name, *preload)])
+    if loaded is None:
+        _send(replies, {"fatal": error})
         return 3
     signal.signal(signal.SIGTERM, zygote.end)  # again: the modules may have taken it
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     gc.collect()
     gc.freeze()
-    zygote.keep_serving(target)
+    zygote.keep_serving(loaded[0])
     return 0
 
 
@@ -103,6 +102,17 @@ class _Zygote:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 os.wait()
+
+
+def _guarded(call: Callable[[], T]) -> tuple[T | None, str]:
+    """Return the value of a call, or what it raised as text.
+
+    The boundary to the operator's code, which can raise anything: hence the broad except.
+    """
+    try:
+        return call(), ""
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"[:500]
 
 
 def _take_streams() -> tuple[int, int]:
@@ -151,7 +161,7 @@ def _child(target: Target, requests: int, replies: int, memory_mb: int, zygote: 
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if memory_mb:
+        if memory_mb and sys.platform == "linux":
             limit = memory_mb * 1024 * 1024
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         if os.getppid() == zygote:
@@ -178,12 +188,11 @@ def _serve(target: Target, requests: int, replies: int) -> None:
 
 
 def _answer(target: Target, call: dict[str, Any], replies: int, pid: int) -> None:
-    try:
-        frame = {"id": call["id"], "ok": target(call["payload"])}
-    # The boundary where plug-in code is called: whatever it raises becomes an error verdict.
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"[:500]
-        frame = {"id": call["id"], "error": text, "reason": "crash"}
+    value, error = _guarded(lambda: target(call["payload"]))
+    if error:
+        frame = {"id": call["id"], "error": error, "reason": "crash"}
+    else:
+        frame = {"id": call["id"], "ok": value}
     if os.getpid() != pid:
         os._exit(0)  # a fork of the target came back here; only the original answers
     try:

@@ -59,7 +59,7 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-async def wait_gone(request: Request, leave: Callable[[], None]) -> None:
+async def wait_gone(request: Request, leave: Callable[[], object]) -> None:
     """Call `leave` when the client closes its connection; the body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

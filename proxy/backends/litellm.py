@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -49,36 +49,35 @@ class LiteLLMThread:
     """
 
     def __init__(self) -> None:
-        self._running: tuple[asyncio.Runner, asyncio.Event, threading.Thread] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     def submit(self, work: Coroutine[Any, Any, list[SampleEvent]]) -> Future[list[SampleEvent]]:
         """Run a coroutine there. Cancelling the future cancels it."""
-        if self._running is None:
-            runner, stop = asyncio.Runner(loop_factory=asyncio.new_event_loop), asyncio.Event()
-            thread = threading.Thread(target=_run, args=(runner, stop), name="litellm", daemon=True)
-            self._running = runner, stop, thread
-            runner.get_loop()
-            thread.start()
-        return asyncio.run_coroutine_threadsafe(work, self._running[0].get_loop())
+        if self._loop is None:
+            self._loop = loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=_run, args=[loop], name="litellm", daemon=True)
+            self._thread.start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def close(self) -> None:
         """Cancel what runs, close litellm's connections and wait until the thread has ended."""
-        if self._running is not None:
-            (runner, stop, thread), self._running = self._running, None
-            runner.get_loop().call_soon_threadsafe(stop.set)
-            await asyncio.to_thread(thread.join, 10.0)
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            await asyncio.to_thread(self._thread.join, 10.0)
+            self._loop = self._thread = None
 
 
-def _run(runner: asyncio.Runner, stop: asyncio.Event) -> None:
-    async def until_stopped() -> None:
-        await stop.wait()
-        library = _import()
-        await library.close_litellm_async_clients()
-        # The cache knows a loop by its address, which the next loop may have again.
-        library.in_memory_llm_clients_cache.flush_cache()
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        loop.run_forever()
+        runner.run(_close_clients(_import()))
 
-    with runner:
-        runner.run(until_stopped())
+
+async def _close_clients(library: ModuleType) -> None:
+    await library.close_litellm_async_clients()
+    # The cache knows a loop by its address, which the next loop may have again.
+    library.in_memory_llm_clients_cache.flush_cache()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class LiteLLMBackend:
 
     library: ModuleType
     thread: LiteLLMThread
-    own: Mapping[str, Any]
+    own: Mapping[str, Any] = field(repr=False)
     takes: frozenset[str]
     open: bool
 
@@ -143,11 +142,8 @@ class _Refused(Exception):
 
 
 def _broken(error: Exception) -> Broken:
-    """Return what litellm raised as the end of a call.
-
-    It makes up a status even where there was no answer, and a call without one may have cost its
-    tokens. So one from 500 counts only together with headers.
-    """
+    # litellm makes up a status even where there was no answer, and a call without an answer may
+    # have cost its tokens. So one from 500 counts only together with headers.
     status = getattr(error, "status_code", None)
     headers = getattr(error, "litellm_response_headers", None)
     name = type(error).__name__
@@ -172,7 +168,7 @@ def _events(reply: Mapping[str, Any], warnings: list[str]) -> list[SampleEvent]:
         # What litellm puts where the provider sent nothing: no prompt is without tokens.
         usage, warning = None, "upstream sent no usage"
     head = {k: v for k, v in reply.items() if k not in ("choices", "usage") and v is not None}
-    told = (*warnings, warning) if warning else tuple(warnings)
+    told = tuple(text for text in (*warnings, warning) if text)
     return [*events, Totals(usage, str(reply.get("model") or ""), encode(head), told)]
 
 
@@ -198,7 +194,7 @@ def litellm_upstream(
     """Import litellm and build an upstream of it; without `thread`, on one that nobody closes.
 
     Raises:
-        ConfigError: the extra is not installed, the model is not litellm's or cannot be capped, or
+        ConfigError: the extra is not installed, litellm cannot call the model or cap its tokens, or
             it has no price anywhere.
     """
     library, model, most = _import(), settings.model, settings.max_in_flight
@@ -215,11 +211,12 @@ def litellm_upstream(
             f"backends.{name}.price: litellm's table has no price for {model!r}; write "
             "price: {input_usd_per_mtok: ..., output_usd_per_mtok: ...}"
         )
-    own = {**settings.params, "api_key": settings.api_key and settings.api_key.get_secret_value()}
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    given = {"api_key": key, "api_base": settings.api_base}
     backend = LiteLLMBackend(
-        library=library,
-        thread=thread or LiteLLMThread(),
-        own={k: v for k, v in {**own, "api_base": settings.api_base}.items() if v is not None},
+        library,
+        thread or LiteLLMThread(),
+        own={**settings.params, **{k: v for k, v in given.items() if v is not None}},
         takes=_FIELDS & {*listed, "messages", "model", "top_k"},
         open=provider in ("openai", "azure", *library.openai_compatible_providers),
     )
@@ -248,9 +245,8 @@ def _import() -> ModuleType:
         import litellm
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     except ImportError as error:
-        raise ConfigError(
-            f"a backend of type litellm needs the extra: pip install 'samplewise[litellm]' ({error})"
-        ) from None
+        install = "pip install 'samplewise[litellm]'"
+        raise ConfigError(f"type litellm needs an extra: {install} ({error})") from None
     litellm.suppress_debug_info = True
     AsyncHTTPHandler.single_connection_post_request = _not_again
     module: ModuleType = litellm

@@ -19,6 +19,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "Check a configuration file and show what its routes may cost.",
     ),
     "serve": ("samplewise.proxy.cli.serve:serve", "Run the proxy."),
+    "upstream": (
+        "samplewise.proxy.cli.upstream:upstream",
+        "Serve the embedded model as an OpenAI-compatible server.",
+    ),
 }
 
 

@@ -23,7 +23,7 @@ from samplewise.proxy.app import create_app
 from samplewise.proxy.build import preflight
 from samplewise.proxy.config import Config
 
-__all__ = ["make_app", "run_server"]
+__all__ = ["listen", "make_app", "quiet_signals", "run_server"]
 
 
 def run_server(config: Config, workers: int) -> None:
@@ -35,7 +35,7 @@ def run_server(config: Config, workers: int) -> None:
         OSError: the address cannot be listened on.
     """
     asyncio.run(preflight(config))
-    listener = _listen(config.server.host, config.server.port)
+    listener = listen(config.server.host, config.server.port)
     host, port = listener.getsockname()[:2]
     names = ", ".join(sorted(config.routes))
     shown = f"[{host}]" if ":" in host else host
@@ -55,7 +55,7 @@ def run_server(config: Config, workers: int) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(config.server.grace_s),
     )
-    with _quiet_signals():
+    with quiet_signals():
         if workers == 1:
             uvicorn.Server(settings).run(sockets=[listener])
             return
@@ -96,7 +96,8 @@ def _drain_on_sigterm(app: FastAPI, drain_s: float) -> None:
         signal.signal(signal.SIGTERM, drain)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket; raises OSError when the address is taken or is not ours."""
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     listener = socket.create_server((host, port), family=family, backlog=2048)
     listener.set_inheritable(True)
@@ -104,7 +105,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _quiet_signals() -> Iterator[None]:
+def quiet_signals() -> Iterator[None]:
+    """Let a server that was told to stop by a signal return instead of dying by it."""
     # Uvicorn raises the signal again once it has stopped; a clean stop is no death by signal.
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}

@@ -46,16 +46,19 @@ def gives_settings_or_an_error(text: str | bytes) -> None:
     assert said
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes(data: bytes) -> None:
     gives_settings_or_an_error(data)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text(text: str) -> None:
     gives_settings_or_an_error(text)
 
 
+@settings(deadline=None)
 @given(yamlish)
 @example('x: "\\U00110000"')
 @example("%YAML 1.1\n---\n? ")
@@ -66,14 +69,14 @@ def test_any_text_of_yaml_characters(text: str) -> None:
     gives_settings_or_an_error(text)
 
 
+@settings(max_examples=300, deadline=None)
 @given(trees)
-@settings(max_examples=300)
 def test_any_yaml_tree(tree: Any) -> None:
     gives_settings_or_an_error(yaml.safe_dump(tree, allow_unicode=True))
 
 
+@settings(max_examples=300, deadline=None)
 @given(st.data())
-@settings(max_examples=300)
 def test_any_change_of_a_right_file(data: st.DataObject) -> None:
     text = data.draw(st.sampled_from([ARCHITECTURE, right(), right(route={"policy": "single"})]))
     document = yaml.safe_load(text)
@@ -91,6 +94,7 @@ def test_any_change_of_a_right_file(data: st.DataObject) -> None:
     gives_settings_or_an_error(yaml.safe_dump(document, allow_unicode=True))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_damage_to_a_right_file(data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(ARCHITECTURE)))

@@ -25,7 +25,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_right_file_shows_its_routes(file: Path) -> None:
-    budget = {"usd_per_request": 0.01, "usd_per_day": 20, "samples": 8, "deadline_s": 60}
+    budget = {"usd_per_request": 0.01, "usd_per_day": 20, "samples": 8, "tokens": 90_000}
+    budget["deadline_s"] = 60
     file.write_text(
         given(route={"policy": "majority_vote:8", "answers": "boxed", "budget": budget})
     )
@@ -33,7 +34,14 @@ def test_a_right_file_shows_its_routes(file: Path) -> None:
     assert result.exit_code == 0, result.output
     for shown in ("majority_vote", "up", "8", "$0.010000 (limit; else $0.065152)"):
         assert shown in result.stdout
-    for shown in ("$0.01 per request", "$20 per day", "8 samples", "60 s", "4,000 tokens"):
+    for shown in (
+        "$0.01 per request",
+        "$20 per day",
+        "8 samples",
+        "90,000 tokens",
+        "60 s",
+        "4,000 tokens",
+    ):
         assert shown in result.stdout
     assert "Warning: verifiers.final: no route uses it" in result.stdout
     assert f"{file}: correct, 1 route\n" in result.stdout

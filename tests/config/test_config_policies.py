@@ -31,8 +31,8 @@ def problem(policy: Any, **route: Any) -> str:
 class Own:
     """A policy of the operator's."""
 
-    def __init__(self, samples: int) -> None:
-        self.needs = Needs(max_samples=samples)
+    def __init__(self, samples: int, comparator: bool = False) -> None:
+        self.needs = Needs(max_samples=samples, comparator=comparator)
 
     def decide(self, evidence: object) -> list[object]:
         return []
@@ -167,6 +167,15 @@ def test_the_operators_own_policy_gets_its_arguments() -> None:
 def test_the_operators_own_policy_is_held_to_the_budget() -> None:
     policy = {"type": "python", "factory": f"{__name__}:Own", "args": {"samples": 5}}
     assert "may draw 5 samples" in problem(policy, budget={"samples": 4})
+
+
+def test_a_policy_that_compares_needs_a_comparator() -> None:
+    args = {"samples": 2, "comparator": True}
+    policy = {"type": "python", "factory": f"{__name__}:Own", "args": args}
+    assert problem(policy).startswith("routes.r.policy: python compares samples: set `comparator`")
+    judge = {"type": "python", "compare": f"{__name__}:compare"}
+    route = {"policy": policy, "comparator": "judge"}
+    assert loaded(given(verifiers={"judge": judge}, route=route)).routes["r"].comparator == "judge"
 
 
 @pytest.mark.parametrize("text", ["single", "majority_vote:8", "first_pass:16"])

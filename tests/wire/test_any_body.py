@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from samplewise.proxy.errors import RequestError
 from samplewise.proxy.jsontext import members
 from tests.upstream import UpstreamProcess
-from tests.wire.bodies import CHAT, ask
+from tests.wire.bodies import CHAT, HI
 from tests.wire.proxy import backend, serve
 
 T = TypeVar("T")
@@ -39,6 +39,11 @@ def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
+def _digits(text: str) -> int:
+    # The library has a bound on the length of whole numbers, JSON has none.
+    return int(text[:100])
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a key stands twice")
@@ -49,8 +54,8 @@ def _well_formed(body: bytes) -> bool:
     """Say, by the standard library alone, whether a body may reach the upstream."""
     try:
         text = body.decode("utf-8")
-        read = json.loads(text, parse_constant=_no_constant)
-        pairs = json.loads(text, object_pairs_hook=list)
+        read = json.loads(text, parse_constant=_no_constant, parse_int=_digits)
+        pairs = json.loads(text, parse_int=_digits, object_pairs_hook=list)
         fields = _once(pairs)
         _once(fields.get("samplewise") or [])
     except (ValueError, AttributeError, TypeError):
@@ -66,27 +71,34 @@ def _well_formed(body: bytes) -> bool:
     )
 
 
-BODIES = (
-    ask(n="1", temperature="0.5", user='"\\u00e9\\"}"', metadata='{"a": [1, {"b": null}]}'),
-    ask("vote", n="2", max_tokens="17", samplewise='{"samples": 3, "reference": "x"}'),
-    ask("vote", stream="true", stream_options='{"include_usage": true}', seed="3"),
+REQUESTS = (
+    {"user": '"\\u00e9\\"}"', "n": "1", "temperature": "0.5", "metadata": '{"a": [1, {"b": 2}]}'},
+    {"n": "2", "max_tokens": "17", "samplewise": '{"samples": 3, "reference": "x"}'},
+    {"stream": "true", "stream_options": '{"include_usage": true}', "seed": "3", "top_k": "5"},
 )
-PIECES = (
-    *(b"NaN", b"1e999", b"-1", b"0", b"2", b"12", b"1.5", b"null", b"true", b"[]", b"{}", b'"2"'),
-    *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\ud800", b"\x00", b"\xff", b" ", b"\n"),
-    *(b'"n":1,', b'"n":12,', b'"n" :1 ,', b'"\\u006e":1,', b'"samples":1,', b'"samplewise":{},'),
-    *(b'"model":"vote",', b'"max_tokens":null,', b'"dry_run":true,', b"[" * 2_000),
+KEYS = ("n", "\\u006e", "max_tokens", "samplewise", "s\\u0061mplewise", "seed", "stop", "", "other")
+TEXTS = (
+    *("null", "true", "0", "1", "2", "12", "-1", "1.5", "1e999", "NaN", "-Infinity", "9" * 5_000),
+    *('""', '"2"', '"x\\"y"', '"\\ud800"', "[]", "{}", '[1, ""]', "[" * 900 + "]" * 900),
+    *('{"samples": 2}', '{"samples": 2, "samples": 22}', '{"dry_run": true}', '{"sample": 1}'),
 )
+PIECES = (b"{", b"}", b"[", b",", b":", b'"', b"\\", b"\\ud800", b"\0", b"\xff", b" ", b"\n", b"1")
 
 
 @st.composite
 def _mutated(draw: st.DrawFn) -> bytes:
-    body = draw(st.sampled_from(BODIES))
-    for _ in range(draw(st.integers(1, 3))):
-        # Edits behind a comma, colon or brace often leave well-formed JSON, others seldom do.
-        seams = [at + 1 for at, byte in enumerate(body) if byte in b",:{["]
-        start = draw(st.sampled_from(seams) | st.integers(0, len(body)))
-        end = start + draw(st.sampled_from((0, 0, 1, 2, 7)))
+    route = draw(st.sampled_from(("one", "vote", "vote")))
+    request = {"model": f'"{route}"', "messages": HI, **draw(st.sampled_from(REQUESTS))}
+    fields = list(request.items())
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(fields) - 1))
+        key, text = fields[at]
+        new = draw(st.sampled_from((key, *KEYS))), draw(st.sampled_from((text, *TEXTS)))
+        fields[at : at + draw(st.integers(0, 1))] = [new]
+    body = ("{" + ",".join(f'"{key}":{text}' for key, text in fields) + "}").encode()
+    for _ in range(draw(st.integers(0, 2)) // 2):
+        start = draw(st.integers(0, len(body)))
+        end = start + draw(st.integers(0, 2))
         body = body[:start] + draw(st.sampled_from(PIECES)) + body[end:]
     return body
 

@@ -1,0 +1,612 @@
+from __future__ import annotations
+
+import asyncio
+import math
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from samplewise.policies.price import Price, Usage
+from samplewise.proxy.backends.base import Broken, Call, Done, Started, Totals
+from samplewise.proxy.backends.litellm import (
+    LiteLLMBackend,
+    LiteLLMThread,
+    litellm_upstream,
+    table_price,
+)
+from samplewise.proxy.config_backends import LiteLLMBackendSettings, PriceSettings
+from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.upstreams import Upstream
+from samplewise.verifiers.base import Ended
+from tests.upstream import Answer, Fault, ToolCall, UpstreamProcess
+from tests.wire.proxy import PRICE, Proxy, serve
+
+needs_litellm = pytest.mark.litellm
+_ROOT = Path(__file__).parents[2]
+_FREE = PriceSettings.model_validate({"input_usd_per_mtok": 0, "output_usd_per_mtok": 0})
+_MESSAGES = [{"role": "user", "content": "six times seven"}]
+# `openai/` goes through OpenAI's library, `hosted_vllm/` through litellm's own HTTP client.
+_routes = pytest.mark.parametrize("route", ["openai/m", "hosted_vllm/m"])
+
+
+@pytest_asyncio.fixture
+async def thread() -> AsyncIterator[LiteLLMThread]:
+    thread = LiteLLMThread()
+    yield thread
+    await thread.close()
+    assert "litellm" not in [running.name for running in threading.enumerate()]
+
+
+def _upstream(
+    thread: LiteLLMThread, model: str, base_url: str | None = None, **settings: Any
+) -> Upstream:
+    given = {"api_key": SecretStr("our-key"), "price": _FREE, **settings}
+    parsed = LiteLLMBackendSettings(type="litellm", model=model, api_base=base_url, **given)
+    return litellm_upstream("far", parsed, thread)
+
+
+def _call(model: str = "openai/m", timeout_s: float = 10.0, **fields: Any) -> Call:
+    body = {"model": model, "messages": _MESSAGES, **fields}
+    return Call("r1-0.0", msgspec.json.encode(body), timeout_s=timeout_s)
+
+
+async def _draw(
+    upstream: Upstream, timeout_s: float = 10.0, **fields: Any
+) -> tuple[list[Done], Totals]:
+    """Draw and return what came, which must be an answer."""
+    call = _call(upstream.model, timeout_s, **fields)
+    events = [event async for event in upstream.backend.draw(call)]
+    assert events[0] == Started(), events
+    totals = events[-1]
+    assert isinstance(totals, Totals)
+    dones = [event for event in events[1:-1] if isinstance(event, Done)]
+    assert len(dones) == len(events) - 2
+    return dones, totals
+
+
+async def _broken(upstream: Upstream, timeout_s: float = 10.0, **fields: Any) -> Broken:
+    """Draw and return how it failed, which must be all that came."""
+    call = _call(upstream.model, timeout_s, **fields)
+    [event] = [event async for event in upstream.backend.draw(call)]
+    assert isinstance(event, Broken)
+    return event
+
+
+def _python(code: str) -> str:
+    """Run code in a fresh interpreter and return what it prints."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=_ROOT / "src", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_whole_proxy_does_not_import_litellm() -> None:
+    code = """
+import importlib, pkgutil, sys
+import samplewise.proxy
+found = list(pkgutil.walk_packages(samplewise.proxy.__path__, "samplewise.proxy."))
+for module in found:
+    importlib.import_module(module.name)
+assert "samplewise.proxy.backends.litellm" in sys.modules
+print(len(found) > 30, "litellm" in sys.modules)
+"""
+    assert _python(code) == "True False"
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    # None makes the import fail as a missing package does.
+    monkeypatch.setitem(sys.modules, "litellm", None)
+    with pytest.raises(ConfigError, match=r"pip install 'samplewise\[litellm\]'"):
+        _upstream(LiteLLMThread(), "openai/m")
+
+
+@needs_litellm
+def test_importing_litellm_touches_no_network() -> None:
+    code = """
+import sys
+touched = []
+def hook(event, args):
+    if event.startswith("socket.") and event != "socket.__new__":
+        touched.append((event, args[1:]))
+sys.addaudithook(hook)
+from samplewise.proxy.backends.litellm import litellm_upstream
+from samplewise.proxy.config_backends import LiteLLMBackendSettings
+settings = LiteLLMBackendSettings(type="litellm", model="anthropic/claude-sonnet-4-5")
+assert litellm_upstream("far", settings).price.prompt_pico == 3_000_000
+print(touched)
+"""
+    assert _python(code) == "[]"
+
+
+@needs_litellm
+@_routes
+async def test_an_answer_comes_whole_with_its_usage_and_unknown_fields(
+    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+) -> None:
+    answer = Answer(
+        text="it is 42",
+        reasoning_content="6 * 7",
+        extra={"odd": [1, {"x": None}]},
+        message_extra={"strange": {"a": 1}},
+        logprobs=(-0.5, -0.25),
+    )
+    usage = {
+        "prompt_tokens": 30,
+        "prompt_tokens_details": {"cached_tokens": 20},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    }
+    await upstream.script("m", answer, usage=usage, extra={"unheard_of": "top"})
+    [done], totals = await _draw(
+        _upstream(thread, route, upstream.base_url), logprobs=True, max_tokens=50
+    )
+    assert (done.choice, done.text, done.ended) == (0, "it is 42", Ended.EOS)
+    raw = msgspec.json.decode(done.raw)
+    assert raw["odd"] == [1, {"x": None}]
+    assert raw["message"]["strange"] == {"a": 1}
+    assert raw["message"]["reasoning_content"] == "6 * 7"
+    assert "tool_calls" not in raw["message"]
+    assert done.logprobs is not None
+    assert (done.logprobs.tokens, done.logprobs.lowest) == (done.tokens, -0.5)
+    record = await upstream.record()
+    assert totals.usage == Usage(30, 20, record.total_tokens, 2)
+    assert (totals.model, totals.warnings) == ("m", ())
+    assert msgspec.json.decode(totals.head)["unheard_of"] == "top"
+
+
+@needs_litellm
+@_routes
+async def test_tool_calls_are_read(
+    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+) -> None:
+    weather = ToolCall(name="weather", arguments='{"city": "Oslo"}', id="call_1")
+    await upstream.script("m", Answer(tool_calls=(weather,)))
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    [done], _ = await _draw(_upstream(thread, route, upstream.base_url), tools=tools)
+    assert done.ended is Ended.TOOL_CALL
+    [called] = done.tool_calls
+    assert (called.name, called.arguments, called.id) == (
+        "weather",
+        '{"city": "Oslo"}',
+        "call_1",
+    )
+    assert msgspec.json.decode(done.raw)["message"]["content"] is None
+    assert (await upstream.record()).json["tools"] == tools
+
+
+@needs_litellm
+@_routes
+async def test_what_litellm_hides_of_an_end_is_found_again(
+    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+) -> None:
+    far = _upstream(thread, route, upstream.base_url)
+    looped = Answer(text="and and and", finish_reason="repetition")
+    await upstream.script("m", Answer(refusal="I will not"), Answer(text="a b # c"), looped)
+    [refused], _ = await _draw(far)
+    assert refused.ended is Ended.REFUSAL
+    [stopped], _ = await _draw(far, stop=["#"])
+    assert (stopped.text, stopped.ended, stopped.stop) == ("a b ", Ended.STOP_STRING, "#")
+    [repeated], _ = await _draw(far)
+    assert repeated.ended is Ended.LENGTH
+
+
+@needs_litellm
+async def test_a_usage_that_litellm_made_up_is_no_usage(
+    upstream: UpstreamProcess, thread: LiteLLMThread
+) -> None:
+    await upstream.script("m", "it is 42", no_usage=True)
+    _, totals = await _draw(_upstream(thread, "openai/m", upstream.base_url))
+    assert totals.usage is None
+    assert totals.warnings == ("upstream sent no usage",)
+
+
+@needs_litellm
+@_routes
+async def test_the_request_goes_out_as_asked_with_its_id_and_our_key(
+    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+) -> None:
+    await upstream.script("m", "fine")
+    params = {"extra_headers": {"X-Team": "blue"}, "extra_body": {"pool": 3}}
+    far = _upstream(thread, route, upstream.base_url, params=params)
+    fields = {
+        "temperature": 0.5,
+        "seed": 7,
+        "max_tokens": 9,
+        "top_k": 4,
+        "chat_template_kwargs": {"enable_thinking": False},
+        "metadata": {"ticket": "17"},
+    }
+    _, totals = await _draw(far, **fields)
+    record = await upstream.record()
+    assert record.json == {"model": "m", "messages": _MESSAGES, "pool": 3, **fields}
+    assert record.request_id == "r1-0.0"
+    assert record.headers["x-team"] == "blue"
+    assert record.headers["authorization"] == "Bearer our-key"
+    assert totals.warnings == ()
+
+
+@needs_litellm
+@_routes
+async def test_a_client_cannot_reach_litellms_own_settings(
+    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+) -> None:
+    await upstream.script("m", "honest")
+    # Each of these redirects, fakes, repeats or prices a call where litellm gets it by name.
+    evil: dict[str, Any] = {
+        "api_base": "http://127.0.0.1:1/v1",
+        "base_url": "http://127.0.0.1:1/v1",
+        "api_key": "theirs",
+        "custom_llm_provider": "anthropic",
+        "default_headers": {"Authorization": "theirs"},
+        "extra_headers": {"Authorization": "theirs"},
+        "fallbacks": ["openai/other"],
+        "mock_response": "fake",
+        "num_retries": 3,
+        "input_cost_per_token": 0,
+        "timeout": 0.001,
+    }
+    far = _upstream(thread, route, upstream.base_url)
+    for name, value in evil.items():
+        await upstream.reset()
+        await upstream.script("m", "honest")
+        [done], _ = await _draw(far, **{name: value})
+        assert done.text == "honest", name
+        record = await upstream.record()
+        assert record.headers["authorization"] == "Bearer our-key", name
+
+
+@needs_litellm
+async def test_fields_that_a_provider_does_not_take_are_left_out_with_a_warning(
+    upstream: UpstreamProcess, thread: LiteLLMThread
+) -> None:
+    params = {"mock_response": "mocked"}
+    closed = _upstream(thread, "anthropic/claude-sonnet-4-5", params=params)
+    _, totals = await _draw(closed, temperature=1, logprobs=True, generationConfig={"x": 1})
+    assert totals.warnings == ("litellm does not pass on logprobs, generationConfig",)
+    await upstream.script("m", "fine")
+    _, totals = await _draw(_upstream(thread, "openai/m", upstream.base_url), user="u1")
+    assert totals.warnings == ("litellm does not pass on user",)
+
+
+@needs_litellm
+async def test_mock_response_is_an_operators_setting(thread: LiteLLMThread) -> None:
+    far = _upstream(thread, "anthropic/claude-sonnet-4-5", params={"mock_response": "mocked"})
+    [done], totals = await _draw(far, mock_response="theirs")
+    assert (done.text, done.ended) == ("mocked", Ended.EOS)
+    assert totals.usage == Usage(10, 0, 20)
+    assert totals.model == "claude-sonnet-4-5"
+
+
+@needs_litellm
+@pytest.mark.parametrize(
+    ("mock", "status"),
+    [
+        ("litellm.RateLimitError", 429),
+        ("litellm.ContextWindowExceededError", 400),
+        # A 5xx without an answer's headers is litellm's own word for anything at all.
+        ("litellm.InternalServerError", None),
+    ],
+)
+async def test_litellms_mock_errors_are_read(
+    thread: LiteLLMThread, mock: str, status: int | None
+) -> None:
+    far = _upstream(thread, "anthropic/claude-sonnet-4-5", params={"mock_response": mock})
+    broken = await _broken(far)
+    assert (broken.status, broken.sent) == (status, True)
+    assert broken.reason == ("status" if status else "protocol")
+
+
+_TOO_LONG = {
+    "error": {
+        "message": "This model's maximum context length is 4096 tokens.",
+        "code": "context_length_exceeded",
+    }
+}
+
+
+@needs_litellm
+@_routes
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "wait"),
+    [
+        (429, {"error": {"message": "slow down"}}, {"retry-after": "7"}, 7.0),
+        (429, {"error": {"message": "slow down"}}, {}, None),
+        (503, {}, {"retry-after": "9"}, 9.0),
+        (400, _TOO_LONG, {}, None),
+        (400, {"error": {"message": "bad top_p"}}, {}, None),
+        (401, {"error": {"message": "bad key"}}, {}, None),
+        (402, {}, {}, None),
+        (403, {}, {}, None),
+        (404, {"error": {"message": "no such model"}}, {}, None),
+        (408, {}, {}, None),
+        (413, {}, {}, None),
+        (422, {}, {}, None),
+        (500, {"error": {"message": "boom"}}, {}, None),
+        (504, {}, {}, None),
+        (529, {}, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+    ],
+)
+async def test_an_error_answer_keeps_its_status_and_is_not_tried_again(
+    upstream: UpstreamProcess,
+    thread: LiteLLMThread,
+    route: str,
+    status: int,
+    body: Any,
+    headers: dict[str, str],
+    wait: float | None,
+) -> None:
+    fault = Fault(kind="status", status=status, body=body, headers=headers)
+    await upstream.script("m", "late", faults=[fault])
+    broken = await _broken(_upstream(thread, route, upstream.base_url))
+    assert (broken.reason, broken.status, broken.sent) == ("status", status, True)
+    assert broken.retry_after_s == wait
+    assert broken.detail
+    assert (await upstream.state()).started == 1
+
+
+@needs_litellm
+@_routes
+@pytest.mark.parametrize(
+    ("kind", "reasons"),
+    [
+        ("reset", {"connect"}),
+        ("close", {"cut"}),
+        ("html", {"protocol"}),
+        ("truncated", {"protocol"}),
+        ("malformed", {"protocol"}),
+        ("error_event", {"protocol"}),
+    ],
+)
+async def test_a_call_without_an_answer_has_no_status_and_is_not_tried_again(
+    upstream: UpstreamProcess, thread: LiteLLMThread, route: str, kind: Any, reasons: set[str]
+) -> None:
+    # With a status it would be billed nothing, though its tokens were made.
+    await upstream.script("m", "a b c", faults=[Fault(kind=kind)], cycle_faults=True)
+    broken = await _broken(_upstream(thread, route, upstream.base_url))
+    assert (broken.status, broken.sent) == (None, True)
+    assert broken.reason in reasons
+    assert (await upstream.state()).started == 1
+
+
+@needs_litellm
+@_routes
+async def test_nobody_there_is_a_connection_error_that_counts_as_sent(
+    thread: LiteLLMThread, route: str
+) -> None:
+    broken = await _broken(_upstream(thread, route, "http://127.0.0.1:1/v1"))
+    assert (broken.reason, broken.status, broken.sent) == ("connect", None, True)
+
+
+@needs_litellm
+@_routes
+async def test_an_upstream_that_hangs_times_out_and_is_left(
+    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+) -> None:
+    await upstream.script("m", "late", faults=[Fault(kind="hang")])
+    far = _upstream(thread, route, upstream.base_url)
+    broken = await _broken(far, timeout_s=0.3)
+    assert (broken.reason, broken.status, broken.sent) == ("timeout", None, True)
+    await upstream.wait("aborted", equals=1)
+
+
+def _watched(upstream: Upstream, seen: list[str], **instead: Any) -> Upstream:
+    """Return the upstream with a litellm that writes down which thread calls it."""
+    backend = upstream.backend
+    assert isinstance(backend, LiteLLMBackend)
+    library = ModuleType("watched")
+
+    async def acompletion(**arguments: Any) -> Any:
+        seen.append(threading.current_thread().name)
+        return await backend.library.acompletion(**{**arguments, **instead})
+
+    vars(library)["acompletion"] = acompletion
+    return replace(upstream, backend=replace(backend, library=library))
+
+
+@needs_litellm
+async def test_litellms_own_timeout_is_a_timeout(
+    upstream: UpstreamProcess, thread: LiteLLMThread
+) -> None:
+    await upstream.script("m", "late", faults=[Fault(kind="hang")])
+    far = _watched(_upstream(thread, "openai/m", upstream.base_url), [], timeout=0.2)
+    broken = await _broken(far)
+    assert (broken.reason, broken.status, broken.sent) == ("timeout", None, True)
+    assert "litellm.Timeout" in broken.detail
+
+
+@needs_litellm
+@_routes
+async def test_cancelling_a_draw_closes_its_connection(
+    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+) -> None:
+    await upstream.script("m", Answer(text="a b c", hold="gate", hold_after=1))
+    far = _upstream(thread, route, upstream.base_url)
+
+    async def draw() -> None:
+        async with aclosing(far.backend.draw(_call(far.model))) as events:
+            async for event in events:
+                raise AssertionError(event)
+
+    task = asyncio.create_task(draw())
+    await upstream.wait("held", equals=1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    state = await upstream.wait("aborted", equals=1)
+    assert state.tokens == 1
+
+
+@needs_litellm
+async def test_calls_run_in_litellms_thread_and_leave_the_loop_free(
+    upstream: UpstreamProcess, thread: LiteLLMThread
+) -> None:
+    await upstream.script("m", "it is 42")
+    seen: list[str] = []
+    far = _watched(_upstream(thread, "openai/m", upstream.base_url), seen)
+    await _draw(far)
+    lags: list[float] = []
+
+    async def feel() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            lags.append(time.perf_counter() - before - 0.001)
+
+    feeling = asyncio.create_task(feel())
+    began = time.perf_counter()
+    await asyncio.gather(*(_draw(far) for _ in range(16)))
+    seconds = time.perf_counter() - began
+    feeling.cancel()
+    lags.sort()
+    print(
+        f"16 calls at once: {seconds * 1e3:.0f} ms; lag of the proxy's loop: "
+        f"median {lags[len(lags) // 2] * 1e3:.1f} ms, most {lags[-1] * 1e3:.1f} ms"
+    )
+    assert seen == ["litellm"] * 17
+
+
+@needs_litellm
+async def test_closing_ends_the_thread_with_calls_in_flight_and_another_can_follow(
+    upstream: UpstreamProcess,
+) -> None:
+    await upstream.script("m", Answer(text="a b", hold="gate"), Answer(text="again"))
+    for _ in range(2):
+        thread = LiteLLMThread()
+        far = _upstream(thread, "openai/m", upstream.base_url)
+        task = asyncio.create_task(_broken(far))
+        await upstream.wait("held", equals=1)
+        await thread.close()
+        await thread.close()
+        assert "litellm" not in [running.name for running in threading.enumerate()]
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await upstream.wait("held", equals=0)
+        await upstream.reset()
+        await upstream.script("m", Answer(text="a b", hold="gate"))
+
+
+@needs_litellm
+def test_a_price_of_the_table_is_exact() -> None:
+    def price(model: str) -> Price:
+        return _upstream(LiteLLMThread(), model, price=None).price
+
+    assert price("openai/gpt-4o") == price("gpt-4o")
+    assert price("gpt-4o") == Price(
+        2_500_000, 1_250_000, 10_000_000, "mtok:2500000/1250000/10000000"
+    )
+    assert price("anthropic/claude-sonnet-4-5").completion_pico == 15_000_000
+
+
+@needs_litellm
+def test_every_price_of_the_table_is_its_decimal_rounded_up_to_a_pico_dollar() -> None:
+    library = _library()
+    priced = 0
+    for model, entry in library.model_cost.items():
+        price = table_price(library, model)
+        if price is None:
+            continue
+        priced += 1
+        prompt, completion = entry["input_cost_per_token"], entry["output_cost_per_token"]
+        cached = entry.get("cache_read_input_token_cost", prompt)
+        expected = [math.ceil(Fraction(repr(p)) * 10**12) for p in (prompt, cached, completion)]
+        assert [price.prompt_pico, price.cached_pico, price.completion_pico] == expected, model
+    assert priced > 2_000
+
+
+def _library() -> Any:
+    backend = _upstream(LiteLLMThread(), "openai/m").backend
+    assert isinstance(backend, LiteLLMBackend)
+    return backend.library
+
+
+@needs_litellm
+@pytest.mark.parametrize(
+    "model",
+    [
+        "openai/unheard-of",
+        # Known, but at another provider.
+        "hosted_vllm/gpt-4o",
+        # Zero in the table, which does not tell free from unknown.
+        "ollama/llama3",
+    ],
+)
+def test_a_model_without_a_price_must_be_given_one(model: str) -> None:
+    with pytest.raises(ConfigError, match=r"^backends\.far\.price: .*input_usd_per_mtok"):
+        _upstream(LiteLLMThread(), model, price=None)
+    assert _upstream(LiteLLMThread(), model).price == Price(0, 0, 0, "mtok:0/0/0")
+
+
+@needs_litellm
+def test_a_model_that_litellm_cannot_call_or_cap_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^backends\.far\.model: .*[Pp]rovider"):
+        _upstream(LiteLLMThread(), "unheard-of")
+    with pytest.raises(ConfigError, match=r"^backends\.far\.model: .*cannot cap the tokens"):
+        _upstream(LiteLLMThread(), "v0/v0-1.5-md")
+
+
+@needs_litellm
+def test_the_key_is_not_shown() -> None:
+    assert "our-key" not in repr(_upstream(LiteLLMThread(), "openai/m"))
+
+
+def _config(upstream: UpstreamProcess, policy: str) -> str:
+    return (
+        f"backends:\n  far: {{type: litellm, model: openai/m, api_base: '{upstream.base_url}', "
+        f"price: {PRICE}}}\nroutes:\n  r: {{backends: [far], policy: {policy}}}\n"
+    )
+
+
+async def _bill(upstream: UpstreamProcess, proxy: Proxy) -> int:
+    """Return what the upstream's own records cost, in nano-dollars, each call rounded up."""
+    price = proxy.service.upstreams["far"].price
+    records = await upstream.records()
+    return sum(price.cost_nano(Usage(r.prompt_tokens, 0, r.total_tokens)) for r in records)
+
+
+@needs_litellm
+async def test_a_vote_through_the_proxy_bills_usage_times_price(
+    upstream: UpstreamProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
+    await upstream.script("m", Answer(text="it is 4", extra={"odd": 1}), "it is five", "it is 4")
+    async with serve(_config(upstream, "'majority_vote:3'"), tmp_path) as proxy:
+        reply = await proxy.chat("r", "how many are there", samplewise={"return": ["candidates"]})
+        assert (reply.status, reply.text) == (200, "it is 4"), reply.body
+        assert reply.json["choices"][0]["odd"] == 1
+        assert reply.said["samples"]["ok"] == 3
+        records = await upstream.records()
+        assert [record.n for record in records] == [1, 1, 1]
+        assert len({record.request_id for record in records}) == 3
+        assert {r.headers["authorization"] for r in records} == {"Bearer from-the-environment"}
+        assert all(record.json["max_tokens"] for record in records)
+        assert await proxy.ledger_spent() == await _bill(upstream, proxy)
+    assert "litellm" not in [running.name for running in threading.enumerate()]
+
+
+@needs_litellm
+async def test_a_refusal_of_the_provider_reaches_the_client_unbilled(
+    upstream: UpstreamProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
+    limited = Fault(kind="status", status=429, headers={"retry-after": "7"})
+    too_long = Fault(kind="status", status=400, body=_TOO_LONG)
+    await upstream.script("m", "x", faults=[limited, too_long])
+    async with serve(_config(upstream, "single"), tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.status, reply.headers["retry-after"]) == (429, "7")
+        reply = await proxy.chat("r")
+        assert reply.status == 400
+        assert "maximum context length is 4096" in reply.error["message"]
+        assert await proxy.ledger_spent() == 0
