@@ -26,6 +26,7 @@ from samplewise.verifiers.base import (
     Ended,
     Equivalence,
     Keyed,
+    ReadsToolCalls,
     Sample,
     Status,
     Verdict,
@@ -130,8 +131,7 @@ class Checks:
         return sorted(checks, key=lambda check: not check.gate)
 
     def _fits(self, check: Check, sample: Sample) -> bool:
-        if sample.ended is Ended.TOOL_CALL and not getattr(check.verifier, "tool_calls", False):
-            # A text verifier must not judge a turn that has no text.
+        if sample.ended is Ended.TOOL_CALL and not _reads_tool_calls(check):
             return False
         if check.scope == "step":
             return sample.step and sample.ended in (Ended.STOP_STRING, Ended.EOS)
@@ -273,6 +273,11 @@ class Checks:
                 return await comparator.compare(self.job.task, samples[a], samples[b])
         except VerifierError as error:
             return Comparison(a, b, error=str(error) or error.reason)
+
+
+def _reads_tool_calls(check: Check) -> bool:
+    # A text verifier must not judge a turn that has no text.
+    return isinstance(check.verifier, ReadsToolCalls) and check.verifier.tool_calls
 
 
 def _text_key(sample: Sample) -> str:

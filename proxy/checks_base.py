@@ -9,12 +9,8 @@ from fractions import Fraction
 from typing import Literal
 
 from samplewise.policies.price import NANO
-from samplewise.proxy.config_verifiers import (
-    MultiSettings,
-    PooledSettings,
-    VerifierSettings,
-    build_verifier,
-)
+from samplewise.proxy.build_verifiers import build_verifier
+from samplewise.proxy.config_verifiers import MultiSettings, PooledSettings, VerifierSettings
 from samplewise.verifiers.base import Verifier
 
 __all__ = ["Check", "make_check"]

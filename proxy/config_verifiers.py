@@ -1,32 +1,19 @@
-"""Settings of verifiers, one model per `type`, and the verifiers that they describe."""
+"""Settings of verifiers, one model per `type`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from samplewise.proxy.config_backends import Amount, Count, Name, Seconds, Secret, Settings, Text
-from samplewise.verifiers.base import Assurance, Verifier, VerifierSetupError
-from samplewise.verifiers.final_answer import FinalAnswer
-from samplewise.verifiers.json_schema import JsonSchema
-from samplewise.verifiers.math import MATH_TARGET, Math
-from samplewise.verifiers.multi import Multi
-from samplewise.verifiers.number import Number
-from samplewise.verifiers.plugin_runner import PLUGIN_TARGET, LoopRunner, ProcessRunner, Runner
-from samplewise.verifiers.pool import WorkerPool
-from samplewise.verifiers.python_plugin import PythonComparator, PythonPlugin
-from samplewise.verifiers.regex import Regex
-from samplewise.verifiers.schema_check import SCHEMA_TARGET, SchemaChecker
-from samplewise.verifiers.string_check import StringCheck
-from samplewise.verifiers.templates import Template
-from samplewise.verifiers.tool_call import ToolCalls
-from samplewise.verifiers.webhook import Webhook
 
 __all__ = [
+    "ArithmeticSettings",
+    "CountdownSettings",
     "FinalAnswerSettings",
     "JsonSchemaSettings",
     "MathSettings",
@@ -40,7 +27,6 @@ __all__ = [
     "VerifierPriceSettings",
     "VerifierSettings",
     "WebhookSettings",
-    "build_verifier",
 ]
 
 _USE = ("scope", "when", "gate", "required")
@@ -185,6 +171,33 @@ class PythonSettings(PooledSettings):
         return self
 
 
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class _PuzzleSettings(_VerifierSettings):
+    """A problem of the embedded model; the rates make verdicts and step scores wrong, for tests."""
+
+    judge: bool = True
+    false_pass: Rate = 0.0
+    false_fail: Rate = 0.0
+    false_hope: Rate = 0.0
+    false_despair: Rate = 0.0
+    spread: Annotated[float, Field(ge=0)] = 0.0
+    seed: int = 0
+
+
+class CountdownSettings(_PuzzleSettings):
+    """A Countdown puzzle: the steps are replayed."""
+
+    type: Literal["countdown"]
+
+
+class ArithmeticSettings(_PuzzleSettings):
+    """An expression of the embedded model: its value is compared."""
+
+    type: Literal["arithmetic"]
+
+
 class WebhookSettings(_VerifierSettings):
     """The operator's own service; with `secret` every request is signed."""
 
@@ -228,166 +241,9 @@ VerifierSettings = Annotated[
     | MathSettings
     | PythonSettings
     | WebhookSettings
+    | CountdownSettings
+    | ArithmeticSettings
     | MultiSettings,
     Field(discriminator="type"),
 ]
 MultiSettings.model_rebuild()
-
-
-def build_verifier(
-    name: str,
-    settings: VerifierSettings,
-    build_child: Callable[[str, VerifierSettings], Verifier],
-) -> Verifier:
-    """Build a verifier; nothing is started. `build_child` builds the graders of a `multi`.
-
-    Raises:
-        VerifierSetupError: it cannot be built; the message names it and says what to change.
-    """
-    try:
-        return _build(name, settings, build_child)
-    except VerifierSetupError as error:
-        raise VerifierSetupError(f"{name}: {error}") from error
-
-
-def _build(
-    name: str,
-    settings: VerifierSettings,
-    build_child: Callable[[str, VerifierSettings], Verifier],
-) -> Verifier:
-    match settings:
-        case FinalAnswerSettings():
-            return FinalAnswer(
-                name=name,
-                check_reference=settings.check_reference,
-                max_chars=settings.max_chars,
-                ignore_case=settings.ignore_case,
-            )
-        case StringCheckSettings():
-            return _string_check(name, settings)
-        case RegexSettings():
-            return _regex(name, settings)
-        case NumberSettings():
-            return _number(name, settings)
-        case JsonSchemaSettings():
-            checker, schema = _checker(settings), settings.schema_
-            return JsonSchema(name=name, checker=checker, schema=schema, fences=settings.fences)
-        case ToolCallSettings():
-            return ToolCalls(name=name, checker=_checker(settings), require=settings.require)
-        case MathSettings():
-            return _math(name, settings)
-        case PythonSettings():
-            return _python(name, settings)
-        case WebhookSettings():
-            return _webhook(name, settings)
-        case MultiSettings():
-            return Multi(
-                name=name,
-                graders={n: build_child(n, s) for n, s in settings.graders.items()},
-                calculate_output=settings.calculate_output,
-                pass_threshold=settings.pass_threshold,
-            )
-        case _:
-            assert_never(settings)
-
-
-def _string_check(name: str, settings: StringCheckSettings) -> Verifier:
-    return StringCheck(
-        name=name,
-        operation=settings.operation,
-        input=Template.parse(settings.input),
-        reference=Template.parse(settings.reference),
-    )
-
-
-def _regex(name: str, settings: RegexSettings) -> Verifier:
-    return Regex(
-        name=name,
-        pattern=settings.pattern,
-        mode=settings.mode,
-        group=settings.group,
-        reference=settings.reference,
-        max_chars=settings.max_chars,
-    )
-
-
-def _number(name: str, settings: NumberSettings) -> Verifier:
-    return Number(
-        name=name,
-        reference=_as_text(settings.reference),
-        tolerance_abs=settings.tolerance_abs,
-        tolerance_rel=settings.tolerance_rel,
-        percent_as_fraction=settings.percent_as_fraction,
-    )
-
-
-def _math(name: str, settings: MathSettings) -> Verifier:
-    return Math(
-        name=name,
-        pool=_pool(MATH_TARGET, settings),
-        reference=_as_text(settings.reference),
-        max_chars=settings.max_chars,
-    )
-
-
-def _python(name: str, settings: PythonSettings) -> Verifier:
-    functions = [
-        function
-        for function in (settings.function, settings.compare, settings.equivalent)
-        if function is not None
-    ]
-    runner: Runner
-    if settings.isolation == "async":
-        runner = LoopRunner.load(functions, settings.timeout_s)
-    else:
-        runner = ProcessRunner(_pool(PLUGIN_TARGET, settings, functions, settings.env))
-    plugin = PythonPlugin(
-        name=name,
-        runner=runner,
-        function=settings.function,
-        equivalent_function=settings.equivalent,
-        style=settings.style,
-        pass_threshold=settings.pass_threshold,
-        assurance=Assurance(settings.assurance),
-        tool_calls=settings.tool_calls,
-    )
-    if settings.compare is None:
-        return plugin
-    return PythonComparator.extending(plugin, settings.compare)
-
-
-def _webhook(name: str, settings: WebhookSettings) -> Verifier:
-    return Webhook(
-        name=name,
-        url=settings.url,
-        timeout_s=settings.timeout_s,
-        secret=None if settings.secret is None else settings.secret.get_secret_value(),
-        pass_threshold=settings.pass_threshold,
-        assurance=Assurance(settings.assurance),
-        tool_calls=settings.tool_calls,
-        max_response_bytes=int(settings.max_response_mb * 2**20),
-    )
-
-
-def _checker(settings: JsonSchemaSettings | ToolCallSettings) -> SchemaChecker:
-    return SchemaChecker(pool=_pool(SCHEMA_TARGET, settings), max_chars=settings.max_chars)
-
-
-def _pool(
-    target: str,
-    settings: PooledSettings,
-    preload: list[str] | None = None,
-    env: Mapping[str, str] | None = None,
-) -> WorkerPool:
-    return WorkerPool(
-        target,
-        size=settings.workers,
-        timeout_s=settings.timeout_s,
-        memory_mb=settings.memory_mb,
-        env=env,
-        preload=preload or (),
-    )
-
-
-def _as_text(reference: str | int | float | None) -> str | None:
-    return None if reference is None else str(reference)

@@ -21,6 +21,7 @@ __all__ = [
     "Keyed",
     "LogprobSummary",
     "Purpose",
+    "ReadsToolCalls",
     "Sample",
     "Status",
     "Task",
@@ -222,7 +223,17 @@ class Keyed(Protocol):
     """A verifier that says itself what is verified only once."""
 
     def key(self, sample: Sample) -> str:
-        """Return the text that decides the verdict. Default without this: the full text."""
+        """Return what decides the verdict. Default without this: the full text and tool calls."""
+        ...
+
+
+@runtime_checkable
+class ReadsToolCalls(Protocol):
+    """A verifier that says whether it judges turns that end in a tool call; others do not."""
+
+    @property
+    def tool_calls(self) -> bool:
+        """Whether such a turn is given to it."""
         ...
 
 
@@ -231,7 +242,10 @@ class Equivalence(Protocol):
     """A verifier whose answers can be equal without being the same text."""
 
     async def equivalent(self, a: str, b: str) -> bool:
-        """Say whether two canonical answers belong to one vote class. Runs off the event loop."""
+        """Say whether two canonical answers belong to one vote class. Runs off the event loop.
+
+        Raises `VerifierError` when it cannot tell; the answers stay apart then.
+        """
         ...
 
 

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from fractions import Fraction
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -38,7 +37,8 @@ prompt_cache_key prompt_cache_retention reasoning_effort response_format safety_
 service_tier stop store temperature thinking tool_choice tools top_k top_logprobs top_p user
 verbosity web_search_options"""
 _FIELDS = frozenset(_NAMES.split())
-_OWN = "provider_specific_fields"
+# Retries are ours. litellm's MCP client, wanted for any tools, is no part of the extra.
+_ALWAYS = {"num_retries": 0, "max_retries": 0, "drop_params": True, "_skip_mcp_handler": True}
 _ENDS = {"Timeout": "timeout", "ConnectError": "connect", "ReadError": "cut"}
 
 
@@ -71,13 +71,10 @@ class LiteLLMThread:
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         loop.run_forever()
-        runner.run(_close_clients(_import()))
-
-
-async def _close_clients(library: ModuleType) -> None:
-    await library.close_litellm_async_clients()
-    # The cache knows a loop by its address, which the next loop may have again.
-    library.in_memory_llm_clients_cache.flush_cache()
+        library = _import()
+        runner.run(library.close_litellm_async_clients())
+        # The cache knows a loop by its address, which the next loop may have again.
+        library.in_memory_llm_clients_cache.flush_cache()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ class LiteLLMBackend:
     model. Fields that nobody knows are passed on where `open`; what is not is warned of.
     """
 
-    library: ModuleType
+    library: Any
     thread: LiteLLMThread
     own: Mapping[str, Any] = field(repr=False)
     takes: frozenset[str]
@@ -107,7 +104,7 @@ class LiteLLMBackend:
         except TimeoutError:
             yield Broken("timeout", f"no answer within {call.timeout_s:g} s")
         except _Refused as refused:
-            yield _broken(refused.error)
+            yield refused.broken
         except ProtocolError as error:
             yield Broken("protocol", str(error))
         finally:
@@ -122,12 +119,8 @@ class LiteLLMBackend:
             **{k: v for k, v in self.own.items() if k not in _FIELDS},
             "extra_headers": {**self.own.get("extra_headers", {}), "X-Request-Id": call.id},
             "extra_body": {**self.own.get("extra_body", {}), **(unknown if self.open else {})},
-            "num_retries": 0,
-            "max_retries": 0,
             "timeout": call.timeout_s,
-            "drop_params": True,
-            # Else a call with tools imports an MCP client, which the extra does not install.
-            "_skip_mcp_handler": True,
+            **_ALWAYS,
         }
         with boundary(_Refused):
             reply = await self.library.acompletion(**arguments)
@@ -137,32 +130,34 @@ class LiteLLMBackend:
 
 class _Refused(Exception):
     def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _broken(error: Exception) -> Broken:
-    # litellm makes up a status even where there was no answer, and a call without an answer may
-    # have cost its tokens. So one from 500 counts only together with headers.
-    status = getattr(error, "status_code", None)
-    headers = getattr(error, "litellm_response_headers", None)
-    name = type(error).__name__
-    detail = f"{name}: {' '.join(str(error).split())}"[:300]
-    made_up = headers is None and (name == "Timeout" or not str(status).startswith("4"))
-    if isinstance(status, int) and status >= 400 and not made_up:
-        wait = (headers or {}).get("retry-after", "")
-        return Broken("status", detail, status, float(wait) if wait.isdigit() else None)
-    cause: BaseException | None = error
-    while cause is not None and type(cause).__name__ not in _ENDS:
-        cause = cause.__cause__ or cause.__context__
-    return Broken(_ENDS.get(type(cause).__name__, "protocol"), detail)
+        # litellm makes up a status where no answer came, and such a call may have cost its tokens.
+        # So a status from 500 counts only together with an answer's headers.
+        name, status = type(error).__name__, getattr(error, "status_code", None)
+        headers = getattr(error, "litellm_response_headers", None)
+        detail = f"{name}: {' '.join(str(error).split())}"[:300]
+        made_up = headers is None and (name == "Timeout" or not str(status).startswith("4"))
+        if isinstance(status, int) and status >= 400 and not made_up:
+            wait = (headers or {}).get("retry-after", "")
+            after_s = float(wait) if wait.isdigit() else None
+            self.broken = Broken("status", detail, status, after_s)
+            return
+        cause: BaseException | None = error
+        while cause is not None and type(cause).__name__ not in _ENDS:
+            cause = cause.__cause__ or cause.__context__
+        self.broken = Broken(_ENDS.get(type(cause).__name__, "protocol"), detail)
 
 
 def _events(reply: Mapping[str, Any], warnings: list[str]) -> list[SampleEvent]:
-    choices = reply.get("choices")
-    if not isinstance(choices, list) or not choices:
+    events: list[SampleEvent] = []
+    for index, raw in enumerate(reply.get("choices") or ()):
+        message = {"content": None, **_restored(raw["message"])}
+        choice = {**_restored(raw), "index": index, "message": message}
+        if choice.get("native_finish_reason") in ("abort", "error", "repetition"):
+            # litellm calls every end "stop" that it does not know.
+            choice["finish_reason"] = choice["native_finish_reason"]
+        events.append(read_choice(encode(choice)))
+    if not events:
         raise ProtocolError("litellm gave no choices")
-    events: list[SampleEvent] = [read_choice(_choice(c, i)) for i, c in enumerate(choices)]
     usage, warning = read_usage(encode(reply.get("usage")))
     if usage is not None and not usage.prompt:
         # What litellm puts where the provider sent nothing: no prompt is without tokens.
@@ -172,20 +167,10 @@ def _events(reply: Mapping[str, Any], warnings: list[str]) -> list[SampleEvent]:
     return [*events, Totals(usage, str(reply.get("model") or ""), encode(head), told)]
 
 
-def _choice(raw: Mapping[str, Any], position: int) -> bytes:
-    choice = {**_restored(raw), "index": position}
-    choice["message"] = {"content": None, **_restored(choice["message"])}
-    if choice.get("native_finish_reason") in ("abort", "error", "repetition"):
-        # litellm calls every end "stop" that it does not know.
-        choice["finish_reason"] = choice["native_finish_reason"]
-    return encode(choice)
-
-
 def _restored(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object with what litellm moved aside at its old place too, and without nulls."""
-    moved = {k: v for k, v in (part.get(_OWN) or {}).items() if v is not None}
-    kept = {k: v for k, v in part.items() if v is not None and k != _OWN}
-    return {**moved, **kept, **({_OWN: moved} if moved else {})}
+    moved = part.get("provider_specific_fields") or {}
+    return {k: v for k, v in {**moved, **part}.items() if v is not None}
 
 
 def litellm_upstream(
@@ -208,14 +193,14 @@ def litellm_upstream(
     price = settings.price.build() if settings.price else table_price(library, model)
     if price is None:
         raise ConfigError(
-            f"backends.{name}.price: litellm's table has no price for {model!r}; write "
-            "price: {input_usd_per_mtok: ..., output_usd_per_mtok: ...}"
+            f"backends.{name}.price: litellm's table has none for {model!r}; write "
+            "price: {input_usd_per_mtok: 0.5, output_usd_per_mtok: 1.5}"
         )
     key = settings.api_key.get_secret_value() if settings.api_key else None
     given = {"api_key": key, "api_base": settings.api_base}
     backend = LiteLLMBackend(
-        library,
-        thread or LiteLLMThread(),
+        library=library,
+        thread=thread or LiteLLMThread(),
         own={**settings.params, **{k: v for k, v in given.items() if v is not None}},
         takes=_FIELDS & {*listed, "messages", "model", "top_k"},
         open=provider in ("openai", "azure", *library.openai_compatible_providers),
@@ -237,7 +222,7 @@ def litellm_upstream(
     )
 
 
-def _import() -> ModuleType:
+def _import() -> Any:
     # Without these, litellm fetches tables over the network, at import and at the first call.
     for variable in ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"):
         os.environ.setdefault(variable, "True")
@@ -249,8 +234,7 @@ def _import() -> ModuleType:
         raise ConfigError(f"type litellm needs an extra: {install} ({error})") from None
     litellm.suppress_debug_info = True
     AsyncHTTPHandler.single_connection_post_request = _not_again
-    module: ModuleType = litellm
-    return module
+    return litellm
 
 
 async def _not_again(*_: object, **__: object) -> None:
@@ -258,7 +242,7 @@ async def _not_again(*_: object, **__: object) -> None:
     raise sys.exception() or RuntimeError("nothing broke")
 
 
-def table_price(library: ModuleType, model: str) -> Price | None:
+def table_price(library: Any, model: str) -> Price | None:
     """Return the price per token by litellm's own table, None without one.
 
     Zero is none: the table does not tell what is free from what is unknown. Its prices by the

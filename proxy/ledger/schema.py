@@ -263,8 +263,8 @@ def load_counters(db: sqlite3.Connection, keys: Iterable[Key]) -> list[Counter]:
     return msgspec.json.decode(found, type=list[Counter])
 
 
-def store(db: sqlite3.Connection, book: Book) -> None:
-    """Write what became of the rows and counters of a book."""
+def store(db: sqlite3.Connection, book: Book) -> bool:
+    """Write what became of the rows and counters of a book; return whether there was anything."""
     if book.added:
         _for_all(db, _add_rows_sql, book.added)
     if book.sent:
@@ -274,6 +274,7 @@ def store(db: sqlite3.Connection, book: Book) -> None:
     if book.changed:
         counters = [msgspec.structs.astuple(counter) for counter in book.changed.values()]
         _for_all(db, _store_counters_sql, counters)
+    return bool(book.added or book.sent or book.ended)
 
 
 def balances(db: sqlite3.Connection, now_ms: int, accounts: Sequence[Account]) -> list[Balance]:

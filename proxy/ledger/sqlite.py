@@ -304,18 +304,19 @@ class _Writer:
                     job.result = job.apply(book)
                 except StoreError as error:
                     job.error = error
-        schema.store(db, book)
+        wrote = schema.store(db, book)
         for job in jobs:
             if job.read is not None:
                 job.error, job.result = None, job.read(db, now)
         db.execute("COMMIT")
-        if writes:
+        if wrote:
             self._doubted = False
+        elif self._doubted:
+            self._drop()  # opened while the file was read-only, it would stay so
+        if writes:
             self.stats.commits += 1
             self.stats.operations += writes
             self.stats.commit_seconds += time.perf_counter() - start
-        elif self._doubted:
-            self._drop()  # opened while the file was read-only, it would stay so
         if book.unknown:
             self.stats.unknown += len(book.unknown)
             _log.error("settled rows that the ledger does not have", ids=book.unknown[:8])

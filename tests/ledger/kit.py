@@ -77,17 +77,21 @@ class Disk:
 
     def freeze(self) -> None:
         """Make the disk read-only, while the writer is idle."""
-        self.writable = False
-        with contextlib.suppress(sqlite3.ProgrammingError):  # closed: the next one is read-only
-            self.connections[-1].execute("PRAGMA query_only = ON")
+        self._set_writable(False)
 
     def thaw(self) -> None:
-        self.writable = True
+        """Make the disk writable again, while the writer is idle."""
+        self._set_writable(True)
 
     def fill(self, pages: int) -> None:
         """Leave room for this many pages in all, while the writer is idle; 0 is no limit."""
         self.pages = pages
         self._limit(self.connections[-1])
+
+    def _set_writable(self, writable: bool) -> None:
+        self.writable = writable
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed: it matters to the next one
+            self.connections[-1].execute(f"PRAGMA query_only = {not writable}")
 
     def _limit(self, db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA max_page_count = {self.pages or 2**30}")
