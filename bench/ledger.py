@@ -1,6 +1,6 @@
 """Print how many reserve + settle pairs a second the SQLite ledger makes durable, and their cost.
 
-    python bench/ledger.py [--folder FOLDER] [--seconds 3] [--wave 1] [--busy]
+    python -m bench.ledger [--folder FOLDER] [--seconds 3] [--wave 1] [--busy]
 
 Every wave goes into two accounts that all waves share. A pair is one sample.
 """

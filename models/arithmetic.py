@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 SIZES = (3, 4, 5)
-LARGEST_GIVEN = 20
+LARGEST_GIVEN = 49
 """Largest number in an expression; with `SIZES` it sets how hard the family is."""
 
 Tokens = tuple[str, ...]
@@ -220,10 +220,12 @@ def _tokens_or_none(text: str) -> Tokens | None:
         return None
 
 
-def random_expression(rng: Random, size: int, *, held_out: bool) -> Expression:
+def random_expression(
+    rng: Random, size: int, *, held_out: bool, largest: int = LARGEST_GIVEN
+) -> Expression:
     """Draw an expression with `size` numbers from the training or from the test split."""
     while True:
-        numbers = [rng.randint(1, LARGEST_GIVEN) for _ in range(size)]
+        numbers = [rng.randint(1, largest) for _ in range(size)]
         if is_held_out(numbers) != held_out:
             continue
         tokens, _ = _random_tree(rng, numbers)
@@ -250,10 +252,12 @@ def _random_tree(rng: Random, numbers: list[int]) -> tuple[Tokens, str]:
     return (*left, sign, *right), sign
 
 
-def held_out_expressions(count: int, *, seed: int = 0, size: int = 5) -> list[Expression]:
+def held_out_expressions(
+    count: int, *, seed: int = 0, size: int = 5, largest: int = LARGEST_GIVEN
+) -> list[Expression]:
     """Return different expressions of the test split, the same ones for the same arguments."""
     rng = Random(f"{seed}/{size}")
     found: dict[Expression, None] = {}
     while len(found) < count:
-        found[random_expression(rng, size, held_out=True)] = None
+        found[random_expression(rng, size, held_out=True, largest=largest)] = None
     return list(found)

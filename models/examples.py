@@ -46,14 +46,19 @@ class Examples:
             (i, target) for i, solved in enumerate(self._solved) for target in sorted(solved)
         ]
 
-    def batch(self, step: int, fours: int, fives: int, expressions: int) -> list[Rows]:
-        """Return the rows of one training step, one block per kind and none padded much."""
+    def batch(
+        self, step: int, fours: int, fives: int, expressions: int, largest: int
+    ) -> list[Rows]:
+        """Return the rows of one training step, one block per kind and none padded much.
+
+        `largest` bounds the numbers in expressions.
+        """
         rng = Random(f"{self._seed}/{step}")
         size = rng.choices(arithmetic.SIZES, weights=(1, 3, 6))[0]
         blocks = [
             [self._four(rng) for _ in range(fours)],
             [self._five(rng) for _ in range(fives)],
-            [_expression(rng, size) for _ in range(expressions)],
+            [_expression(rng, size, largest) for _ in range(expressions)],
         ]
         return [_rows(block) for block in blocks if block]
 
@@ -100,9 +105,9 @@ def _walk(state: State, rng: Random) -> tuple[Move, ...]:
     return tuple(path)
 
 
-def _expression(rng: Random, size: int) -> tuple[str, str]:
+def _expression(rng: Random, size: int, largest: int) -> tuple[str, str]:
     """Draw an expression of the training split, and one of the orders to evaluate it."""
-    expression = arithmetic.random_expression(rng, size, held_out=False)
+    expression = arithmetic.random_expression(rng, size, held_out=False, largest=largest)
     return expression.prompt, arithmetic.random_path(expression, rng)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from samplewise.models.arithmetic import LARGEST_GIVEN
 from samplewise.models.config import Config, write_folder
 from samplewise.models.examples import IGNORE, Examples
 from samplewise.models.weights import write_safetensors
@@ -36,13 +37,19 @@ _NEWTON_SCHULZ_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that shapes the result, beside the code."""
+    """Everything that shapes the result, beside the code.
+
+    Expressions start with numbers up to `easy_largest`: the model learns small sums and the form
+    first, and after `easy_steps` the whole range.
+    """
 
     seed: int = 0
     steps: int = 7000
     fours: int = 32
     fives: int = 8
     expressions: int = 16
+    easy_steps: int = 4500
+    easy_largest: int = 20
     warmup: int = 100
     matrix_rate: float = 0.015
     other_rate: float = 0.01
@@ -102,7 +109,11 @@ class Run:
         """Draw rows, follow the gradient once, log now and then."""
         start = time.process_time()
         recipe, torch = self._recipe, self._torch
-        blocks = self._examples.batch(self.step, recipe.fours, recipe.fives, recipe.expressions)
+        easy = self.step < recipe.easy_steps
+        largest = recipe.easy_largest if easy else LARGEST_GIVEN
+        blocks = self._examples.batch(
+            self.step, recipe.fours, recipe.fives, recipe.expressions, largest
+        )
         counted = sum(int((rows.targets != IGNORE).sum()) for rows in blocks)
         losses = []
         for rows in blocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -135,7 +136,8 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
         Degraded.BUDGET: stop.reason is StopReason.BUDGET
         or any(round_.why == "budget" for round_ in rounds),
         Degraded.DEADLINE: evidence.deadline_passed,
-        Degraded.QUORUM: bool(evidence.failed),
+        Degraded.QUORUM: bool(evidence.failed)
+        or (evidence.deadline_passed and evidence.good < evidence.drawn),
         Degraded.BACKEND: bool(evidence.failed or draws.moved),
         Degraded.VERIFIER: any(True for _ in errors),
     }
@@ -145,33 +147,34 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
 def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:
     """Return the error that explains best why too few samples came back."""
     failed = list(evidence.failed.values())
-    if not evidence.drawn and any(r.why == "budget" for r in evidence.rounds.values()):
+    drawn, least = evidence.drawn, job.policy.needs.min_ok
+    if evidence.good == drawn and any(r.why == "budget" for r in evidence.rounds.values()):
+        wave = f"a wave of {least} samples" if drawn else "the smallest wave"
         return BudgetExceeded(
-            f"the smallest wave of route {job.route.name!r} does not fit into "
-            f"{_named(purse.blocked)}",
+            f"{wave} of route {job.route.name!r} does not fit into {_named(purse.blocked)}",
             headers={"x-should-retry": "false"},
         )
     if evidence.deadline_passed:
         return UpstreamFailed(
             f"the deadline of {job.deadline_s:g} s passed before "
-            f"{job.policy.needs.min_ok} good samples were in ({evidence.good} came)",
+            f"{least} good samples were in ({evidence.good} came)",
             status=504,
             code="deadline_exceeded",
         )
     statuses = {f.status for f in failed}
-    if failed and statuses <= {400, 413, 422}:
+    if failed and not evidence.good and statuses <= {400, 413, 422}:
         # Every upstream call said that the request itself is wrong: the client must see that.
         return RequestError(failed[0].detail, status=failed[0].status, code="upstream_refused")
-    if statuses == {429}:
+    if not evidence.good and statuses == {429}:
         waits = [f.retry_after_s for f in failed if f.retry_after_s is not None]
         error = UpstreamFailed("every upstream call was rate limited", status=429)
         error.type, error.code = "rate_limit_error", "rate_limit_exceeded"
-        error.headers["retry-after"] = str(int(max(waits, default=1.0)) or 1)
+        error.headers["retry-after"] = str(max(1, math.ceil(max(waits, default=1.0))))
         return error
     timeouts = bool(failed) and all(f.reason == "timeout" for f in failed)
     return UpstreamFailed(
-        f"{len(failed)} of {evidence.drawn} samples failed ({_reasons(failed)}); "
-        f"{evidence.good} good ones came, {job.policy.needs.min_ok} are needed",
+        f"{len(failed)} of {drawn} samples failed ({_reasons(failed)}); "
+        f"{evidence.good} good ones came, {least} are needed",
         status=504 if timeouts else 502,
     )
 

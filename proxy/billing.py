@@ -51,9 +51,10 @@ def settlements(holds: Sequence[Hold], price: Price, facts: CallFacts) -> list[S
     if broken is not None and broken.status is not None:
         # An answer that is an error: the upstream said itself that there is no completion.
         return [Settlement(hold.id, 0) for hold in holds]
-    if facts.stream:
+    if facts.stream and (facts.traces or not facts.dones):
         return _as_counted(holds, price, facts)
     if facts.dones:
+        # Whole answers whose tokens nobody counted, also from a server that was to stream.
         return _at_most(holds, price, facts)
     return [Settlement(hold.id, hold.nano, Usage(), UsageSource.WORST_CASE) for hold in holds]
 

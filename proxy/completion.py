@@ -13,6 +13,10 @@ from samplewise.verifiers.base import Ended, Sample
 
 __all__ = ["choice_object", "completion", "headers", "report", "usage_object"]
 
+_FINISH = frozenset(
+    encode(reason) for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")
+)
+
 
 def completion(answer: Answer) -> bytes:
     """Return the chat completion: the upstream's fields, our choices, bill and report."""
@@ -30,7 +34,10 @@ def choice_object(answer: Answer, sample: Sample, index: int) -> bytes:
     """Return a choice as the upstream sent it, with our index and the text of its whole path."""
     fields = members_of(sample.choice)
     fields["index"] = encode(index)
-    if "logprobs" not in answer.job.request.fields:
+    if fields.get("finish_reason") not in _FINISH:
+        # Clients know no other reasons, and wait for one.
+        fields["finish_reason"] = b'"length"' if sample.ended is Ended.LENGTH else b'"stop"'
+    if answer.job.request.fields.get("logprobs") != b"true":
         # Asked for by the policy, not by the client.
         fields.pop("logprobs", None)
     if sample.path_text != sample.text:

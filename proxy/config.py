@@ -49,6 +49,10 @@ __all__ = [
 
 _LARGEST_FILE = 1_000_000
 _SQLITE = "sqlite:///"
+_NOT_COUNTED = (
+    "no price is given: costs are not counted, and no limit in dollars can hold; give "
+    "--input-usd-per-mtok and --output-usd-per-mtok"
+)
 _LATER: Mapping[Path, str] = {
     ("keys",): "client keys are not supported yet in this version: remove them",
     ("server", "admin_key"): "is not supported yet in this version: remove it",
@@ -192,15 +196,10 @@ def quick_config(
     name = model.replace(":", "-")
     document.data |= {"backends": {"upstream": backend}, "routes": {name: route}}
     config = _checked(document)
-    warnings = list(config.warnings)
-    if not price:
-        warnings.append(
-            "no price is given: costs are not counted, and no limit in dollars can hold; give "
-            "--input-usd-per-mtok and --output-usd-per-mtok"
-        )
+    said = [] if price else [_NOT_COUNTED]
     if name != model:
-        warnings.append(f"the route is called {name!r}: a route's name has no colon")
-    config._warnings = tuple(warnings)
+        said.append(f"the route is called {name!r}: a route's name has no colon")
+    config._warnings = (*config.warnings, *said)
     return config
 
 
@@ -229,11 +228,11 @@ def _settings(document: Document) -> Config:
         document.problems.extend(explain(error, Config, document))
         wrong = {fault["loc"][:2] for fault in error.errors(include_url=False)}
     # The sound entries are checked further, so that all problems are told at once.
-    sound = {}
+    sections, sound = {loc[0] for loc in wrong}, {}
     for section, value in data.items():
         if section in ("backends", "verifiers", "routes") and isinstance(value, dict):
             sound[section] = {n: v for n, v in value.items() if (section, n) not in wrong}
-        elif not any(loc[0] == section for loc in wrong):
+        elif section not in sections:
             sound[section] = value
     return Config.model_validate(sound)
 

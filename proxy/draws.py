@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -17,6 +17,7 @@ from samplewise.proxy.calls import Slot, Trip, cut_sample, lost
 from samplewise.proxy.checks import Checks
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.job import Job
+from samplewise.proxy.ledger.base import Hold
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.plan import Plan, Prompt, make_prompt
 from samplewise.proxy.purse import Purse
@@ -28,6 +29,24 @@ __all__ = ["Draws"]
 _log = structlog.get_logger("samplewise.draws")
 # The client's own mistake: another upstream would refuse it too, and the client must see it.
 _CLIENT_FAULTS = frozenset({400, 413, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """What the calls of one dispatch share. `order` is who to ask, the first of them now.
+
+    `alone` marks a second try, one sample a call, after a call for several was refused.
+    """
+
+    prompt: Prompt
+    order: tuple[Upstream, ...]
+    attempt: int = 0
+    alone: bool = False
+
+    @property
+    def upstream(self) -> Upstream:
+        """The upstream that is asked now."""
+        return self.order[0]
 
 
 @dataclass(slots=True)
@@ -59,10 +78,9 @@ class Draws:
         why = "" if n == draw.n else "samples"
         if not self.evidence.may_draw or n < 1:
             return Granted(draw.key, draw.n, why=why or "deadline")
-        order = self._order(draw.backend)
         prompt = make_prompt(draw, self.job, self.evidence)
         slots = [self._slot(draw, prompt, i) for i in range(n)]
-        granted = await self._dispatch(slots, draw, prompt, order, attempt=0)
+        granted = await self._dispatch(slots, _Errand(prompt, self._order(draw.backend)))
         self.next_index += granted
         if granted < n:
             why = "budget"
@@ -74,14 +92,16 @@ class Draws:
         loop = asyncio.get_running_loop()
         for task in {self.tasks[id_] for id_ in samples if id_ in self.tasks}:
             # Not at once: a task that is cancelled before its first step never runs its clean-up.
-            loop.call_soon(task.cancel)
+            # And only once: a second time would cut short the settling that the first began.
+            if not task.cancelling():
+                loop.call_soon(task.cancel)
 
-    def _order(self, backend: str) -> list[Upstream]:
+    def _order(self, backend: str) -> tuple[Upstream, ...]:
         upstreams = self.job.route.upstreams
         if not backend:
-            return list(upstreams.values())
+            return tuple(upstreams.values())
         # A named backend comes first; the rest of the route is what to fall back on.
-        return [upstreams[backend], *(u for name, u in upstreams.items() if name != backend)]
+        return (upstreams[backend], *(u for name, u in upstreams.items() if name != backend))
 
     def _slot(self, draw: Draw, prompt: Prompt, i: int) -> Slot:
         index = self.next_index + i
@@ -95,63 +115,51 @@ class Draws:
             purpose=draw.purpose,
         )
 
-    async def _dispatch(
-        self,
-        slots: Sequence[Slot],
-        draw: Draw,
-        prompt: Prompt,
-        order: Sequence[Upstream],
-        attempt: int,
-    ) -> int:
-        """Reserve a wave at the first upstream of `order` and send it; return how many fitted."""
-        upstream = order[0]
-        plan = self._plan(upstream, prompt, attempt)
-        size = 1 if self._one_by_one(prompt) else upstream.largest_n(len(slots))
-        calls = [slots[i : i + size] for i in range(0, len(slots), size)]
-        held = [[plan.hold(slot, calls_slots) for slot in calls_slots] for calls_slots in calls]
+    async def _dispatch(self, slots: Sequence[Slot], errand: _Errand) -> int:
+        """Reserve a wave at the errand's upstream and send it; return how many samples fitted."""
+        upstream, prompt = errand.upstream, errand.prompt
+        known = self._known(upstream, prompt)
+        plan = Plan(self.job, upstream, prompt, errand.attempt, self.needs, known)
+        size = 1 if self._one_by_one(errand) else upstream.largest_n(len(slots))
+        calls = [tuple(slots[i : i + size]) for i in range(0, len(slots), size)]
+        held = [tuple(plan.hold(slot, call) for slot in call) for call in calls]
         bundles = [
-            (hold, *(self.checks.holds(slot) if attempt == 0 else ()))
+            (hold, *(() if errand.attempt else self.checks.holds(slot)))
             for call, holds in zip(calls, held, strict=True)
             for slot, hold in zip(call, holds, strict=True)
         ]
-        granted = await self.purse.reserve(bundles, dispatched=upstream.slots is None)
-        left = granted
+        granted = left = await self.purse.reserve(bundles, dispatched=upstream.slots is None)
         for call, holds in zip(calls, held, strict=True):
             if left <= 0:
                 break
-            trip = plan.trip(
-                tuple(call[:left]),
-                tuple(holds[:left]),
-                self.purse,
-                self.emit,
-                partial(self._known, upstream, prompt),
-            )
-            task = self.group.create_task(self._travel(trip, draw, prompt, order, attempt))
-            for slot in trip.slots:
-                self.tasks[slot.id] = task
-            left -= len(trip.slots)
+            self._send(plan, call[:left], holds[:left], errand)
+            left -= len(call)
         return granted
 
-    def _plan(self, upstream: Upstream, prompt: Prompt, attempt: int) -> Plan:
-        return Plan(self.job, upstream, prompt, attempt, self.needs, self._known(upstream, prompt))
+    def _send(
+        self, plan: Plan, slots: tuple[Slot, ...], holds: tuple[Hold, ...], errand: _Errand
+    ) -> None:
+        known = partial(self._known, errand.upstream, errand.prompt)
+        trip = plan.trip(slots, holds, self.purse, self.emit, known)
+        task = self.group.create_task(self._travel(trip, errand))
+        self.tasks |= dict.fromkeys((slot.id for slot in slots), task)
 
     def _known(self, upstream: Upstream, prompt: Prompt) -> int | None:
         """Return the prompt's tokens, where this upstream has reported them for this prompt."""
         return self.known_prompts.get((upstream.name, prompt.key))
 
-    def _one_by_one(self, prompt: Prompt) -> bool:
+    def _one_by_one(self, errand: _Errand) -> bool:
         # What may be cut, watched or continued alone needs a call of its own.
-        return bool(self.needs.cancel or self.needs.progress_tokens or prompt.before)
+        needs = self.needs
+        return bool(needs.cancel or needs.progress_tokens or errand.prompt.before or errand.alone)
 
-    async def _travel(
-        self, trip: Trip, draw: Draw, prompt: Prompt, order: Sequence[Upstream], attempt: int
-    ) -> None:
+    async def _travel(self, trip: Trip, errand: _Errand) -> None:
         try:
             await self._ride(trip)
-            self._learn(trip, prompt)
+            self._learn(trip, errand)
             missing = self._deliver(trip)
             if missing:
-                await self._again(trip, missing, draw, prompt, order, attempt)
+                await self._again(trip, missing, errand)
         except asyncio.CancelledError:
             self._cut(trip)
             raise
@@ -206,54 +214,60 @@ class Draws:
         )
         self.emit(failed)
 
-    def _learn(self, trip: Trip, prompt: Prompt) -> None:
-        totals = trip.facts.totals
+    def _learn(self, trip: Trip, errand: _Errand) -> None:
+        """Remember what this call shows of its upstream: prompt tokens, speed, the largest n."""
+        totals, choices = trip.facts.totals, len(trip.facts.dones)
+        if errand.alone and choices:
+            # Refused for several, answered for one: it was the number that was refused.
+            self._honours(trip.upstream, 1)
+        elif totals is not None and 0 < choices < len(trip.slots):
+            self._honours(trip.upstream, choices)
         if totals is not None:
             for warning in totals.warnings:
                 self._warn(f"{trip.upstream.name}: {warning}")
             if totals.usage is not None:
-                known = (trip.upstream.name, prompt.key)
+                known = (trip.upstream.name, errand.prompt.key)
                 self.known_prompts[known] = max(
                     totals.usage.prompt, self.known_prompts.get(known, 0)
                 )
-        for done in trip.facts.dones:
-            if done < len(trip.slots):
-                trip.upstream.learn_seconds(trip.seconds)
+        if choices:
+            trip.upstream.learn_seconds(trip.seconds)
 
-    async def _again(
-        self,
-        trip: Trip,
-        missing: list[int],
-        draw: Draw,
-        prompt: Prompt,
-        order: Sequence[Upstream],
-        attempt: int,
-    ) -> None:
+    def _honours(self, upstream: Upstream, choices: int) -> None:
+        upstream.learn_n(choices)
+        self._warn(f"{upstream.name}: honours n only up to {upstream.max_n}")
+
+    async def _again(self, trip: Trip, missing: list[int], errand: _Errand) -> None:
         """Ask again for lost samples where that can help; those leave `missing`."""
         # Lost samples were granted once: asking again needs time and money, not a new grant.
         over = self.evidence.deadline_passed or self.evidence.client_gone
         passed_on = trip.call.raw and trip.facts.traces
         if self.closed or over or passed_on:
             return
-        broken = trip.facts.broken
-        if broken is None or broken.reason == "refused_n":
-            # Fewer choices than asked: this upstream ignores, caps or refuses n.
-            trip.upstream.learn_n(len(trip.facts.dones) if trip.facts.dones else 1)
-            if len(trip.slots) == 1:
-                return
-            self._warn(f"{trip.upstream.name}: honours n only up to {trip.upstream.max_n}")
-        elif len(order) > 1 and broken.status not in _CLIENT_FAULTS:
-            order = order[1:]
-            self.moved.update(trip.slots[i].id for i in missing)
-        else:
+        next_ = self._next(trip, errand)
+        if next_ is None:
             return
-        slots = [trip.slots[i] for i in missing]
+        if next_.upstream is not errand.upstream:
+            self.moved.update(trip.slots[i].id for i in missing)
         try:
-            granted = await self._dispatch(slots, draw, prompt, order, attempt + 1)
+            granted = await self._dispatch([trip.slots[i] for i in missing], next_)
         except StoreError as error:
             _log.error("cannot ask again", request_id=self.job.request_id, error=str(error))
             granted = 0
         del missing[:granted]
+
+    def _next(self, trip: Trip, errand: _Errand) -> _Errand | None:
+        """Return how to ask again for what a call has lost; None when that cannot help."""
+        broken, attempt = trip.facts.broken, errand.attempt + 1
+        if broken is None:
+            # Fewer choices than asked, and by now we know how many to ask for.
+            fewer = 0 < len(trip.facts.dones) < len(trip.slots)
+            return replace(errand, attempt=attempt) if fewer else None
+        if broken.reason == "refused_n":
+            return replace(errand, attempt=attempt, alone=True)
+        if len(errand.order) > 1 and broken.status not in _CLIENT_FAULTS:
+            return _Errand(errand.prompt, errand.order[1:], attempt)
+        return None
 
     def _warn(self, text: str) -> None:
         if text not in self.job.warnings:

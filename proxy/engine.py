@@ -156,7 +156,8 @@ class _Run:
         self.draws.cancel(list(self.draws.tasks))
         loop = asyncio.get_running_loop()
         for task in list(self.checks.tasks):
-            loop.call_soon(task.cancel)
+            if not task.cancelling():
+                loop.call_soon(task.cancel)
 
     def _running_tasks(self) -> set[asyncio.Task[None]]:
         tasks = (*self.draws.tasks.values(), *self.checks.tasks)
@@ -168,8 +169,9 @@ class _Run:
             if timer is not None:
                 timer.cancel()
         self.checks.closed = self.draws.closed = True
-        self.cut()
         while pending := self._running_tasks():
+            # Again after each wait: a call that was just being sent may have come in between.
+            self.cut()
             await asyncio.wait(pending)
         while not self.events.empty():
             self.evidence.fold(self.events.get_nowait())

@@ -14,7 +14,13 @@ from samplewise.policies.base import Policy
 from samplewise.policies.price import nano_from_usd, usd
 from samplewise.policies.tools_first import ToolsFirst
 from samplewise.proxy.engine import Engine
-from samplewise.proxy.errors import AnswerError, RequestError
+from samplewise.proxy.errors import (
+    AnswerError,
+    BudgetExceeded,
+    NoVerifiedAnswer,
+    RequestError,
+    UpstreamFailed,
+)
 from samplewise.proxy.job import Answer, Job, Route
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Account, Balance, Limit
@@ -25,7 +31,13 @@ from samplewise.verifiers.base import Task
 __all__ = ["Service"]
 
 _log = structlog.get_logger("samplewise.requests")
-_REFUSALS = {402: "budget_refused", 499: "cancelled"}
+# How requests without an answer are counted; any other error is our own.
+_ENDED: Mapping[type[AnswerError], str] = {
+    RequestError: "client_error",
+    BudgetExceeded: "budget_refused",
+    NoVerifiedAnswer: "no_verified_answer",
+    UpstreamFailed: "upstream_error",
+}
 
 
 @dataclass(slots=True)
@@ -130,8 +142,7 @@ class Service:
 
     def refused(self, route: str, error: AnswerError, request_id: str) -> None:
         """Count and log a request that ended without an answer."""
-        kind = "client_error" if error.status < 500 else "upstream_error"
-        self.engine.metrics.refused(route, _REFUSALS.get(error.status, kind))
+        self.engine.metrics.refused(route, _ended(error))
         _log.info(
             "refused", request_id=request_id, route=route, status=error.status, code=error.code
         )
@@ -153,6 +164,10 @@ class Service:
                 key = (account.scope.value, account.name, account.window.value)
                 accounts[key] = account
         return list(await self.engine.ledger.balances(list(accounts.values())))
+
+
+def _ended(error: AnswerError) -> str:
+    return "cancelled" if error.code == "client_gone" else _ENDED.get(type(error), "server_error")
 
 
 def _no_tap(data: bytes) -> None:

@@ -18,13 +18,15 @@ __all__ = ["COMMENT", "DONE", "RawStream", "chunks", "error_event", "event"]
 
 COMMENT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 # About a line of text: few enough events to be cheap, small enough to look alive.
 _PIECES = re.compile(r"(?:\s*\S+){1,8}\s*|\s+")
 
 
 def event(data: bytes) -> bytes:
     """Frame one JSON text as an event."""
-    return b"data: " + data + b"\n\n"
+    # A line end in JSON text is only ever space, but in a stream it would end the event.
+    return b"data: " + data.translate(_ONE_LINE) + b"\n\n"
 
 
 def error_event(error: AnswerError) -> bytes:

@@ -39,8 +39,8 @@ async def chat_completions(request: Request, service: Service) -> Response:
     try:
         body = await read_body(request, service.max_body_bytes)
         chat = parse_chat(body, request.headers)
+        route = chat.model if chat.model in service.routes else route
         job = service.job(chat, request_id)
-        route = job.route.name
         if chat.options.dry_run:
             return json_reply(service.estimate(job), {"x-request-id": request_id})
         if chat.stream:

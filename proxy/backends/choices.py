@@ -151,8 +151,11 @@ class _Usage(msgspec.Struct):
 _usage = msgspec.json.Decoder(_Usage)
 
 
-def read_usage(raw: bytes | None) -> tuple[Usage | None, str]:
-    """Read a usage object; None with a reason when it is absent or cannot be true."""
+def read_usage(raw: bytes | None, *, said: bool = False) -> tuple[Usage | None, str]:
+    """Read a usage object; None with a reason when it is absent or cannot be true.
+
+    `said` tells that the answer holds something, so that no completion token at all is not true.
+    """
     if raw is None or raw == b"null":
         return None, "upstream sent no usage"
     try:
@@ -168,7 +171,8 @@ def read_usage(raw: bytes | None) -> tuple[Usage | None, str]:
         completion_details.reasoning_tokens or 0,
     )
     numbers = (usage.prompt, usage.cached, usage.completion, usage.reasoning)
-    if min(numbers) < 0 or max(numbers) > _MOST_TOKENS or usage.cached > usage.prompt:
+    nothing = said and not usage.completion
+    if nothing or min(numbers) < 0 or max(numbers) > _MOST_TOKENS or usage.cached > usage.prompt:
         return None, "upstream sent a usage object that cannot be true"
     return usage, ""
 

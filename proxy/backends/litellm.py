@@ -1,7 +1,7 @@
 """Providers that do not speak the OpenAI dialect, translated by the litellm library (an extra).
 
-litellm costs milliseconds of processor time a call, so it runs on an event loop of its own, in a
-thread of its own, and never holds the proxy's loop. It still shares the interpreter with it.
+litellm takes milliseconds of processor time a call, so it has an event loop in a thread of its own
+and never holds the proxy's loop. It still shares the interpreter with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 
 from samplewise.policies.price import Price
 from samplewise.proxy.backends.base import Broken, Call, SampleEvent, Started, Totals
-from samplewise.proxy.backends.choices import ProtocolError, read_choice, read_usage
+from samplewise.proxy.backends.choices import read_choice, read_usage
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.config_backends import LiteLLMBackendSettings
 from samplewise.proxy.errors import ConfigError
@@ -43,10 +43,7 @@ _ENDS = {"Timeout": "timeout", "ConnectError": "connect", "ReadError": "cut"}
 
 
 class LiteLLMThread:
-    """The event loop of litellm's calls, in a thread that starts with the first of them.
-
-    One for all backends: litellm keeps tasks on the loop it is called from.
-    """
+    """The event loop of all litellm calls. One for all, because litellm keeps tasks on its loop."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,9 +78,9 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 class LiteLLMBackend:
     """Calls one model through litellm, unstreamed and once: retries are ours alone.
 
-    A cancelled call closes its connection, but its tokens are not counted: it is billed at its
-    worst case. `own` are the operator's settings for litellm, `takes` the OpenAI fields of the
-    model. Fields that nobody knows are passed on where `open`; what is not is warned of.
+    A cancelled call closes its connection, but is billed at its worst case: no tokens are counted.
+    `own` are the operator's settings for litellm, `takes` the OpenAI fields of the model. Fields
+    that nobody knows are passed on where `open`; what is not passed on is warned of.
     """
 
     library: Any
@@ -105,8 +102,6 @@ class LiteLLMBackend:
             yield Broken("timeout", f"no answer within {call.timeout_s:g} s")
         except _Refused as refused:
             yield refused.broken
-        except ProtocolError as error:
-            yield Broken("protocol", str(error))
         finally:
             work.cancel()
 
@@ -118,14 +113,14 @@ class LiteLLMBackend:
             **{k: v for k, v in body.items() if k in self.takes},
             **{k: v for k, v in self.own.items() if k not in _FIELDS},
             "extra_headers": {**self.own.get("extra_headers", {}), "X-Request-Id": call.id},
-            "extra_body": {**self.own.get("extra_body", {}), **(unknown if self.open else {})},
+            "extra_body": {**(unknown if self.open else {}), **self.own.get("extra_body", {})},
             "timeout": call.timeout_s,
             **_ALWAYS,
         }
         with boundary(_Refused):
             reply = await self.library.acompletion(**arguments)
-            found: dict[str, Any] = reply.model_dump(mode="json", warnings=False)
-        return _events(found, [f"litellm does not pass on {', '.join(lost)}"[:300]] if lost else [])
+            events = _events(reply.model_dump(mode="json", warnings=False), lost)
+        return events
 
 
 class _Refused(Exception):
@@ -135,19 +130,17 @@ class _Refused(Exception):
         name, status = type(error).__name__, getattr(error, "status_code", None)
         headers = getattr(error, "litellm_response_headers", None)
         detail = f"{name}: {' '.join(str(error).split())}"[:300]
-        made_up = headers is None and (name == "Timeout" or not str(status).startswith("4"))
-        if isinstance(status, int) and status >= 400 and not made_up:
-            wait = (headers or {}).get("retry-after", "")
-            after_s = float(wait) if wait.isdigit() else None
-            self.broken = Broken("status", detail, status, after_s)
-            return
         cause: BaseException | None = error
         while cause is not None and type(cause).__name__ not in _ENDS:
             cause = cause.__cause__ or cause.__context__
         self.broken = Broken(_ENDS.get(type(cause).__name__, "protocol"), detail)
+        made_up = not headers and (name == "Timeout" or not str(status).startswith("4"))
+        if isinstance(status, int) and status >= 400 and not made_up:
+            wait = (headers or {}).get("retry-after", "")
+            self.broken = Broken("status", detail, status, float(wait) if wait.isdigit() else None)
 
 
-def _events(reply: Mapping[str, Any], warnings: list[str]) -> list[SampleEvent]:
+def _events(reply: Mapping[str, Any], lost: list[str]) -> list[SampleEvent]:
     events: list[SampleEvent] = []
     for index, raw in enumerate(reply.get("choices") or ()):
         message = {"content": None, **_restored(raw["message"])}
@@ -156,15 +149,14 @@ def _events(reply: Mapping[str, Any], warnings: list[str]) -> list[SampleEvent]:
             # litellm calls every end "stop" that it does not know.
             choice["finish_reason"] = choice["native_finish_reason"]
         events.append(read_choice(encode(choice)))
-    if not events:
-        raise ProtocolError("litellm gave no choices")
     usage, warning = read_usage(encode(reply.get("usage")))
     if usage is not None and not usage.prompt:
         # What litellm puts where the provider sent nothing: no prompt is without tokens.
         usage, warning = None, "upstream sent no usage"
     head = {k: v for k, v in reply.items() if k not in ("choices", "usage") and v is not None}
-    told = tuple(text for text in (*warnings, warning) if text)
-    return [*events, Totals(usage, str(reply.get("model") or ""), encode(head), told)]
+    left_out = f"litellm does not pass on {', '.join(lost)}"[:300] if lost else ""
+    warnings = tuple(text for text in (left_out, warning) if text)
+    return [*events, Totals(usage, str(reply.get("model") or ""), encode(head), warnings)]
 
 
 def _restored(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,10 +204,8 @@ def litellm_upstream(
         price=price,
         timeout_s=settings.timeout_s,
         streams=False,
-        # Most providers behind litellm refuse or drop n, so each sample is a call of its own.
-        max_n=1,
-        # The name of the cap that litellm translates for every provider.
-        token_field="max_tokens",
+        max_n=1,  # Most providers behind litellm refuse or drop n: a call for each sample.
+        token_field="max_tokens",  # The name that litellm translates for every provider.
         params={k: v for k, v in settings.params.items() if k in _FIELDS},
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
@@ -230,8 +220,7 @@ def _import() -> Any:
         import litellm
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     except ImportError as error:
-        install = "pip install 'samplewise[litellm]'"
-        raise ConfigError(f"type litellm needs an extra: {install} ({error})") from None
+        raise ConfigError("type litellm needs pip install 'samplewise[litellm]'") from error
     litellm.suppress_debug_info = True
     AsyncHTTPHandler.single_connection_post_request = _not_again
     return litellm
@@ -243,10 +232,9 @@ async def _not_again(*_: object, **__: object) -> None:
 
 
 def table_price(library: Any, model: str) -> Price | None:
-    """Return the price per token by litellm's own table, None without one.
+    """Return the price per token in litellm's own table; None without one, or when it is zero.
 
-    Zero is none: the table does not tell what is free from what is unknown. Its prices by the
-    length of the prompt, for cache writes, requests and searches are not used.
+    The table does not tell free from unknown. Its prices of long prompts and such are not used.
     """
     provider, _, rest = model.partition("/")
     entry = library.model_cost.get(model) or library.model_cost.get(rest) or {}
@@ -255,6 +243,7 @@ def table_price(library: Any, model: str) -> Price | None:
     prompt, completion = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
     if not ours or prompt is None or completion is None or not (prompt or completion):
         return None
-    per_token = prompt, completion, entry.get("cache_read_input_token_cost", prompt)
+    cached = entry.get("cache_read_input_token_cost")
+    per_token = prompt, completion, prompt if cached is None else cached
     # Through the shortest decimal text: the table holds decimal prices, not binary fractions.
     return Price.per_mtok(*(f"{Fraction(repr(value)) * 1_000_000}" for value in per_token))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from itertools import count
@@ -15,6 +16,7 @@ import msgspec
 from samplewise.proxy.backends.base import (
     Broken,
     Call,
+    Done,
     Progress,
     SampleEvent,
     Started,
@@ -27,6 +29,8 @@ from samplewise.proxy.jsontext import encode, members_of, object_text
 __all__ = ["OpenAIBackend", "new_session"]
 
 _ERROR_BODY = 65_536
+_SHORTEST_SECRET = 8
+_LONGEST_WAIT_S = 86_400.0
 # What a server answers that was asked to stream and does not; streams come under several names.
 _WHOLE = ("application/json", "text/html")
 _chunk = msgspec.json.Decoder()
@@ -86,7 +90,7 @@ class OpenAIBackend:
         except TooLarge:
             yield Broken("too_large", f"answer exceeds {self.max_response_bytes} bytes")
         except ProtocolError as error:
-            yield Broken("protocol", str(error))
+            yield Broken("protocol", self._scrubbed(str(error)))
         finally:
             self._busy[base] -= 1
 
@@ -143,11 +147,19 @@ class OpenAIBackend:
         refused_n = call.n > 1 and response.status in (400, 422)
         return Broken(
             "refused_n" if refused_n else "status",
-            f"HTTP {response.status}: {_message(body[:_ERROR_BODY])}",
+            f"HTTP {response.status}: {self._scrubbed(_message(body[:_ERROR_BODY]))}",
             status=response.status,
             retry_after_s=_retry_after(response.headers.get("Retry-After")),
             body=body[:_ERROR_BODY],
         )
+
+    def _scrubbed(self, text: str) -> str:
+        # Some upstreams repeat the key they were sent; what they say may reach clients and logs.
+        for value in self.headers.values():
+            secret = value.removeprefix("Bearer ")
+            if len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "[secret]")
+        return text
 
     async def _read_stream(
         self, call: Call, response: aiohttp.ClientResponse
@@ -192,7 +204,7 @@ class _Stream:
             return set()
         try:
             chunk = _chunk.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"an event of the stream is not JSON: {error}") from None
         if not isinstance(chunk, dict):
             raise ProtocolError("an event of the stream is not an object")
@@ -215,10 +227,11 @@ class _Stream:
 
     def close(self) -> list[SampleEvent]:
         """Return the finished choices and the totals, or what broke."""
-        events: list[SampleEvent] = [c.done() for c in self.choices.values() if c.finished]
+        dones = [c.done() for c in self.choices.values() if c.finished]
+        events: list[SampleEvent] = [*dones]
         if not self.ended and len(events) < min(self.n, max(1, len(self.choices))):
             return [*events, Broken("cut", "the stream ended before the answer did")]
-        usage, warning = read_usage(encode(self.usage) if self.usage else None)
+        usage, warning = read_usage(encode(self.usage) if self.usage else None, said=_said(dones))
         model = self.head.get("model")
         warnings = (warning,) if warning else ()
         totals = Totals(usage, model if isinstance(model, str) else "", encode(self.head), warnings)
@@ -227,22 +240,26 @@ class _Stream:
 
 def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:
     try:
+        # Reading leaves fields out, but what is passed on must be text everywhere.
+        body.decode("utf-8")
         fields = members_of(body)
         raw_choices = msgspec.json.decode(fields.get("choices", b"[]"), type=list[msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ProtocolError(f"answered 200 with {content_type}, which is no completion") from None
     if not raw_choices:
         raise ProtocolError(f"answered 200 without choices: {_message(body)}")
-    events: list[SampleEvent] = []
     # The position counts, not the index: some servers number every choice 0.
-    for position, raw in enumerate(raw_choices):
-        done = read_choice(bytes(raw))
-        events.append(replace(done, choice=position))
-    usage, warning = read_usage(fields.get("usage"))
+    dones = [replace(read_choice(bytes(raw)), choice=i) for i, raw in enumerate(raw_choices)]
+    usage, warning = read_usage(fields.get("usage"), said=_said(dones))
     model = fields.get("model", b'""')
     head = object_text((k, v) for k, v in fields.items() if k not in ("choices", "usage"))
     name = msgspec.json.decode(model) if model.startswith(b'"') else ""
-    return [*events, Totals(usage, name, head, (warning,) if warning else ())]
+    return [*dones, Totals(usage, name, head, (warning,) if warning else ())]
+
+
+def _said(dones: Iterable[Done]) -> bool:
+    """Say whether any choice holds something that must have cost a token."""
+    return any(done.text or done.tool_calls for done in dones)
 
 
 def _message(body: bytes) -> str:
@@ -251,7 +268,7 @@ def _message(body: bytes) -> str:
         found = msgspec.json.decode(body)
         error = found.get("error", found) if isinstance(found, dict) else found
         text = error.get("message", error) if isinstance(error, dict) else error
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body.decode("utf-8", "replace")
     return " ".join(str(text).split())[:300]
 
@@ -261,13 +278,14 @@ def _explain(error: BaseException) -> str:
 
 
 def _retry_after(value: str | None) -> float | None:
+    """Return the seconds to wait, at most a day; None when there is nothing to be read."""
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        wait_s = float(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except (ValueError, TypeError):
-        return None
+        try:
+            wait_s = parsedate_to_datetime(value).timestamp() - time()
+        except (ValueError, TypeError):
+            return None
+    return None if math.isnan(wait_s) else min(max(0.0, wait_s), _LONGEST_WAIT_S)

@@ -213,6 +213,7 @@ class _Writer:
         self._path = path
         self._clock = clock
         self._connect = connect
+        self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._kept: list[_Job] = []
         self._db: sqlite3.Connection | None = None
@@ -224,12 +225,11 @@ class _Writer:
 
     def submit(self, job: _Job) -> asyncio.Future[Any]:
         """Queue a job for the running loop. Returns at once."""
-        future = job.future = asyncio.get_running_loop().create_future()
-        if self.alive:
+        with self._lock:
+            if not self.alive:
+                raise StoreError(f"The ledger {self._path} is closed.")
+            future = job.future = asyncio.get_running_loop().create_future()
             self._queue.put(job)
-        if not self.alive:  # asked again: the writer may have ended in between
-            future.cancel()
-            raise StoreError(f"The ledger {self._path} is closed.")
         return future
 
     def _run(self) -> None:
@@ -241,20 +241,23 @@ class _Writer:
                 last = any(job.last for job in jobs)
                 self._serve([job for job in jobs if not job.last])
                 if last:
-                    self.alive = False
-                    self._drop()
+                    self._end()
                     if self._kept:
                         self._fail([job for job in jobs if job.last], self._reason([]))
                 self._answer(jobs)
                 jobs = []
         finally:
             # Also when a defect ends the thread: then nothing may be sent any more.
-            self.alive = False
-            self._drop()
+            self._end()
             while not self._queue.empty():
                 jobs.append(self._queue.get())
             self._fail(jobs, StoreError(f"The ledger {self._path} is closed."))
             self._answer(jobs)
+
+    def _end(self) -> None:
+        with self._lock:  # from now on nothing is queued that nobody would take
+            self.alive = False
+        self._drop()
 
     def _take(self) -> list[_Job]:
         jobs = [self._queue.get()]

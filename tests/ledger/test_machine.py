@@ -259,9 +259,8 @@ class Machine(RuleBasedStateMachine):
         assert totals.open_rows == self.runner.run(self.ledger.open_rows())
 
     def teardown(self) -> None:
-        self.runner.run(self.ledger.close())
-        self.runner.close()
-        self.folder.cleanup()
+        with self.folder, self.runner:
+            self.runner.run(self.ledger.close())
 
 
 class LongMachine(Machine):
@@ -271,4 +270,4 @@ class LongMachine(Machine):
 TestShort = Machine.TestCase
 TestShort.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
 TestLong = pytest.mark.slow(LongMachine.TestCase)
-TestLong.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+TestLong.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)

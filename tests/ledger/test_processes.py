@@ -97,6 +97,9 @@ def test_processes_that_share_a_limit_reserve_exactly_what_it_allows(path: Path)
         granted = [len(said(process)) for process in processes]
     assert sum(granted) == 500
     assert rows(path, "count(*), sum(nano_held)") == [(500, 500 * worker.NANO)]
+    assert rows(path, "min(owner_epoch) >= 1, max(owner_epoch) <= 4") == [
+        (1, 1)
+    ]  # one file for all
 
 
 def test_processes_that_share_a_limit_are_never_above_it(path: Path) -> None:
@@ -121,10 +124,3 @@ def test_processes_that_share_a_limit_are_never_above_it(path: Path) -> None:
 
     with workers(path, "spend", limit, 4) as processes:
         asyncio.run(watch(processes))
-
-
-@pytest.mark.parametrize("turn", range(3))
-def test_processes_that_make_a_ledger_at_once_share_it(path: Path, turn: int) -> None:
-    with workers(path, "hold", 40 * worker.NANO, 4) as processes:
-        assert sum(len(said(process)) for process in processes) == 40
-    assert rows(path, "count(DISTINCT owner_epoch) <= 4, min(owner_epoch) >= 1") == [(1, 1)]

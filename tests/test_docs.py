@@ -1,0 +1,219 @@
+"""The documentation against the code: settings, configurations, JSON, links and examples."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from samplewise.proxy.config import load_config, load_text
+from samplewise.proxy.config_backends import Settings
+from samplewise.verifiers.webhook import SIGNATURE_HEADER, signature
+from tests.upstream import Answer, Rule, UpstreamProcess
+from tests.wire.proxy import Proxy, serve
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECRETS = {"CHEAP_API_KEY": "abc-123", "WEBHOOK_SECRET": "abc-123"}
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FIELDS = re.compile(r"<!-- fields: (\w+) -->\n((?:\|.*\n)+)")
+
+
+def blocks(language: str) -> list[Any]:
+    """Return every fenced block of a language, named by page and place."""
+    return [
+        pytest.param(match[2], id=f"{page.name}:{page.read_text()[: match.start()].count(chr(10))}")
+        for page in PAGES
+        for match in FENCE.finditer(page.read_text())
+        if match[1] == language
+    ]
+
+
+def models(base: type[Settings] = Settings) -> Iterator[type[Settings]]:
+    """Yield every settings model that has fields of its own."""
+    for model in base.__subclasses__():
+        if own(model) and model.__name__ != "_PolicyOnly":
+            yield model
+        yield from models(model)
+
+
+def own(model: type[Settings]) -> dict[str, FieldInfo]:
+    """Return the fields that a model itself defines, by the name that stands in a file."""
+    declared = model.__dict__.get("__annotations__", {})
+    fields = {name: field for name, field in model.model_fields.items() if name in declared}
+    return {field.alias or name: field for name, field in fields.items()}
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """Return, by model, the fields of its table in the configuration page and their defaults."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    tables = {}
+    for name, table in FIELDS.findall(text):
+        rows = [[cell.strip() for cell in row.split("|")] for row in table.splitlines()[2:]]
+        tables[name] = {row[1].strip("`"): row[3].strip("`") for row in rows}
+    return tables
+
+
+def shown(field: FieldInfo) -> str | None:
+    """Return a default as the page writes it; None for one that has to be said in words."""
+    if field.is_required():
+        return "required"
+    value = field.default
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | Decimal):
+        return f"{value:.12g}"
+    if field.default_factory is not None:
+        return None
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) and value else "empty"
+
+
+def test_every_settings_model_has_a_table() -> None:
+    assert set(documented()) == {model.__name__ for model in models()}
+
+
+@pytest.mark.parametrize("model", list(models()), ids=lambda model: model.__name__)
+def test_a_table_has_every_field_with_its_default(model: type[Settings]) -> None:
+    table, fields = documented()[model.__name__], own(model)
+    assert sorted(table) == sorted(fields)
+    defaults = {name: shown(field) for name, field in fields.items()}
+    assert {n: table[n] for n, text in defaults.items() if text} == {
+        n: text for n, text in defaults.items() if text
+    }
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_a_yaml_block_is_a_whole_correct_configuration(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))  # for the example policy
+    load_text(text, "block.yaml", SECRETS)
+
+
+@pytest.mark.parametrize("text", blocks("json"))
+def test_a_json_block_is_json(text: str) -> None:
+    json.loads(text)
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_a_python_block_compiles(text: str) -> None:
+    compile(text, "block.py", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
+            assert anchor in anchors, target
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "cascade.yaml"])
+def test_an_example_configuration_is_correct(name: str) -> None:
+    assert load_config(EXAMPLES / name, SECRETS).warnings == ()
+
+
+def environment(**more: str) -> Mapping[str, str]:
+    """Return an environment without settings that a client library would read."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")}
+    return {**kept, "NO_PROXY": "*", **more}
+
+
+@asynccontextmanager
+async def serving(upstream: UpstreamProcess, folder: Path) -> AsyncIterator[Proxy]:
+    """Run the proxy with the example configuration, over the scripted upstream."""
+    text = (EXAMPLES / "config.yaml").read_text()
+    text = text.replace("http://127.0.0.1:8000/v1", upstream.base_url)
+    text = re.sub(r"^store: .*$", "", text, flags=re.MULTILINE)
+    async with serve(text, folder) as proxy:
+        yield proxy
+
+
+async def script(upstream: UpstreamProcess) -> None:
+    """Let the model be right two times out of three."""
+    person = (Answer(text="Ada, 36"), Answer(text='```json\n{"name": "Ada", "age": 36}\n```'))
+    colours = (Answer(text="red"), Answer(text="red, blue and green"))
+    await upstream.script(
+        "qwen",
+        "21 + 21 is 42. The answer is 42.",
+        "The answer is 41.",
+        "Twice 21, so the answer is 42.",
+        rules=(Rule(contains="person", answers=person), Rule(contains="colours", answers=colours)),
+    )
+
+
+async def test_the_routes_of_the_example_configuration_answer(
+    upstream: UpstreamProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # graders are looked for in the working directory
+    await script(upstream)
+    async with serving(upstream, tmp_path) as proxy:
+        outcomes = {
+            "plain": (await proxy.chat("plain", "What is 21 + 21?")).said["outcome"],
+            "vote": (await proxy.chat("vote", "What is 21 + 21?")).said["outcome"],
+            "person": (await proxy.chat("person", "A person as JSON, please")).said["outcome"],
+        }
+        options = {"reference": "42"}
+        math = await proxy.chat("math", "What is 21 + 21?", samplewise=options)
+        item = {"item": {"words": ["red", "blue", "green"]}}
+        words = await proxy.chat("words", "Name some colours", samplewise=item)
+        outcomes |= {"math": math.said["outcome"], "words": words.said["outcome"]}
+        assert words.text == "red, blue and green"
+    assert outcomes == {
+        "plain": "unverified",
+        "vote": "agreed",
+        "person": "verified",
+        "math": "verified",
+        "words": "verified",
+    }
+
+
+async def test_the_client_scripts_print_answer_and_bill(
+    upstream: UpstreamProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    await script(upstream)
+    async with serving(upstream, tmp_path) as proxy:
+        for name in ("chat.py", "stream.py"):
+            code = await asyncio_run(EXAMPLES / name, "vote", f"{proxy.url}/v1")
+            assert "answer is 42" in code
+            assert "agreed" in code
+            assert "$0.0000" in code
+
+
+async def asyncio_run(script: Path, route: str, url: str) -> str:
+    """Run a client script to its end without holding up the proxy, and return what it printed."""
+    import asyncio
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), route,
+        env=environment(OPENAI_BASE_URL=url), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+def test_the_webhook_example_knows_good_signatures_from_bad(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pass
