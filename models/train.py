@@ -48,7 +48,7 @@ class Recipe:
     fours: int = 32
     fives: int = 8
     expressions: int = 16
-    easy_steps: int = 4500
+    easy_steps: int = 5000
     easy_largest: int = 20
     warmup: int = 100
     matrix_rate: float = 0.015

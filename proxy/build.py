@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import aiohttp
 
 from samplewise.policies.base import Policy, PolicyError
+from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.checks_base import Check, make_check
 from samplewise.proxy.config import Config, store_path
-from samplewise.proxy.config_backends import LiteLLMBackendSettings, OpenAIBackendSettings
+from samplewise.proxy.config_backends import (
+    BackendSettings,
+    LiteLLMBackendSettings,
+    TinyBackendSettings,
+)
 from samplewise.proxy.config_policies import RouteSettings
+from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.job import Route
@@ -28,6 +35,9 @@ from samplewise.verifiers.base import Comparator, VerifierSetupError
 from samplewise.verifiers.final_answer import FinalAnswer
 from samplewise.verifiers.lifecycle import close_all, open_all
 
+if TYPE_CHECKING:
+    from samplewise.proxy.embedded.batcher import Batcher
+
 __all__ = ["open_service", "preflight"]
 
 _STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
@@ -38,13 +48,15 @@ _STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
 
 
 async def preflight(config: Config) -> None:
-    """Try what can go wrong before a server starts: the ledger opens, verifiers can be built.
+    """Try what can go wrong before a server starts: ledger, verifiers, embedded model.
 
     Raises:
-        ConfigError: a verifier cannot be built from its settings.
+        ConfigError: a verifier cannot be built from its settings, or the model not be loaded.
         StoreError: the ledger cannot be opened.
     """
     _checks(config)
+    if _uses_model(config):
+        load()
     ledger = await SqliteLedger.open(store_path(config.store))
     await ledger.close()
 
@@ -61,7 +73,9 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         ledger = await SqliteLedger.open(store_path(config.store))
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
-        upstreams = {n: _upstream(n, b, session) for n, b in config.backends.items()}
+        litellm = LiteLLMThread()
+        stack.push_async_callback(litellm.close)
+        upstreams = {n: _upstream(n, b, session, litellm) for n, b in config.backends.items()}
         checks = _checks(config)
         verifiers = [check.verifier for check in checks.values()]
         stack.push_async_callback(close_all, verifiers)
@@ -87,12 +101,10 @@ def _upstream(
     name: str,
     settings: OpenAIBackendSettings | LiteLLMBackendSettings,
     session: aiohttp.ClientSession,
+    litellm: LiteLLMThread,
 ) -> Upstream:
     if isinstance(settings, LiteLLMBackendSettings):
-        # Only here, because importing it alone costs seconds.
-        from samplewise.proxy.backends.litellm import litellm_upstream
-
-        return litellm_upstream(name, settings)
+        return litellm_upstream(name, settings, litellm)
     backend = OpenAIBackend(
         session=session,
         base_urls=settings.base_urls,

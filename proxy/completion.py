@@ -11,7 +11,7 @@ from samplewise.proxy.job import Answer
 from samplewise.proxy.jsontext import encode, members_of, object_text
 from samplewise.verifiers.base import Ended, Sample
 
-__all__ = ["choice_object", "completion", "headers", "report", "usage_object"]
+__all__ = ["choice_object", "completion", "finish_reason", "headers", "report", "usage_object"]
 
 _FINISH = frozenset(
     encode(reason) for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")
@@ -34,9 +34,7 @@ def choice_object(answer: Answer, sample: Sample, index: int) -> bytes:
     """Return a choice as the upstream sent it, with our index and the text of its whole path."""
     fields = members_of(sample.choice)
     fields["index"] = encode(index)
-    if fields.get("finish_reason") not in _FINISH:
-        # Clients know no other reasons, and wait for one.
-        fields["finish_reason"] = b'"length"' if sample.ended is Ended.LENGTH else b'"stop"'
+    fields["finish_reason"] = finish_reason(fields.get("finish_reason"), sample)
     if answer.job.request.fields.get("logprobs") != b"true":
         # Asked for by the policy, not by the client.
         fields.pop("logprobs", None)
@@ -45,6 +43,13 @@ def choice_object(answer: Answer, sample: Sample, index: int) -> bytes:
         message["content"] = encode(sample.path_text)
         fields["message"] = object_text(message.items())
     return object_text(fields.items())
+
+
+def finish_reason(reason: bytes | None, sample: Sample) -> bytes:
+    """Return a sample's finish reason as JSON text: clients know few, and wait for one of them."""
+    if reason is not None and reason in _FINISH:
+        return reason
+    return b'"length"' if sample.ended is Ended.LENGTH else b'"stop"'
 
 
 def usage_object(answer: Answer) -> dict[str, Any]:

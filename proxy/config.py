@@ -40,6 +40,7 @@ from samplewise.verifiers.base import Comparator, VerifierSetupError
 __all__ = [
     "Config",
     "ServerSettings",
+    "check_store",
     "load_config",
     "load_text",
     "parse_policy",
@@ -59,7 +60,8 @@ _LATER: Mapping[Path, str] = {
 }
 
 
-def _store(value: str) -> str:
+def check_store(value: str) -> str:
+    """Return a store URL as it is; raises ValueError with what is wrong with it."""
     if value.startswith(("postgresql://", "postgres://")):
         raise ValueError("PostgreSQL is not supported yet in this version: use sqlite:///FILE")
     path = value.removeprefix(_SQLITE)
@@ -107,7 +109,7 @@ class Config(Settings):
     """All settings of one server."""
 
     server: ServerSettings = ServerSettings()
-    store: Annotated[str, AfterValidator(_store)] = "sqlite:///samplewise.db"
+    store: Annotated[str, AfterValidator(check_store)] = "sqlite:///samplewise.db"
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)

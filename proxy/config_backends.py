@@ -40,6 +40,7 @@ __all__ = [
     "Secret",
     "Settings",
     "Text",
+    "TinyBackendSettings",
     "Url",
     "check_name",
     "literal_secrets",
@@ -197,6 +198,15 @@ class PriceSettings(Settings):
         )
 
 
+RequiredPrice = Annotated[
+    PriceSettings,
+    Field(
+        description="write price: {input_usd_per_mtok: 0.5, output_usd_per_mtok: 1.5} or "
+        "{gpu_hour_usd: 2.0, min_tokens_per_s: 800}; if it is free, write 0 for both prices"
+    ),
+]
+
+
 class OpenAIBackendSettings(Settings):
     """An upstream that speaks the OpenAI dialect, at one or several base URLs.
 
@@ -208,10 +218,7 @@ class OpenAIBackendSettings(Settings):
     one_url: Url | None = Field(None, alias="base_url", repr=False)
     many_urls: Many[Url] = Field((), alias="base_urls", repr=False)
     model: Text
-    price: PriceSettings = Field(
-        description="write price: {input_usd_per_mtok: 0.5, output_usd_per_mtok: 1.5} or "
-        "{gpu_hour_usd: 2.0, min_tokens_per_s: 800}; if it is free, write 0 for both prices"
-    )
+    price: RequiredPrice
     api_key: Secret | None = None
     headers: Mapping[Annotated[str, AfterValidator(_header_name)], Secret] = {}
     max_in_flight: Count | None = None
@@ -264,8 +271,22 @@ class LiteLLMBackendSettings(Settings):
     params: Params = Field(default_factory=dict)
 
 
+class TinyBackendSettings(Settings):
+    """The embedded model, inside the proxy. Its price is for experiments: 0 says that it is free.
+
+    Every worker process of the proxy has a model of its own.
+    """
+
+    type: Literal["tiny"]
+    price: RequiredPrice
+    max_in_flight: Count | None = None
+    timeout_s: Seconds = 600.0
+    params: Params = Field(default_factory=dict)
+
+
 BackendSettings = Annotated[
-    OpenAIBackendSettings | LiteLLMBackendSettings, Field(discriminator="type")
+    OpenAIBackendSettings | LiteLLMBackendSettings | TinyBackendSettings,
+    Field(discriminator="type"),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from samplewise.proxy.completion import choice_object, report, usage_object
+from samplewise.proxy.completion import choice_object, finish_reason, report, usage_object
 from samplewise.proxy.errors import AnswerError, error_bytes
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode, members_of, object_text
@@ -157,9 +157,17 @@ class RawStream:
         if not self._job.include_usage:
             held["samplewise"] = encode(report(answer))
         if self._held is not None:
+            held["choices"] = _with_known_reason(held["choices"], answer.chosen[0])
             yield event(object_text(held.items()))
         if self._job.include_usage:
             yield _Frame(answer).usage()
+
+
+def _with_known_reason(choices: bytes, sample: Sample) -> bytes:
+    # The only choice there is: what is passed on raw was asked for once.
+    (choice,) = msgspec.json.decode(choices, type=list[dict[str, msgspec.Raw]])
+    reason = finish_reason(bytes(choice["finish_reason"]), sample)
+    return encode([{**choice, "finish_reason": msgspec.Raw(reason)}])
 
 
 def _finished(choices: bytes) -> bool:

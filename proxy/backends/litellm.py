@@ -166,9 +166,9 @@ def _restored(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def litellm_upstream(
-    name: str, settings: LiteLLMBackendSettings, thread: LiteLLMThread | None = None
+    name: str, settings: LiteLLMBackendSettings, thread: LiteLLMThread
 ) -> Upstream:
-    """Import litellm and build an upstream of it; without `thread`, on one that nobody closes.
+    """Import litellm and build an upstream of it whose calls run in `thread`.
 
     Raises:
         ConfigError: the extra is not installed, litellm cannot call the model or cap its tokens, or
@@ -192,7 +192,7 @@ def litellm_upstream(
     given = {"api_key": key, "api_base": settings.api_base}
     backend = LiteLLMBackend(
         library=library,
-        thread=thread or LiteLLMThread(),
+        thread=thread,
         own={**settings.params, **{k: v for k, v in given.items() if v is not None}},
         takes=_FIELDS & {*listed, "messages", "model", "top_k"},
         open=provider in ("openai", "azure", *library.openai_compatible_providers),

@@ -213,8 +213,11 @@ class _Stream:
         touched: set[int] = set()
         try:
             for choice in chunk.get("choices") or ():
-                self.choice(choice.get("index", 0)).add(choice)
-                touched.add(choice.get("index", 0))
+                index = choice.get("index") or 0
+                if not isinstance(index, int) or index < 0:
+                    raise ValueError(f"index {index!r}")
+                self.choice(index).add(choice)
+                touched.add(index)
         except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise ProtocolError(f"a chunk of the stream cannot be read: {error}") from None
         if chunk.get("usage"):

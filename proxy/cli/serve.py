@@ -6,8 +6,9 @@ import os
 import sys
 
 import click
+from pydantic import ValidationError
 
-from samplewise.proxy.config import Config, load_config, quick_config
+from samplewise.proxy.config import Config, check_store, load_config, quick_config
 from samplewise.proxy.errors import ConfigError, StoreError
 
 __all__ = ["serve"]
@@ -68,11 +69,21 @@ def serve(
         sys.exit(1)
     for warning in config.warnings:
         click.echo(f"samplewise: warning: {warning}", err=True)
-    overrides = {"host": host, "port": port}
-    changed = {name: value for name, value in overrides.items() if value is not None}
-    server = config.server.model_copy(update=changed)
-    config = config.model_copy(update={"server": server} | ({"store": store} if store else {}))
-    _run(config, workers)
+    _run(_overridden(config, store, host, port), workers)
+
+
+def _overridden(config: Config, store: str | None, host: str | None, port: int | None) -> Config:
+    """Return the settings with what the command line says instead, checked as in a file."""
+    given = {"host": host, "port": port}
+    changed = {name: value for name, value in given.items() if value is not None}
+    try:
+        server = type(config.server).model_validate({**config.server.model_dump(), **changed})
+        where = config.store if store is None else check_store(store)
+    except ValidationError as error:
+        raise click.UsageError(f"--host: {error.errors()[0]['msg']}") from None
+    except ValueError as error:
+        raise click.UsageError(f"--store: {error}") from None
+    return config.model_copy(update={"server": server, "store": where})
 
 
 def _price(prompt: str | None, completion: str | None) -> dict[str, float | str] | None:

@@ -1,1 +1,37 @@
-"""The embedded model at work: one batch in one thread, in a server or inside the proxy."""
+"""The embedded model at work: one batch in one thread, in a server or inside the proxy.
+
+Only `load` imports numpy, and sees to its settings first.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from samplewise.proxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from samplewise.models.sampler import TinyModel
+
+__all__ = ["MODEL", "load"]
+
+MODEL = "samplewise-tiny"
+"""The name under which the embedded model is served."""
+
+
+def load() -> TinyModel:
+    """Import numpy and read the weights that come with Samplewise, some 0.2 s in all.
+
+    Raises:
+        ConfigError: the installation is damaged, or there is not enough memory.
+    """
+    # More threads make such small matrices slower; OpenBLAS reads this when it is loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        from samplewise.models.sampler import TinyModel
+
+        return TinyModel.load()
+    except MemoryError:
+        raise ConfigError("not enough memory for the embedded model: it needs 200 MB") from None
+    except (ImportError, OSError, ValueError) as error:
+        raise ConfigError(f"cannot load the embedded model: {error}") from error

@@ -7,6 +7,7 @@ and waits up to 5 ms to get it back from a busy event loop, so the steps per bat
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -147,6 +148,9 @@ def open_file(
             f"The ledger needs SQLite 3.37; this Python has {sqlite3.sqlite_version}."
             " Use a newer Python, or PostgreSQL as `store`."
         )
+    if path.exists() and not os.access(path, os.W_OK):
+        # SQLite would open it and leave read-only files beside it, which outlive a chmod.
+        raise StoreError(f"The ledger {path} is read-only.{_ADVICE['SQLITE_READONLY']}")
     db = connect(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
     try:
         _check(db, path, len(migrations))
@@ -321,7 +325,8 @@ def store_error(path: Path, error: Exception) -> StoreError:
 
 _ADVICE = {
     "SQLITE_FULL": " The disk or a quota is full: free space.",
-    "SQLITE_READONLY": " Make the file and its folder writable for this user.",
+    "SQLITE_READONLY": " Make the file, its -wal and -shm and their folder writable for this user.",
+    "PermissionError": " Use a folder that this user may read and write.",
     "SQLITE_CANTOPEN": " Check that file and folder exist and are writable for this user.",
     "SQLITE_BUSY": " Another process has locked it for too long: see which one has it open.",
     "SQLITE_IOERR": " The disk failed, or has no space: see the system log.",

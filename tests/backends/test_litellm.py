@@ -123,10 +123,10 @@ def hook(event, args):
     if event.startswith("socket.") and event not in ("socket.__new__", "socket.bind"):
         touched.append((event, args[1:]))
 sys.addaudithook(hook)
-from samplewise.proxy.backends.litellm import litellm_upstream
+from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.config_backends import LiteLLMBackendSettings
 settings = LiteLLMBackendSettings(type="litellm", model="anthropic/claude-sonnet-4-5")
-assert litellm_upstream("far", settings).price.prompt_pico == 3_000_000
+assert litellm_upstream("far", settings, LiteLLMThread()).price.prompt_pico == 3_000_000
 print(touched)
 """
     assert _python(code) == "[]"

@@ -86,7 +86,8 @@ class Disk:
     def fill(self, pages: int) -> None:
         """Leave room for this many pages in all, while the writer is idle; 0 is no limit."""
         self.pages = pages
-        self._limit(self.connections[-1])
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed: it matters to the next one
+            self._limit(self.connections[-1])
 
     def _set_writable(self, writable: bool) -> None:
         self.writable = writable

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
+
+from aiohttp import web
 
 from samplewise.policies.price import NANO
 from tests.upstream import Record, UpstreamProcess
-from tests.wire.proxy import Proxy, Reply, backend
+from tests.wire.proxy import Addressed, Proxy, Reply, backend
 
-__all__ = ["CAP", "PROMPT_NANO", "TOKEN_NANO", "config", "counts", "spent", "true_cost"]
+__all__ = [
+    "CAP",
+    "PROMPT_NANO",
+    "TOKEN_NANO",
+    "answering",
+    "config",
+    "counts",
+    "spent",
+    "true_cost",
+]
 
 PROMPT_NANO, TOKEN_NANO = 370, 1930
 CAP = 50
@@ -22,7 +36,7 @@ ROUTES = """
 """.replace("}\n", f", max_tokens: {CAP}}}\n")
 
 
-def config(upstream: UpstreamProcess, routes: str = ROUTES, **extra: Any) -> str:
+def config(upstream: Addressed, routes: str = ROUTES, **extra: Any) -> str:
     """Return two backends that are one upstream: `solo` is never asked for more than one choice."""
     extra = {"max_response_mb": 1, **extra}
     solo = backend(upstream, "solo", max_n=1, **extra)
@@ -48,3 +62,29 @@ def counts(reply: Reply) -> tuple[int, int, int, int]:
     """Return how many samples were drawn, good, lost and cut."""
     samples = reply.said["samples"]
     return samples["drawn"], samples["ok"], samples["errored"], samples["cancelled"]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An upstream that says the same bytes to everybody."""
+
+    base_url: str
+
+
+@asynccontextmanager
+async def answering(body: bytes, content_type: str) -> AsyncIterator[Fixed]:
+    """Serve bytes as the answer to every call."""
+
+    async def handle(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=body, headers={"content-type": content_type})
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield Fixed(f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
+    finally:
+        await runner.cleanup()

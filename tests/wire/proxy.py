@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
@@ -17,7 +17,6 @@ import uvicorn
 from samplewise.proxy.app import create_app
 from samplewise.proxy.config import load_text
 from samplewise.proxy.service import Service
-from tests.upstream import UpstreamProcess
 
 # Odd prices, so that a token counted twice or at the wrong price shows in every sum.
 PRICE = "{input_usd_per_mtok: 0.37, output_usd_per_mtok: 1.93}"
@@ -126,7 +125,16 @@ async def serve(config: str, folder: Path) -> AsyncIterator[Proxy]:
         await running
 
 
-def backend(upstream: UpstreamProcess, name: str = "local", model: str = "m", **extra: Any) -> str:
+class Addressed(Protocol):
+    """Anything that serves the OpenAI API somewhere."""
+
+    @property
+    def base_url(self) -> str:
+        """The address as OpenAI clients want it."""
+        ...
+
+
+def backend(upstream: Addressed, name: str = "local", model: str = "m", **extra: Any) -> str:
     """Return one line of a `backends:` section."""
     more = "".join(
         f", {key}: {msgspec.json.encode(value).decode()}" for key, value in extra.items()

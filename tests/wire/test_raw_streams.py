@@ -13,7 +13,7 @@ from tests.upstream import Answer, Fault, UpstreamProcess
 from tests.upstream.script import Kind
 from tests.wire.bodies import CHAT, ask
 from tests.wire.books import reserved, soon
-from tests.wire.faulty import CAP, PROMPT_NANO, TOKEN_NANO, config
+from tests.wire.faulty import CAP, PROMPT_NANO, TOKEN_NANO, answering, config
 from tests.wire.proxy import Reply, serve
 
 BREAKS: tuple[Kind, ...] = (
@@ -141,36 +141,41 @@ async def test_clients_only_see_the_finish_reasons_they_know(
             assert set(reasons[:-1]) == {None}
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"choices": [{"message": {"content": "a \xff"}, "finish_reason": "stop"}]}',
-        b'{"model": "\xff", "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}',
-        b'{"odd": "\xff", "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}',
-        b'{"odd": NaN, "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}',
-        b'{"choices": {"message": {"content": "a"}}}',
-        b'{"choices": null}',
-        b'{"choices": ["a"]}',
-        b'{"choices": [{"message": null}]}',
-        b'{"choices": [{"message": {"content": 5}}]}',
-        b'{"choices": [{"message": {"content": "a"}, "finish_reason": "error"}]}',
-        b'{"choices": []}',
-        b'{"error": {"message": "no"}}',
-        b"[]",
-        b"",
-        b'{"a":' * 5_000,
-    ],
-)
+SPOILT = {
+    "text that is no text": b'{"choices": [{"message": {"content": "a \xff"}}]}',
+    "no text in the model": b'{"model": "\xff", "choices": [{"message": {"content": "a"}}]}',
+    "no text where nobody looks": b'{"odd": "\xff", "choices": [{"message": {"content": "a"}}]}',
+    "no json where nobody looks": b'{"odd": NaN, "choices": [{"message": {"content": "a"}}]}',
+    "choices are an object": b'{"choices": {"message": {"content": "a"}}}',
+    "choices are null": b'{"choices": null}',
+    "choices are text": b'{"choices": ["a"]}',
+    "no choices": b'{"choices": []}',
+    "no message": b'{"choices": [{"message": null}]}',
+    "content is a number": b'{"choices": [{"message": {"content": 5}}]}',
+    "ended with error": b'{"choices": [{"message": {"content": "a"}, "finish_reason": "error"}]}',
+    "an error": b'{"error": {"message": "no"}}',
+    "an array": b"[]",
+    "nothing": b"",
+    "deep": b'{"a":' * 5_000,
+    "a stream of other things": b"data: 5\n\n",
+    "a stream that is no text": b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n',
+    "a stream of odd choices": b'data: {"choices": [{"index": "a", "delta": {}}]}\n\n',
+    "a stream of odd deltas": b'data: {"choices": [{"delta": ["a"]}]}\n\n',
+    "a deep stream": b"data: " + b'{"a":' * 5_000 + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("body", SPOILT.values(), ids=SPOILT)
 async def test_an_answer_that_breaks_the_protocol_is_lost_not_passed_on(
-    upstream: UpstreamProcess, tmp_path: Path, body: bytes
+    tmp_path: Path, body: bytes
 ) -> None:
-    fault = Fault(kind="malformed", body=body.decode("latin-1"))
-    await upstream.script("m", "fine", faults=[fault])
-    async with serve(config(upstream), tmp_path) as proxy:
-        reply = await proxy.chat("one")
-        assert (reply.status, reply.error["code"]) == (502, "upstream_error")
-        assert "protocol" in reply.error["message"]
-        assert (await proxy.chat("one")).text == "fine"
+    kind = "text/event-stream" if body.startswith(b"data:") else "application/json"
+    async with answering(body, kind) as upstream, serve(config(upstream), tmp_path) as proxy:
+        for stream in (False, True):
+            reply = await proxy.chat("one", stream=stream)
+            assert (reply.status, reply.error["code"]) == (502, "upstream_error")
+            assert "protocol" in reply.error["message"]
+        assert await proxy.ledger_spent() >= 2 * PROMPT_NANO
 
 
 async def test_an_answer_in_many_lines_of_json_is_streamed_in_one_each(
