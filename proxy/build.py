@@ -48,17 +48,14 @@ _STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
 
 
 async def preflight(config: Config) -> None:
-    """Try what can go wrong before a server starts: ledger, verifiers, embedded model.
+    """Open everything once and close it, so that what is wrong is known before a server starts.
 
     Raises:
-        ConfigError: a verifier cannot be built from its settings, or the model not be loaded.
+        ConfigError: a verifier, policy or backend cannot be built from its settings.
         StoreError: the ledger cannot be opened.
     """
-    _checks(config)
-    if _uses_model(config):
-        load()
-    ledger = await SqliteLedger.open(store_path(config.store))
-    await ledger.close()
+    async with open_service(config):
+        pass
 
 
 @asynccontextmanager
@@ -75,7 +72,11 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         session = await stack.enter_async_context(new_session())
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
-        upstreams = {n: _upstream(n, b, session, litellm) for n, b in config.backends.items()}
+        batcher = _open_model(stack) if _uses_model(config) else None
+        upstreams = {
+            name: _upstream(name, settings, session, litellm, batcher)
+            for name, settings in config.backends.items()
+        }
         checks = _checks(config)
         verifiers = [check.verifier for check in checks.values()]
         stack.push_async_callback(close_all, verifiers)
@@ -97,12 +98,34 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         )
 
 
+def _uses_model(config: Config) -> bool:
+    return any(isinstance(b, TinyBackendSettings) for b in config.backends.values())
+
+
+def _open_model(stack: AsyncExitStack) -> Batcher:
+    """Load the embedded model and start its batch, one for all backends of this process."""
+    model = load()
+    # Only here, because it imports numpy.
+    from samplewise.proxy.embedded.batcher import Batcher
+
+    batcher = Batcher(model)
+    batcher.open()
+    stack.push_async_callback(asyncio.to_thread, batcher.close)
+    return batcher
+
+
 def _upstream(
     name: str,
-    settings: OpenAIBackendSettings | LiteLLMBackendSettings,
+    settings: BackendSettings,
     session: aiohttp.ClientSession,
     litellm: LiteLLMThread,
+    batcher: Batcher | None,
 ) -> Upstream:
+    if isinstance(settings, TinyBackendSettings):
+        from samplewise.proxy.backends.tiny import tiny_upstream
+
+        assert batcher is not None
+        return tiny_upstream(name, settings, batcher)
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, litellm)
     backend = OpenAIBackend(

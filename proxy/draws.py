@@ -210,6 +210,7 @@ class Draws:
             sample=failed.index,
             backend=failed.backend,
             reason=failed.reason,
+            status=failed.status,
             detail=failed.detail,
         )
         self.emit(failed)

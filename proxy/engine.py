@@ -103,9 +103,8 @@ class _Run:
     @property
     def busy(self) -> bool:
         """Whether an event can still come by itself."""
-        return bool(
-            self.evidence.pending or self.checks.comparing or self.draws.tasks or self.checks.tasks
-        )
+        # Tasks that are done but not yet taken off the list have sent their last event already.
+        return bool(self.evidence.pending or self.checks.comparing or self._running_tasks())
 
     def decide(self) -> Sequence[Action]:
         """Ask the policy what to do now."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from traceback import format_exc
 
 import structlog
 from starlette.requests import Request
@@ -18,6 +17,7 @@ from samplewise.proxy.completion import completion, headers
 from samplewise.proxy.engine import answer
 from samplewise.proxy.errors import AnswerError, StoreError
 from samplewise.proxy.job import Answer, Job
+from samplewise.proxy.logs import where
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT, DONE, RawStream, chunks, error_event
 from samplewise.proxy.wire import parse_chat
@@ -48,6 +48,10 @@ async def chat_completions(request: Request, service: Service) -> Response:
         async with _watching(request, job):
             found = await _answer(service, job)
         return json_reply(completion(found), headers(found))
+    except asyncio.CancelledError:
+        error = _stopping()
+        service.refused(route, error, request_id)
+        return error_reply(error, request_id)
     except AnswerError as error:
         service.refused(route, error, request_id)
         return error_reply(error, request_id)
@@ -64,9 +68,18 @@ async def _answer(service: Service, job: Job) -> Answer:
     return found
 
 
+def _stopping() -> AnswerError:
+    """Return what a client is told whose request is cut; only a server that stops does that."""
+    return AnswerError(
+        "the server is stopping; try again",
+        status=503,
+        code="server_stopping",
+        headers={"retry-after": "1"},
+    )
+
+
 def _crashed(error: Exception) -> AnswerError:
-    # Code and line numbers only: a traceback holds no values, so no prompt and no key.
-    _log.error("internal error", error=type(error).__name__, exception=format_exc())
+    _log.error("internal error", error=type(error).__name__, exception=where(error))
     return AnswerError("an internal error; the operator's log says which", code="internal_error")
 
 
@@ -78,6 +91,11 @@ async def _watching(request: Request, job: Job) -> AsyncIterator[None]:
         yield
     finally:
         watch.cancel()
+
+
+async def _end(work: asyncio.Task[Answer]) -> None:
+    work.cancel()
+    await asyncio.wait([work])
 
 
 class _EventStream(Response):
@@ -99,9 +117,11 @@ class _EventStream(Response):
             work = asyncio.create_task(_answer(self._service, self._job))
             try:
                 await self._stream(work)
+            except asyncio.CancelledError:
+                await _end(work)
+                await self._fail(_stopping())
             finally:
-                work.cancel()
-                await asyncio.wait([work])
+                await _end(work)
 
     async def _stream(self, work: asyncio.Task[Answer]) -> None:
         raw = RawStream(self._job)

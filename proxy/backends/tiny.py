@@ -52,9 +52,7 @@ class TinyBackend:
         except AnswerError as error:
             yield Broken("cut", error.message)
 
-    async def _steps(
-        self, collected: Collected, *, raw: bool
-    ) -> AsyncGenerator[SampleEvent, None]:
+    async def _steps(self, collected: Collected, *, raw: bool) -> AsyncGenerator[SampleEvent, None]:
         wanted: Wanted = collected.wanted
         choices = [Assembly(i) for i in range(wanted.ask.n)]
         for index, chunk in enumerate(collected.first_chunks()):

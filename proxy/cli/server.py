@@ -1,29 +1,26 @@
-"""The proxy as processes: sockets, workers, signals, and a stop that loses nothing."""
+"""The proxy as a process: its socket, its signals, and a stop that loses nothing."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
+import math
 import signal
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from types import FrameType
-from typing import Any
 
 import click
 import uvicorn
-from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
 
 from samplewise.proxy.app import create_app
-from samplewise.proxy.build import preflight
 from samplewise.proxy.config import Config
+from samplewise.proxy.logs import catch_standard_logs, set_up_logs
 
-__all__ = ["listen", "make_app", "quiet_signals", "run_server"]
+__all__ = ["ProxyServer", "listen", "quiet_signals", "run_server"]
+
+# What requests that are cut may take to settle before the ledger is closed under them.
+_SETTLE_S = 15.0
 
 
 def run_server(config: Config, workers: int) -> None:
@@ -34,66 +31,121 @@ def run_server(config: Config, workers: int) -> None:
         StoreError: the ledger cannot be opened.
         OSError: the address cannot be listened on.
     """
-    asyncio.run(preflight(config))
+    set_up_logs(config.server.log_format, config.server.log_level)
+    catch_standard_logs()
     listener = listen(config.server.host, config.server.port)
     host, port = listener.getsockname()[:2]
-    names = ", ".join(sorted(config.routes))
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"samplewise: serving {names} at http://{shown}:{port}/v1", err=True)
-    settings = uvicorn.Config(
-        partial(make_app, config),
-        factory=True,
-        workers=workers,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        # Behind the idle times of common load balancers, so that it is they who close first.
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(config.server.grace_s),
-    )
-    with quiet_signals():
-        if workers == 1:
-            uvicorn.Server(settings).run(sockets=[listener])
-            return
-        with _shared_metrics():
-            Multiprocess(settings, sockets=[listener]).run()
+    names = ", ".join(sorted(config.routes))
+
+    def ready() -> None:
+        click.echo(f"samplewise: serving {names} at http://{shown}:{port}/v1", err=True)
+
+    if workers == 1:
+        ProxyServer(config, ready).run_quietly(listener)
+        return
+    # Only here, because most servers run alone.
+    from samplewise.proxy.cli.workers import run_workers
+
+    run_workers(config, listener, workers, ready)
 
 
-def make_app(config: Config) -> FastAPI:
-    """Return the application of one worker; SIGTERM drains it before it stops."""
-    app = create_app(config)
-    opened = app.router.lifespan_context
+class ProxyServer(uvicorn.Server):
+    """Uvicorn around an open service: opened before it listens, closed when all is settled.
+
+    SIGTERM puts a pause before uvicorn's own stop: /readyz says no, requests are still taken. A
+    worker is told to stop by its parent and perhaps by others too, so it hears SIGTERM only once;
+    else the second one ends the pause. SIGINT stops without a pause, and a second one cuts what
+    still runs.
+    """
+
+    def __init__(self, config: Config, ready: Callable[[], None], *, worker: bool = False) -> None:
+        """Build the application; nothing is opened before it runs.
+
+        `ready` is called once requests are taken; `worker` says that a parent passes signals on.
+        """
+        self._app = create_app(config)
+        self._ready = ready
+        self._worker = worker
+        self._drain_s = config.server.drain_s
+        self._draining = False
+        settings = uvicorn.Config(
+            self._app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            # Opened and closed here: uvicorn would close the ledger under requests that it cut.
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            proxy_headers=False,
+            server_header=False,
+            # Behind the idle times of common load balancers, so that it is they who close first.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=math.ceil(config.server.grace_s),
+        )
+        super().__init__(settings)
+
+    def run_quietly(self, listener: socket.socket) -> None:
+        """Serve until told to stop by a signal, from now on; return then.
+
+        Raises:
+            ConfigError: something cannot be built from its settings.
+            StoreError: the ledger cannot be opened.
+        """
+        with quiet_signals(self.handle_exit):
+            self.run(sockets=[listener])
+
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        opened = self._app.router.lifespan_context(self._app)
+        async with opened, self._settling():
+            await super()._serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take requests."""
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self._ready()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-        async with opened(app) as state:
-            _drain_on_sigterm(app, config.server.drain_s)
-            yield state
+    async def _settling(self) -> AsyncIterator[None]:
+        """Cut the requests that are left in the end, and wait until they are settled."""
+        try:
+            yield
+        finally:
+            left = set(self.server_state.tasks)
+            for task in left:
+                if not task.cancelling():
+                    task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=_SETTLE_S)
 
-    app.router.lifespan_context = lifespan
-    return app
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if sig == signal.SIGTERM and not self.should_exit and self.started:
+            if not self._draining:
+                self._drain(sig)
+                return
+            if self._worker:
+                return
+        if sig == signal.SIGINT and not self.should_exit and self.server_state.tasks:
+            self._loop.call_soon_threadsafe(self._explain, len(self.server_state.tasks))
+        super().handle_exit(sig, frame)
 
+    def _drain(self, sig: int) -> None:
+        self._draining = True
+        self._app.state.service.draining = True
+        stop = super().handle_exit
+        # A signal comes between any two steps of the program: what it starts waits for its turn.
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, stop, sig, None)
 
-def _drain_on_sigterm(app: FastAPI, drain_s: float) -> None:
-    """Put a pause before the server's own reaction: /readyz says no, requests are still taken."""
-    stop = signal.getsignal(signal.SIGTERM)
-    loop = asyncio.get_running_loop()
-
-    def drain(number: int, frame: FrameType | None) -> None:
-        if not callable(stop):
-            return
-        if app.state.service.draining:
-            stop(number, frame)
-            return
-        app.state.service.draining = True
-        loop.call_soon_threadsafe(loop.call_later, drain_s, stop, number, frame)
-
-    if callable(stop):
-        signal.signal(signal.SIGTERM, drain)
+    def _explain(self, running: int) -> None:
+        click.echo(
+            f"samplewise: stopping when {running} running request{'s' if running > 1 else ''} "
+            "ended; press Ctrl-C again to cut them",
+            err=True,
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -104,26 +156,22 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Take a signal and do nothing."""
+
+
 @contextmanager
-def quiet_signals() -> Iterator[None]:
-    """Let a server that was told to stop by a signal return instead of dying by it."""
+def quiet_signals(
+    take: Callable[[int, FrameType | None], None] = _nothing,
+) -> Iterator[None]:
+    """Let a server that was told to stop by a signal return instead of dying by it.
+
+    `take` gets the signals that come before uvicorn listens to them, and all of them again after.
+    """
     # Uvicorn raises the signal again once it has stopped; a clean stop is no death by signal.
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    before = {n: signal.signal(n, take) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _shared_metrics() -> Iterator[None]:
-    """Give the workers a folder in which their counters meet; removed at the end."""
-    folder = tempfile.mkdtemp(prefix="samplewise-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    try:
-        yield
-    finally:
-        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
-        shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -27,28 +26,31 @@ def upstream(host: str, port: int) -> None:
     It needs no GPU, no key and no download. GET /v1/records/ID tells the true tokens of a request
     by its X-Request-Id header.
     """
-    # More threads make such small matrices slower; this must be set before numpy is imported.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Imported late: `samplewise --help` and usage errors need none of it.
     import uvicorn
 
     from samplewise.proxy.cli.server import listen, quiet_signals
-    from samplewise.proxy.embedded.server import MODEL, create_upstream
+    from samplewise.proxy.embedded import MODEL, load
+    from samplewise.proxy.errors import ConfigError
 
     try:
         listener = listen(host, port)
     except OSError as error:
-        click.echo(f"samplewise: cannot listen on {host}:{port}: {error.strerror}", err=True)
+        reason = str(error.strerror).partition(" (while")[0]
+        click.echo(f"samplewise: cannot listen on {host}:{port}: {reason}", err=True)
         sys.exit(1)
     try:
-        app = create_upstream()
-    except (OSError, ValueError, MemoryError) as error:
-        click.echo(f"samplewise: cannot load the embedded model: {error}", err=True)
+        model = load()
+    except ConfigError as error:
+        click.echo(f"samplewise: {error}", err=True)
         sys.exit(1)
+    from samplewise.proxy.embedded.server import create_upstream
+
     shown = f"[{host}]" if ":" in host else host
     where = f"http://{shown}:{listener.getsockname()[1]}/v1"
     click.echo(f"samplewise: serving {MODEL} at {where}", err=True)
     settings = uvicorn.Config(
-        app,
+        create_upstream(model),
         loop="uvloop",
         http="httptools",
         ws="none",

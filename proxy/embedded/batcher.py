@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
-from samplewise.models.sampler import Event, Generation, Sampling, TinyModel
+from samplewise.models.sampler import Event, Generation, Sampling, TinyModel, prompt_tokens
+from samplewise.proxy.errors import AnswerError, RequestError
 
-__all__ = ["Ask", "Batcher"]
+__all__ = ["MOST_ROWS", "Ask", "Batcher"]
+
+MOST_ROWS = 512
+"""Rows that decode at the same time, at a quarter of a megabyte each; other requests wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +38,10 @@ class _Reader:
 
     ask: Ask
     loop: asyncio.AbstractEventLoop
-    queue: asyncio.Queue[list[Event] | ValueError]
+    queue: asyncio.Queue[list[Event] | AnswerError]
     rows: range = range(0)
 
-    def give(self, item: list[Event] | ValueError) -> None:
+    def give(self, item: list[Event] | AnswerError) -> None:
         """Hand an item to the reader, from the batch's thread."""
         try:
             self.loop.call_soon_threadsafe(self.queue.put_nowait, item)
@@ -51,36 +56,64 @@ Command = Callable[[], None]
 class Batcher:
     """Decodes for any number of requests at once. Open it before use, close it after."""
 
-    def __init__(self, model: TinyModel) -> None:
+    def __init__(self, model: TinyModel, most_rows: int = MOST_ROWS) -> None:
         """Make an empty batch of a model."""
+        self.most_rows = most_rows
+        self._context = model.context
         self._generation: Generation = model.generation()
         self._readers: dict[int, _Reader] = {}
+        self._waiting: deque[_Reader] = deque()
         self._commands: SimpleQueue[Command | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="embedded-model", daemon=True)
+        self._stopped = False
 
     def open(self) -> None:
         """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread; requests still open get nothing more."""
+        """Stop the thread; requests still open are told."""
         if self._thread.is_alive():
             self._commands.put(None)
             self._thread.join()
+
+    def prompt_tokens(self, ask: Ask) -> int:
+        """Count the tokens of prompt and prefix, and check that the request can be answered.
+
+        Raises:
+            RequestError: it is outside the model's grammar, or too long, or wants too many samples.
+        """
+        if ask.n > self.most_rows:
+            raise RequestError(f"n: must be at most {self.most_rows}, got {ask.n}", param="n")
+        try:
+            tokens = len(prompt_tokens(ask.prompt, ask.prefix))
+        except ValueError as error:
+            raise RequestError(f"messages: {error}", param="messages") from None
+        if tokens >= self._context:
+            raise RequestError(
+                f"messages: {tokens} tokens leave no room for an answer in {self._context}",
+                param="messages",
+                code="context_length_exceeded",
+            )
+        return tokens
 
     async def generate(self, ask: Ask) -> AsyncGenerator[list[Event], None]:
         """Yield events as they are decoded, their rows numbered from 0. Closing it ends the work.
 
         Raises:
-            ValueError: the prompt is outside the model's grammar.
+            RequestError: as from `prompt_tokens`.
+            AnswerError: the batch has been closed, or there is no memory for so many rows.
         """
+        self.prompt_tokens(ask)
         reader = _Reader(ask, asyncio.get_running_loop(), asyncio.Queue())
-        self._commands.put(lambda: self._join(reader))
+        if self._stopped:
+            raise _stopped()
+        self._commands.put(lambda: self._waiting.append(reader))
         left = ask.n
         try:
             while left:
                 item = await reader.queue.get()
-                if isinstance(item, ValueError):
+                if isinstance(item, AnswerError):
                     raise item
                 left -= sum(event.finish_reason is not None for event in item)
                 yield item
@@ -89,27 +122,44 @@ class Batcher:
                 self._commands.put(lambda: self._leave(reader))
 
     def _run(self) -> None:
+        try:
+            while self._follow_commands():
+                self._admit()
+                self._step()
+        finally:
+            self._stopped = True
+            for reader in {*self._readers.values(), *self._waiting}:
+                reader.give(_stopped())
+
+    def _follow_commands(self) -> bool:
+        """Do what was asked since the last step; False when asked to stop."""
         while True:
             try:
                 # Only an empty batch waits; a full one looks at what has come and goes on.
-                command = self._commands.get(block=not len(self._generation))
+                command = self._commands.get(block=not self._generation and not self._waiting)
             except Empty:
-                self._step()
-                continue
+                return True
             if command is None:
-                return
+                return False
             command()
 
-    def _join(self, reader: _Reader) -> None:
-        ask = reader.ask
-        try:
-            reader.rows = self._generation.add(ask.prompt, ask.n, ask.sampling, ask.prefix)
-        except ValueError as error:
-            reader.give(error)
-            return
-        self._readers |= dict.fromkeys(reader.rows, reader)
+    def _admit(self) -> None:
+        """Take in requests in their order, as far as there is room for all rows of the first."""
+        while self._waiting:
+            ask = self._waiting[0].ask
+            if len(self._generation) + ask.n > self.most_rows:
+                return
+            reader = self._waiting.popleft()
+            try:
+                reader.rows = self._generation.add(ask.prompt, ask.n, ask.sampling, ask.prefix)
+            except MemoryError:
+                reader.give(AnswerError("not enough memory for so many samples", status=503))
+                continue
+            self._readers |= dict.fromkeys(reader.rows, reader)
 
     def _leave(self, reader: _Reader) -> None:
+        if reader in self._waiting:
+            self._waiting.remove(reader)
         self._generation.drop(reader.rows)
         for row in reader.rows:
             self._readers.pop(row, None)
@@ -117,19 +167,14 @@ class Batcher:
     def _step(self) -> None:
         found: dict[_Reader, list[Event]] = {}
         for event in self._generation.step():
-            found.setdefault(self._readers[event.row], []).append(event)
+            reader = self._readers[event.row]
+            event_of_reader = replace(event, row=event.row - reader.rows.start)
+            found.setdefault(reader, []).append(event_of_reader)
             if event.finish_reason is not None:
                 del self._readers[event.row]
         for reader, events in found.items():
-            reader.give([_renumbered(event, reader.rows.start) for event in events])
+            reader.give(events)
 
 
-def _renumbered(event: Event, first: int) -> Event:
-    return Event(
-        event.row - first,
-        event.token,
-        event.text,
-        event.logprob,
-        event.finish_reason,
-        event.stop_reason,
-    )
+def _stopped() -> AnswerError:
+    return AnswerError("the embedded model has been stopped", status=503, code="stopped")

@@ -72,7 +72,7 @@ class Collected:
     def chunk(self, event: Event) -> list[dict[str, Any]]:
         """Return the chunks of one token: its text, and the end of its choice."""
         row, found = self.rows[event.row], []
-        logprobs = {"content": row.logprobs[-1:]} if event.logprob is not None else None
+        logprobs = self._logprobs(row.logprobs[-1:]) if event.logprob is not None else None
         if event.text or logprobs:
             said: dict[str, Any] = {"text": event.text}
             if self.wanted.chat:
@@ -102,9 +102,21 @@ class Collected:
         return {
             "index": index,
             **said,
-            "logprobs": {"content": row.logprobs} if row.logprobs else None,
+            "logprobs": self._logprobs(row.logprobs) if row.logprobs else None,
             "finish_reason": row.finish_reason,
             "stop_reason": row.stop_reason,
+        }
+
+    def _logprobs(self, found: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.wanted.chat:
+            return {"content": found}
+        return {
+            "tokens": [item["token"] for item in found],
+            "token_logprobs": [item["logprob"] for item in found],
+            "top_logprobs": [
+                {top["token"]: top["logprob"] for top in item["top_logprobs"]} for item in found
+            ],
+            "text_offset": [],
         }
 
     def _head(self, *, chunk: bool) -> dict[str, Any]:

@@ -8,12 +8,11 @@ from typing import Any
 import msgspec
 
 from samplewise.models.sampler import Sampling
+from samplewise.proxy.embedded import MODEL
 from samplewise.proxy.embedded.batcher import Ask
 from samplewise.proxy.errors import RequestError
 
-__all__ = ["ChatBody", "Wanted", "read_chat", "read_completion"]
-
-_MOST_N = 4096
+__all__ = ["Wanted", "read_chat", "read_completion"]
 
 
 class _Message(msgspec.Struct):
@@ -39,7 +38,7 @@ class _Body(msgspec.Struct, kw_only=True):
     stream_options: _StreamOptions | None = None
 
 
-class ChatBody(_Body, kw_only=True):
+class _ChatBody(_Body, kw_only=True):
     """A chat request; fields that are not named here are ignored."""
 
     messages: list[_Message]
@@ -72,20 +71,20 @@ def read_chat(body: bytes) -> Wanted:
     Raises:
         RequestError: what is wrong, and with which field.
     """
-    found = _decode(body, msgspec.json.Decoder(ChatBody))
-    if not found.messages:
-        raise RequestError("messages: must not be empty", param="messages")
-    texts = [_text(message) for message in found.messages]
-    prefix = ""
+    found = _decode(body, msgspec.json.Decoder(_ChatBody))
+    messages, prefix = found.messages, ""
     if found.continue_final_message:
-        if found.messages[-1].role != "assistant" or len(texts) < 2:
+        if not messages or messages[-1].role != "assistant":
             raise RequestError(
                 "continue_final_message: the last message must be the assistant's", param="messages"
             )
-        prefix = texts.pop()
-    cap = found.max_completion_tokens or found.max_tokens
+        prefix = _text(messages[-1])
+    problems = [_text(message) for message in messages if message.role == "user"]
+    if not problems:
+        raise RequestError("messages: needs a message of the user", param="messages")
+    cap = found.max_tokens if found.max_completion_tokens is None else found.max_completion_tokens
     logprobs = (found.top_logprobs or 0) if found.logprobs else None
-    return _wanted(found, texts[-1], prefix, _sampling(found, cap, logprobs), chat=True)
+    return _wanted(found, problems[-1], prefix, _sampling(found, cap, logprobs), chat=True)
 
 
 def read_completion(body: bytes) -> Wanted:
@@ -103,12 +102,12 @@ def read_completion(body: bytes) -> Wanted:
 
 
 def _wanted(found: Any, prompt: str, prefix: str, sampling: Sampling, *, chat: bool) -> Wanted:
-    n = found.n or 1
-    if not 1 <= n <= _MOST_N:
-        raise RequestError(f"n: must be from 1 to {_MOST_N}, got {n}", param="n")
+    n = 1 if found.n is None else found.n
+    if n < 1:
+        raise RequestError(f"n: must be at least 1, got {n}", param="n")
     options = found.stream_options or _StreamOptions()
     return Wanted(
-        model=found.model,
+        model=found.model or MODEL,
         ask=Ask(prompt, n, sampling, prefix),
         stream=bool(found.stream),
         include_usage=options.include_usage,
@@ -130,12 +129,22 @@ def _sampling(found: Any, max_tokens: int | None, logprobs: int | None) -> Sampl
             logprobs=logprobs,
         )
     except ValueError as error:
-        raise RequestError(str(error), param=str(error).split(" ", 1)[0]) from None
+        # The message begins with the field, but for that of stop strings.
+        field = str(error).split(" ", 1)[0]
+        known = field if field in _Body.__struct_fields__ or "logprobs" in field else "stop"
+        raise RequestError(f"{known}: {error}", param=known) from None
 
 
 def _decode(body: bytes, decoder: Any) -> Any:
     try:
         return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        # The error ends with the place, as in: Expected `int`, got `str` - at `$.n`.
+        text, _, place = str(error).partition(" - at `$")
+        path = place.strip("`.")
+        if not path and "required field" in text:
+            path = text.split("`")[-2]
+        raise RequestError(f"{path or 'body'}: {text}", param=path or None) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise RequestError(f"body: {error}") from None
 

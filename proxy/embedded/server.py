@@ -14,17 +14,17 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from samplewise.models.sampler import TinyModel, prompt_tokens
+from samplewise.models.sampler import TinyModel
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body, wait_gone
+from samplewise.proxy.embedded import MODEL
 from samplewise.proxy.embedded.batcher import Batcher
 from samplewise.proxy.embedded.replies import Collected
-from samplewise.proxy.embedded.requests import Wanted, read_chat, read_completion
+from samplewise.proxy.embedded.requests import read_chat, read_completion
 from samplewise.proxy.errors import AnswerError, RequestError
 from samplewise.proxy.jsontext import encode
 
-__all__ = ["MODEL", "create_upstream"]
+__all__ = ["create_upstream"]
 
-MODEL = "samplewise-tiny"
 _MOST_BODY = 2**20
 _DONE = b"data: [DONE]\n\n"
 
@@ -54,9 +54,9 @@ class _Records:
         return record
 
 
-def create_upstream(model: TinyModel | None = None) -> Starlette:
-    """Return the server as an ASGI application; without `model` it loads the embedded one."""
-    batcher = Batcher(model or TinyModel.load())
+def create_upstream(model: TinyModel) -> Starlette:
+    """Return the server as an ASGI application."""
+    batcher = Batcher(model)
     records = _Records()
 
     @asynccontextmanager
@@ -98,7 +98,7 @@ async def _complete(
     try:
         body = await read_body(request, _MOST_BODY)
         wanted = read_chat(body) if chat else read_completion(body)
-        collected = Collected(request_id, wanted, _prompt_tokens(wanted))
+        collected = Collected(request_id, wanted, batcher.prompt_tokens(wanted.ask))
         record = records.open(collected)
         if wanted.stream:
             pieces = _pieces(batcher, collected, record)
@@ -107,13 +107,6 @@ async def _complete(
         return json_reply(encode(collected.whole()), {"x-request-id": request_id})
     except AnswerError as error:
         return error_reply(error, request_id)
-
-
-def _prompt_tokens(wanted: Wanted) -> int:
-    try:
-        return len(prompt_tokens(wanted.ask.prompt, wanted.ask.prefix))
-    except ValueError as error:
-        raise RequestError(f"messages: {error}", param="messages") from None
 
 
 async def _collect(
@@ -140,7 +133,7 @@ async def _events(
     batcher: Batcher, collected: Collected, record: _Record
 ) -> AsyncGenerator[list[bytes], None]:
     """Yield the events of a stream, one list a step, and keep the record."""
-    record.state = "aborted"
+    ended = "aborted"
     try:
         async with aclosing(batcher.generate(collected.wanted.ask)) as steps:
             async for step in steps:
@@ -150,9 +143,9 @@ async def _events(
                     if collected.wanted.stream:
                         chunks += [_frame(chunk) for chunk in collected.chunk(event)]
                 yield chunks
-    except ValueError as error:
-        raise RequestError(f"messages: {error}", param="messages") from None
-    record.state = "finished"
+        ended = "finished"
+    finally:
+        record.state = ended
 
 
 async def _pieces(

@@ -10,6 +10,7 @@ import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -297,10 +298,15 @@ def open_rows(db: sqlite3.Connection, now_ms: int) -> int:
     return int(_value(db, _OPEN_ROWS))
 
 
-def totals(db: sqlite3.Connection, now_ms: int) -> Totals:
-    """Add up all rows and compare every counter with its rows."""
-    sums = db.execute(_TOTALS).fetchall()[0]
-    return Totals(*(*sums, _value(db, _WRONG_COUNTERS)))
+def totals(path: Path) -> Totals:
+    """Add up all rows of a file and compare every counter with its rows."""
+    try:
+        with closing(connect(f"{path.absolute().as_uri()}?mode=ro")) as db:
+            db.execute("BEGIN")  # both sums see the same commit
+            sums = db.execute(_TOTALS).fetchall()[0]
+            return Totals(*(*sums, _value(db, _WRONG_COUNTERS)))
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
 
 
 def identity(path: Path) -> tuple[int, int] | None:

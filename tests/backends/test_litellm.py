@@ -1,96 +1,34 @@
 from __future__ import annotations
 
-import asyncio
 import math
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
-import pytest_asyncio
-from pydantic import SecretStr
 
 from samplewise.policies.price import Price, Usage
-from samplewise.proxy.backends.base import Broken, Call, Done, Started, Totals
 from samplewise.proxy.backends.litellm import (
     LiteLLMBackend,
     LiteLLMThread,
-    litellm_upstream,
     table_price,
 )
-from samplewise.proxy.config_backends import LiteLLMBackendSettings, PriceSettings
 from samplewise.proxy.errors import ConfigError
-from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Ended
+from tests.backends.far import (
+    MESSAGES,
+    TOO_LONG,
+    draw,
+    far_upstream,
+    needs_litellm,
+    python,
+    routes,
+)
 from tests.upstream import Answer, Fault, ToolCall, UpstreamProcess
 from tests.wire.proxy import PRICE, Proxy, serve
-
-needs_litellm = pytest.mark.litellm
-_ROOT = Path(__file__).parents[2]
-_FREE = PriceSettings.model_validate({"input_usd_per_mtok": 0, "output_usd_per_mtok": 0})
-_MESSAGES = [{"role": "user", "content": "six times seven"}]
-# `openai/` goes through OpenAI's library, `hosted_vllm/` through litellm's own HTTP client.
-_routes = pytest.mark.parametrize("route", ["openai/m", "hosted_vllm/m"])
-
-
-@pytest_asyncio.fixture
-async def thread() -> AsyncIterator[LiteLLMThread]:
-    thread = LiteLLMThread()
-    yield thread
-    await thread.close()
-    assert "litellm" not in [running.name for running in threading.enumerate()]
-
-
-def _upstream(
-    thread: LiteLLMThread, model: str, base_url: str | None = None, **settings: Any
-) -> Upstream:
-    given = {"api_key": SecretStr("our-key"), "price": _FREE, **settings}
-    parsed = LiteLLMBackendSettings(type="litellm", model=model, api_base=base_url, **given)
-    return litellm_upstream("far", parsed, thread)
-
-
-def _call(model: str = "openai/m", timeout_s: float = 10.0, **fields: Any) -> Call:
-    body = {"model": model, "messages": _MESSAGES, **fields}
-    return Call("r1-0.0", msgspec.json.encode(body), timeout_s=timeout_s)
-
-
-async def _draw(
-    upstream: Upstream, timeout_s: float = 10.0, **fields: Any
-) -> tuple[list[Done], Totals]:
-    """Draw and return what came, which must be an answer."""
-    call = _call(upstream.model, timeout_s, **fields)
-    events = [event async for event in upstream.backend.draw(call)]
-    assert events[0] == Started(), events
-    totals = events[-1]
-    assert isinstance(totals, Totals)
-    dones = [event for event in events[1:-1] if isinstance(event, Done)]
-    assert len(dones) == len(events) - 2
-    return dones, totals
-
-
-async def _broken(upstream: Upstream, timeout_s: float = 10.0, **fields: Any) -> Broken:
-    """Draw and return how it failed, which must be all that came."""
-    call = _call(upstream.model, timeout_s, **fields)
-    [event] = [event async for event in upstream.backend.draw(call)]
-    assert isinstance(event, Broken)
-    return event
-
-
-def _python(code: str) -> str:
-    """Run code in a fresh interpreter and return what it prints."""
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=_ROOT / "src", capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_importing_the_whole_proxy_does_not_import_litellm() -> None:
@@ -103,14 +41,14 @@ for module in found:
 assert "samplewise.proxy.backends.litellm" in sys.modules
 print(len(found) > 30, "litellm" in sys.modules)
 """
-    assert _python(code) == "True False"
+    assert python(code) == "True False"
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     # None makes the import fail as a missing package does.
     monkeypatch.setitem(sys.modules, "litellm", None)
     with pytest.raises(ConfigError, match=r"pip install 'samplewise\[litellm\]'"):
-        _upstream(LiteLLMThread(), "openai/m")
+        far_upstream(LiteLLMThread(), "openai/m")
 
 
 @needs_litellm
@@ -129,11 +67,11 @@ settings = LiteLLMBackendSettings(type="litellm", model="anthropic/claude-sonnet
 assert litellm_upstream("far", settings, LiteLLMThread()).price.prompt_pico == 3_000_000
 print(touched)
 """
-    assert _python(code) == "[]"
+    assert python(code) == "[]"
 
 
 @needs_litellm
-@_routes
+@routes
 async def test_an_answer_comes_whole_with_its_usage_and_unknown_fields(
     upstream: UpstreamProcess, thread: LiteLLMThread, route: str
 ) -> None:
@@ -150,8 +88,8 @@ async def test_an_answer_comes_whole_with_its_usage_and_unknown_fields(
         "completion_tokens_details": {"reasoning_tokens": 2},
     }
     await upstream.script("m", answer, usage=usage, extra={"unheard_of": "top"})
-    [done], totals = await _draw(
-        _upstream(thread, route, upstream.base_url), logprobs=True, max_tokens=50
+    [done], totals = await draw(
+        far_upstream(thread, route, upstream.base_url), logprobs=True, max_tokens=50
     )
     assert (done.choice, done.text, done.ended) == (0, "it is 42", Ended.EOS)
     raw = msgspec.json.decode(done.raw)
@@ -168,14 +106,14 @@ async def test_an_answer_comes_whole_with_its_usage_and_unknown_fields(
 
 
 @needs_litellm
-@_routes
+@routes
 async def test_tool_calls_are_read(
     upstream: UpstreamProcess, thread: LiteLLMThread, route: str
 ) -> None:
     weather = ToolCall(name="weather", arguments='{"city": "Oslo"}', id="call_1")
     await upstream.script("m", Answer(tool_calls=(weather,)))
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
-    [done], _ = await _draw(_upstream(thread, route, upstream.base_url), tools=tools)
+    [done], _ = await draw(far_upstream(thread, route, upstream.base_url), tools=tools)
     assert done.ended is Ended.TOOL_CALL
     [called] = done.tool_calls
     assert (called.name, called.arguments, called.id) == (
@@ -188,18 +126,18 @@ async def test_tool_calls_are_read(
 
 
 @needs_litellm
-@_routes
+@routes
 async def test_what_litellm_hides_of_an_end_is_found_again(
     upstream: UpstreamProcess, thread: LiteLLMThread, route: str
 ) -> None:
-    far = _upstream(thread, route, upstream.base_url)
+    far = far_upstream(thread, route, upstream.base_url)
     looped = Answer(text="and and and", finish_reason="repetition")
     await upstream.script("m", Answer(refusal="I will not"), Answer(text="a b # c"), looped)
-    [refused], _ = await _draw(far)
+    [refused], _ = await draw(far)
     assert refused.ended is Ended.REFUSAL
-    [stopped], _ = await _draw(far, stop=["#"])
+    [stopped], _ = await draw(far, stop=["#"])
     assert (stopped.text, stopped.ended, stopped.stop) == ("a b ", Ended.STOP_STRING, "#")
-    [repeated], _ = await _draw(far)
+    [repeated], _ = await draw(far)
     assert repeated.ended is Ended.LENGTH
 
 
@@ -208,19 +146,19 @@ async def test_a_usage_that_litellm_made_up_is_no_usage(
     upstream: UpstreamProcess, thread: LiteLLMThread
 ) -> None:
     await upstream.script("m", "it is 42", no_usage=True)
-    _, totals = await _draw(_upstream(thread, "openai/m", upstream.base_url))
+    _, totals = await draw(far_upstream(thread, "openai/m", upstream.base_url))
     assert totals.usage is None
     assert totals.warnings == ("upstream sent no usage",)
 
 
 @needs_litellm
-@_routes
+@routes
 async def test_the_request_goes_out_as_asked_with_its_id_and_our_key(
     upstream: UpstreamProcess, thread: LiteLLMThread, route: str
 ) -> None:
     await upstream.script("m", "fine")
     params = {"extra_headers": {"X-Team": "blue"}, "extra_body": {"pool": 3}, "priority": 1}
-    far = _upstream(thread, route, upstream.base_url, params=params)
+    far = far_upstream(thread, route, upstream.base_url, params=params)
     fields: dict[str, Any] = {
         "temperature": 0.5,
         "seed": 7,
@@ -230,10 +168,10 @@ async def test_the_request_goes_out_as_asked_with_its_id_and_our_key(
         "metadata": {"ticket": "17"},
     }
     # What the operator set for litellm, a client cannot change.
-    _, totals = await _draw(far, **fields, pool=9, priority=9)
+    _, totals = await draw(far, **fields, pool=9, priority=9)
     record = await upstream.record()
     ours = {"pool": 3, "priority": 1}
-    assert record.json == {"model": "m", "messages": _MESSAGES, **fields, **ours}
+    assert record.json == {"model": "m", "messages": MESSAGES, **fields, **ours}
     assert record.request_id == "r1-0.0"
     assert record.headers["x-team"] == "blue"
     assert record.headers["authorization"] == "Bearer our-key"
@@ -241,7 +179,7 @@ async def test_the_request_goes_out_as_asked_with_its_id_and_our_key(
 
 
 @needs_litellm
-@_routes
+@routes
 async def test_a_client_cannot_reach_litellms_own_settings(
     upstream: UpstreamProcess, thread: LiteLLMThread, route: str
 ) -> None:
@@ -260,11 +198,11 @@ async def test_a_client_cannot_reach_litellms_own_settings(
         "input_cost_per_token": 0,
         "timeout": 0.001,
     }
-    far = _upstream(thread, route, upstream.base_url)
+    far = far_upstream(thread, route, upstream.base_url)
     for name, value in evil.items():
         await upstream.reset()
         await upstream.script("m", "honest")
-        [done], _ = await _draw(far, **{name: value})
+        [done], _ = await draw(far, **{name: value})
         assert done.text == "honest", name
         record = await upstream.record()
         assert record.headers["authorization"] == "Bearer our-key", name
@@ -275,232 +213,27 @@ async def test_fields_that_a_provider_does_not_take_are_left_out_with_a_warning(
     upstream: UpstreamProcess, thread: LiteLLMThread
 ) -> None:
     params = {"mock_response": "mocked"}
-    closed = _upstream(thread, "anthropic/claude-sonnet-4-5", params=params)
-    _, totals = await _draw(closed, temperature=1, logprobs=True, generationConfig={"x": 1})
+    closed = far_upstream(thread, "anthropic/claude-sonnet-4-5", params=params)
+    _, totals = await draw(closed, temperature=1, logprobs=True, generationConfig={"x": 1})
     assert totals.warnings == ("litellm does not pass on logprobs, generationConfig",)
     await upstream.script("m", "fine")
-    _, totals = await _draw(_upstream(thread, "openai/m", upstream.base_url), user="u1")
+    _, totals = await draw(far_upstream(thread, "openai/m", upstream.base_url), user="u1")
     assert totals.warnings == ("litellm does not pass on user",)
 
 
 @needs_litellm
 async def test_mock_response_is_an_operators_setting(thread: LiteLLMThread) -> None:
-    far = _upstream(thread, "anthropic/claude-sonnet-4-5", params={"mock_response": "mocked"})
-    [done], totals = await _draw(far, mock_response="theirs")
+    far = far_upstream(thread, "anthropic/claude-sonnet-4-5", params={"mock_response": "mocked"})
+    [done], totals = await draw(far, mock_response="theirs")
     assert (done.text, done.ended) == ("mocked", Ended.EOS)
     assert totals.usage == Usage(10, 0, 20)
     assert totals.model == "claude-sonnet-4-5"
 
 
 @needs_litellm
-@pytest.mark.parametrize(
-    ("mock", "status"),
-    [
-        ("litellm.RateLimitError", 429),
-        ("litellm.ContextWindowExceededError", 400),
-        # A 5xx without an answer's headers is litellm's own word for anything at all.
-        ("litellm.InternalServerError", None),
-    ],
-)
-async def test_litellms_mock_errors_are_read(
-    thread: LiteLLMThread, mock: str, status: int | None
-) -> None:
-    far = _upstream(thread, "anthropic/claude-sonnet-4-5", params={"mock_response": mock})
-    broken = await _broken(far)
-    assert (broken.status, broken.sent) == (status, True)
-    assert broken.reason == ("status" if status else "protocol")
-
-
-_TOO_LONG = {
-    "error": {
-        "message": "This model's maximum context length is 4096 tokens.",
-        "code": "context_length_exceeded",
-    }
-}
-
-
-@needs_litellm
-@_routes
-@pytest.mark.parametrize(
-    ("status", "body", "headers", "wait"),
-    [
-        (429, {"error": {"message": "slow down"}}, {"retry-after": "7"}, 7.0),
-        (429, {"error": {"message": "slow down"}}, {}, None),
-        (503, {}, {"retry-after": "9"}, 9.0),
-        (400, _TOO_LONG, {}, None),
-        (400, {"error": {"message": "bad top_p"}}, {}, None),
-        (401, {"error": {"message": "bad key"}}, {}, None),
-        (402, {}, {}, None),
-        (403, {}, {}, None),
-        (404, {"error": {"message": "no such model"}}, {}, None),
-        (408, {}, {}, None),
-        (413, {}, {}, None),
-        (422, {}, {}, None),
-        (500, {"error": {"message": "boom"}}, {}, None),
-        (504, {}, {}, None),
-        (529, {}, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
-    ],
-)
-async def test_an_error_answer_keeps_its_status_and_is_not_tried_again(
-    upstream: UpstreamProcess,
-    thread: LiteLLMThread,
-    route: str,
-    status: int,
-    body: Any,
-    headers: dict[str, str],
-    wait: float | None,
-) -> None:
-    fault = Fault(kind="status", status=status, body=body, headers=headers)
-    await upstream.script("m", "late", faults=[fault])
-    broken = await _broken(_upstream(thread, route, upstream.base_url))
-    assert (broken.reason, broken.status, broken.sent) == ("status", status, True)
-    assert broken.retry_after_s == wait
-    assert broken.detail
-    assert (await upstream.state()).started == 1
-
-
-@needs_litellm
-@_routes
-@pytest.mark.parametrize(
-    ("kind", "reason"),
-    [
-        ("reset", "connect"),
-        ("close", "cut"),
-        ("html", "protocol"),
-        ("truncated", "protocol"),
-        ("malformed", "protocol"),
-        ("error_event", "protocol"),
-    ],
-)
-async def test_a_call_without_an_answer_has_no_status_and_is_not_tried_again(
-    upstream: UpstreamProcess, thread: LiteLLMThread, route: str, kind: Any, reason: str
-) -> None:
-    # With a status it would be billed nothing, though its tokens were made.
-    await upstream.script("m", "a b c", faults=[Fault(kind=kind)], cycle_faults=True)
-    broken = await _broken(_upstream(thread, route, upstream.base_url))
-    assert (broken.reason, broken.status, broken.sent) == (reason, None, True)
-    assert (await upstream.state()).started == 1
-
-
-@needs_litellm
-@_routes
-async def test_nobody_there_is_a_connection_error_that_counts_as_sent(
-    thread: LiteLLMThread, route: str
-) -> None:
-    broken = await _broken(_upstream(thread, route, "http://127.0.0.1:1/v1"))
-    assert (broken.reason, broken.status, broken.sent) == ("connect", None, True)
-
-
-@needs_litellm
-@_routes
-async def test_an_upstream_that_hangs_times_out_and_is_left(
-    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
-) -> None:
-    await upstream.script("m", "late", faults=[Fault(kind="hang")])
-    far = _upstream(thread, route, upstream.base_url)
-    broken = await _broken(far, timeout_s=0.3)
-    assert (broken.reason, broken.status, broken.sent) == ("timeout", None, True)
-    await upstream.wait("aborted", equals=1)
-
-
-def _watched(upstream: Upstream, seen: list[str], **instead: Any) -> Upstream:
-    """Return the upstream with a litellm that writes down which thread calls it."""
-    backend = upstream.backend
-    assert isinstance(backend, LiteLLMBackend)
-    library = ModuleType("watched")
-
-    async def acompletion(**arguments: Any) -> Any:
-        seen.append(threading.current_thread().name)
-        return await backend.library.acompletion(**{**arguments, **instead})
-
-    vars(library)["acompletion"] = acompletion
-    return replace(upstream, backend=replace(backend, library=library))
-
-
-@needs_litellm
-async def test_litellms_own_timeout_is_a_timeout(
-    upstream: UpstreamProcess, thread: LiteLLMThread
-) -> None:
-    await upstream.script("m", "late", faults=[Fault(kind="hang")])
-    far = _watched(_upstream(thread, "openai/m", upstream.base_url), [], timeout=0.2)
-    broken = await _broken(far)
-    assert (broken.reason, broken.status, broken.sent) == ("timeout", None, True)
-    assert "litellm.Timeout" in broken.detail
-
-
-@needs_litellm
-@_routes
-async def test_cancelling_a_draw_closes_its_connection(
-    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
-) -> None:
-    await upstream.script("m", Answer(text="a b c", hold="gate", hold_after=1))
-    far = _upstream(thread, route, upstream.base_url)
-
-    async def draw() -> None:
-        async with aclosing(far.backend.draw(_call(far.model))) as events:
-            async for event in events:
-                raise AssertionError(event)
-
-    task = asyncio.create_task(draw())
-    await upstream.wait("held", equals=1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    state = await upstream.wait("aborted", equals=1)
-    assert state.tokens == 1
-
-
-@needs_litellm
-async def test_calls_run_in_litellms_thread_and_leave_the_loop_free(
-    upstream: UpstreamProcess, thread: LiteLLMThread
-) -> None:
-    await upstream.script("m", "it is 42")
-    seen: list[str] = []
-    far = _watched(_upstream(thread, "openai/m", upstream.base_url), seen)
-    await _draw(far)
-    lags: list[float] = []
-
-    async def feel() -> None:
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.001)
-            lags.append(time.perf_counter() - before - 0.001)
-
-    feeling = asyncio.create_task(feel())
-    began = time.perf_counter()
-    await asyncio.gather(*(_draw(far) for _ in range(16)))
-    seconds = time.perf_counter() - began
-    feeling.cancel()
-    lags.sort()
-    print(
-        f"16 calls at once: {seconds * 1e3:.0f} ms; lag of the proxy's loop: "
-        f"median {lags[len(lags) // 2] * 1e3:.1f} ms, most {lags[-1] * 1e3:.1f} ms"
-    )
-    assert seen == ["litellm"] * 17
-
-
-@needs_litellm
-async def test_closing_ends_the_thread_and_its_calls_and_another_can_follow(
-    upstream: UpstreamProcess,
-) -> None:
-    for _ in range(3):
-        await upstream.script("m", Answer(text="a b", hold="gate"))
-        thread = LiteLLMThread()
-        far = _upstream(thread, "openai/m", upstream.base_url)
-        task = asyncio.create_task(_broken(far))
-        await upstream.wait("held", equals=1)
-        await thread.close()
-        await thread.close()
-        assert "litellm" not in [running.name for running in threading.enumerate()]
-        await upstream.wait("aborted", equals=1)
-        await asyncio.gather(task, return_exceptions=True)
-        await upstream.reset()
-
-
-@needs_litellm
 def test_a_price_of_the_table_is_exact() -> None:
     def price(model: str) -> Price:
-        return _upstream(LiteLLMThread(), model, price=None).price
+        return far_upstream(LiteLLMThread(), model, price=None).price
 
     assert price("openai/gpt-4o") == price("gpt-4o")
     assert price("gpt-4o") == Price(
@@ -526,7 +259,7 @@ def test_every_price_of_the_table_is_its_decimal_rounded_up_to_a_pico_dollar() -
 
 
 def _library() -> Any:
-    backend = _upstream(LiteLLMThread(), "openai/m").backend
+    backend = far_upstream(LiteLLMThread(), "openai/m").backend
     assert isinstance(backend, LiteLLMBackend)
     return backend.library
 
@@ -544,21 +277,21 @@ def _library() -> Any:
 )
 def test_a_model_without_a_price_must_be_given_one(model: str) -> None:
     with pytest.raises(ConfigError, match=r"^backends\.far\.price: .*input_usd_per_mtok"):
-        _upstream(LiteLLMThread(), model, price=None)
-    assert _upstream(LiteLLMThread(), model).price == Price(0, 0, 0, "mtok:0/0/0")
+        far_upstream(LiteLLMThread(), model, price=None)
+    assert far_upstream(LiteLLMThread(), model).price == Price(0, 0, 0, "mtok:0/0/0")
 
 
 @needs_litellm
 def test_a_model_that_litellm_cannot_call_or_cap_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^backends\.far\.model: .*[Pp]rovider"):
-        _upstream(LiteLLMThread(), "unheard-of")
+        far_upstream(LiteLLMThread(), "unheard-of")
     with pytest.raises(ConfigError, match=r"^backends\.far\.model: .*cannot cap the tokens"):
-        _upstream(LiteLLMThread(), "v0/v0-1.5-md")
+        far_upstream(LiteLLMThread(), "v0/v0-1.5-md")
 
 
 @needs_litellm
 def test_the_key_is_not_shown() -> None:
-    assert "our-key" not in repr(_upstream(LiteLLMThread(), "openai/m"))
+    assert "our-key" not in repr(far_upstream(LiteLLMThread(), "openai/m"))
 
 
 def _config(upstream: UpstreamProcess, policy: str) -> str:
@@ -603,7 +336,7 @@ async def test_a_refusal_of_the_provider_reaches_the_client_unbilled(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
     limited = Fault(kind="status", status=429, headers={"retry-after": "7"})
-    too_long = Fault(kind="status", status=400, body=_TOO_LONG)
+    too_long = Fault(kind="status", status=400, body=TOO_LONG)
     await upstream.script("m", "x", faults=[limited, too_long])
     async with serve(_config(upstream, "single"), tmp_path) as proxy:
         reply = await proxy.chat("r")

@@ -41,6 +41,7 @@ def test_secrets_of_litellm_are_not_shown() -> None:
 
 def test_secrets_are_there_when_asked_for() -> None:
     backend = loaded(given(backend={"api_key": "${KEY}"}), KEY=SECRET).backends["up"]
+    assert isinstance(backend, OpenAIBackendSettings)
     assert isinstance(backend.api_key, SecretStr)
     assert backend.api_key.get_secret_value() == SECRET
 

@@ -48,6 +48,12 @@ def exact_nano(price: Price, usage: Usage) -> int:
     return math.ceil(pico / 1_000)
 
 
+def worst(id_: str, price: Price) -> Hold:
+    """Hold for 2,000 tokens of input and 4,000 of output."""
+    nano = price.worst_nano(2_000, 4_000)
+    return Hold(id_, "c", 0, "local", "m", "sample", nano, 6_000, price.version)
+
+
 @pytest.mark.parametrize(
     "samples", [2_000, pytest.param(1_000_000, marks=pytest.mark.slow)], ids=["few", "a million"]
 )
@@ -59,20 +65,7 @@ async def test_settlements_are_exact(path: Path, samples: int) -> None:
     size = 1_000
     for start in range(0, samples, size):
         chosen = chance.choices(prices, k=size)
-        holds = [
-            Hold(
-                f"{start + i}",
-                "c",
-                i,
-                "local",
-                "m",
-                "sample",
-                p.worst_nano(2_000, 4_000),
-                6_000,
-                "",
-            )
-            for i, p in enumerate(chosen)
-        ]
+        holds = [worst(f"{start + i}", price) for i, price in enumerate(chosen)]
         bundles = tuple((hold,) for hold in holds)
         grant = await ledger.reserve(Wave(f"{start}", "math", "alice", ACCOUNTS, bundles))
         assert grant.bundles == size

@@ -143,6 +143,8 @@ async def test_a_file_that_vanished_is_not_made_anew(ledger: SqliteLedger, path:
     os.replace(path, path.with_name("moved.db"))
     with pytest.raises(StoreError, match="Check that file and folder exist"):
         await ledger.reserve(wave(DAILY, ids=["b"]))
+    with pytest.raises(StoreError, match="Check that file and folder exist"):
+        await ledger.totals()
     assert content(path) is None
 
 

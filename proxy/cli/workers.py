@@ -1,0 +1,189 @@
+"""Several workers on one socket: started, watched, replaced when one dies, stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+import click
+import structlog
+from prometheus_client.multiprocess import mark_process_dead
+
+from samplewise.proxy.build import preflight
+from samplewise.proxy.cli.server import ProxyServer
+from samplewise.proxy.config import Config
+from samplewise.proxy.errors import SamplewiseError
+from samplewise.proxy.logs import catch_standard_logs, set_up_logs
+
+__all__ = ["run_workers"]
+
+_log = structlog.get_logger("samplewise.workers")
+_READY = b"ready"
+
+
+def run_workers(
+    config: Config, listener: socket.socket, count: int, ready: Callable[[], None]
+) -> None:
+    """Run `count` workers until SIGTERM or SIGINT, which they are told of. Returns when all ended.
+
+    Raises:
+        ConfigError: something cannot be built from its settings.
+        StoreError: the ledger cannot be opened.
+        SystemExit: a worker could not start; it has said why.
+    """
+    # Once here, so that what is wrong is told once, and not by every worker.
+    asyncio.run(preflight(config))
+    with _shared_metrics(), _signals() as (wake, signals):
+        _Workers(config, listener, ready, wake, signals).run(count)
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A worker and the pipe to it: it says that it is ready, and stops when its parent is gone."""
+
+    process: SpawnProcess
+    pipe: Connection
+    ready: bool = False
+
+
+@dataclass(slots=True)
+class _Workers:
+    config: Config
+    listener: socket.socket
+    told: Callable[[], None]
+    wake: socket.socket
+    signals: list[int]
+    alive: list[_Worker] = field(default_factory=list)
+    stopping: bool = False
+    failed: bool = False
+
+    def run(self, count: int) -> None:
+        """Start the workers and watch them until the last one has ended."""
+        for _ in range(count):
+            self._start()
+        waiting = True
+        while self.alive:
+            pipes = [worker.pipe for worker in self.alive if not worker.ready]
+            wait([self.wake, *(worker.process.sentinel for worker in self.alive), *pipes])
+            self._take_signals()
+            for worker in list(self.alive):
+                self._look_at(worker)
+            if waiting and not self.stopping and all(worker.ready for worker in self.alive):
+                waiting = False
+                self.told()
+        if self.failed:
+            sys.exit(1)
+
+    def _start(self) -> None:
+        context = get_context("spawn")
+        pipe, its_end = context.Pipe()
+        process = context.Process(target=_work, args=(self.config, self.listener, its_end))
+        process.start()
+        # Without another copy here, either side sees the end of the other one.
+        its_end.close()
+        self.alive.append(_Worker(process, pipe))
+
+    def _take_signals(self) -> None:
+        with suppress(BlockingIOError):
+            self.wake.recv(4096)
+        while self.signals:
+            number = self.signals.pop(0)
+            # The second SIGTERM ends the drain.
+            self._tell(signal.SIGINT if self.stopping else number)
+            self.stopping = True
+
+    def _tell(self, number: int) -> None:
+        for worker in self.alive:
+            if worker.process.pid is not None and worker.process.is_alive():
+                os.kill(worker.process.pid, number)
+
+    def _look_at(self, worker: _Worker) -> None:
+        if worker.process.is_alive():
+            # The pipe can end before its process does.
+            with suppress(EOFError):
+                if not worker.ready and worker.pipe.poll():
+                    worker.ready = worker.pipe.recv_bytes() == _READY
+            return
+        self.alive.remove(worker)
+        worker.process.join()
+        worker.pipe.close()
+        mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
+        if self.stopping:
+            return
+        if worker.ready:
+            code = worker.process.exitcode
+            _log.error("worker died", worker=worker.process.pid, reason=f"exit code {code}")
+            self._start()
+            return
+        # It would fail again and again.
+        self.failed = self.stopping = True
+        self._tell(signal.SIGTERM)
+
+
+def _work(config: Config, listener: socket.socket, pipe: Connection) -> None:
+    """Serve as one worker, in a process of its own."""
+    # Ctrl-C at a terminal is for the parent alone, which passes it on.
+    os.setsid()
+    set_up_logs(config.server.log_format, config.server.log_level)
+    catch_standard_logs()
+
+    def ready() -> None:
+        pipe.send_bytes(_READY)
+        # The only thing that ever comes is the end: the parent is gone.
+        loop = asyncio.get_running_loop()
+        loop.add_reader(pipe.fileno(), _orphaned, loop, pipe)
+
+    try:
+        ProxyServer(config, ready, worker=True).run_quietly(listener)
+    except SamplewiseError as error:
+        click.echo(f"samplewise: {error}", err=True)
+        sys.exit(1)
+
+
+def _orphaned(loop: asyncio.AbstractEventLoop, pipe: Connection) -> None:
+    loop.remove_reader(pipe.fileno())
+    _log.error("parent died", worker=os.getpid())
+    signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _signals() -> Iterator[tuple[socket.socket, list[int]]]:
+    """Collect SIGTERM and SIGINT in a list; the socket can be read when one has come."""
+    came: list[int] = []
+    wake, waker = socket.socketpair()
+    for end in (wake, waker):
+        end.setblocking(False)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in numbers}
+    before_fd = signal.set_wakeup_fd(waker.fileno())
+    try:
+        yield wake, came
+    finally:
+        signal.set_wakeup_fd(before_fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        wake.close()
+        waker.close()
+
+
+@contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """Give the workers a folder in which their counters meet; removed at the end."""
+    folder = tempfile.mkdtemp(prefix="samplewise-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        shutil.rmtree(folder, ignore_errors=True)
