@@ -56,7 +56,13 @@ def settlements(holds: Sequence[Hold], price: Price, facts: CallFacts) -> list[S
     if facts.dones:
         # Whole answers whose tokens nobody counted, also from a server that was to stream.
         return _at_most(holds, price, facts)
-    return [Settlement(hold.id, hold.nano, Usage(), UsageSource.WORST_CASE) for hold in holds]
+    return [_worst(hold, facts.prompt_bound if i == 0 else 0) for i, hold in enumerate(holds)]
+
+
+def _worst(hold: Hold, prompt: int) -> Settlement:
+    """Return a row as it was held, tokens too: limits in tokens must hold as well."""
+    usage = Usage(min(prompt, hold.tokens), 0, max(0, hold.tokens - prompt))
+    return Settlement(hold.id, hold.nano, usage, UsageSource.WORST_CASE)
 
 
 def _as_reported(

@@ -157,18 +157,24 @@ def _costs(pid: int) -> str:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *arguments: str, env: dict[str, str] | None = None
+    folder: Path, *arguments: str, env: dict[str, str] | None = None, piped: bool = False
 ) -> AsyncIterator[Served]:
-    """Run `samplewise serve` with these arguments; killed at the end if it still runs."""
+    """Run `samplewise serve` with these arguments; killed at the end if it still runs.
+
+    Its standard error is a file, or if `piped` a pipe that nobody reads after the ready line.
+    """
     err = folder / "stderr.txt"
-    with err.open("wb") as file:
+    source, sink = os.pipe()
+    with err.open("wb") as file, open(source, "rb") as reader:
         process = await asyncio.create_subprocess_exec(
             *command("serve", *arguments),
             cwd=folder,
             env={**_environment(), **(env or {})},
-            stderr=file,
+            stderr=sink if piped else file,
             stdin=asyncio.subprocess.DEVNULL,
         )
+        os.close(sink)
+        file.write(await asyncio.to_thread(reader.readline) if piped else b"")
     served = Served(process, err)
     began = time.monotonic()
     try:

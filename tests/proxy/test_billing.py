@@ -64,6 +64,7 @@ def test_a_cut_stream_that_reports_as_it_goes_is_billed_as_reported() -> None:
 def test_a_cut_call_that_was_not_streamed_is_billed_at_its_worst_case() -> None:
     [row] = settlements(_holds(1), PRICE, _facts(stream=False))
     assert (row.nano, row.source) == (10**9, UsageSource.WORST_CASE)
+    assert row.usage == Usage(50, 0, 10**6 - 50)
 
 
 def test_without_usage_a_whole_answer_is_billed_at_the_most_it_can_be() -> None:
