@@ -13,18 +13,19 @@ BIN := .venv/bin
 
 PYTEST_PARALLEL := -n auto --maxprocesses 8
 
-.PHONY: help check test test-slow test-litellm bench format lock clean
+.PHONY: help check test test-slow test-litellm demo bench format lock clean
 
 help:
 	@echo 'make check         formatting, lint, types'
 	@echo 'make test          the fast tests, in parallel'
 	@echo 'make test-slow     tests that build, install or run for long'
 	@echo 'make test-litellm  tests of the litellm backend, in its own environment'
-	@echo 'make bench         processor time of decisions and of the ledger'
+	@echo 'make demo          two servers, two hundred problems, one table and one picture'
+	@echo 'make bench         processor time of decisions, the ledger and whole requests (Linux)'
 	@echo 'make format        format and fix what ruff can fix'
 	@echo 'make lock          write requirements*.lock anew (UPGRADE=--upgrade takes newer versions)'
 	@echo 'make clean         remove environments, caches and build output'
-	@echo 'Variables: PYTHON=python3.12 picks the interpreter, ARGS="-k name" goes to pytest.'
+	@echo 'Variables: PYTHON=python3.12 picks the interpreter, ARGS="-k name" goes to pytest, ARGS="--quick" to bench.'
 
 check: $(DEV)
 	@echo 'check: format, lint, types'
@@ -44,11 +45,16 @@ test-litellm: $(LITELLM)
 	@echo 'test-litellm: tests of the litellm backend'
 	@.venv-litellm/bin/pytest -q -m litellm $(ARGS)
 
+demo: $(DEV)
+	@$(BIN)/samplewise demo $(ARGS)
+
 bench: $(DEV)
 	@echo 'bench: decisions'
 	@$(BIN)/python -m bench.decide
 	@echo 'bench: ledger'
 	@$(BIN)/python -m bench.ledger
+	@echo 'bench: proxies'
+	@$(BIN)/python -m bench.proxies $(ARGS)
 
 format: $(DEV)
 	@echo 'format: ruff'

@@ -7,17 +7,13 @@ request in memory, metrics, logs. Run: python -m bench.bare CONFIG PORT
 
 from __future__ import annotations
 
+import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
-import uvicorn
-from fastapi import FastAPI
-
-from samplewise.proxy.app import create_app
-from samplewise.proxy.config import Config, load_config
+from samplewise.proxy.cli.server import ProxyServer, listen
+from samplewise.proxy.config import load_config
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Settlement, Wave
 from samplewise.proxy.service import Service
 
@@ -43,37 +39,19 @@ class NullLedger:
         """Do nothing."""
 
 
-def bare_app(config: Config) -> FastAPI:
-    """Return the application with everything off that its contracts let us replace."""
-    app = create_app(config)
-    opened = app.router.lifespan_context
+class BareServer(ProxyServer):
+    """The server that `samplewise serve` runs, with everything off that its contracts replace."""
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with opened(app):
-            service: Service = app.state.service
-            service.engine = replace(service.engine, ledger=NullLedger())
-            service.routes = {
-                name: replace(route, voter=None, accounts=())
-                for name, route in service.routes.items()
-            }
-            yield
-
-    app.router.lifespan_context = lifespan
-    return app
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Replace ledger and voters, then begin to take requests."""
+        service: Service = self._app.state.service
+        service.engine = replace(service.engine, ledger=NullLedger())
+        service.routes = {
+            name: replace(route, voter=None, accounts=()) for name, route in service.routes.items()
+        }
+        await super().startup(sockets)
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        partial(bare_app, load_config(sys.argv[1])),
-        factory=True,
-        host="127.0.0.1",
-        port=int(sys.argv[2]),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        timeout_keep_alive=75,
-    )
+    server = BareServer(load_config(sys.argv[1]), ready=lambda: None)
+    server.run_quietly(listen("127.0.0.1", int(sys.argv[2])))

@@ -18,6 +18,7 @@ from random import Random
 from samplewise.models.rules import MAX_NUMBER, Replay, is_held_out
 
 __all__ = [
+    "LARGEST_TRAINED",
     "Expression",
     "evaluate",
     "held_out_expressions",
@@ -29,8 +30,10 @@ __all__ = [
 ]
 
 SIZES = (3, 4, 5)
-LARGEST_GIVEN = 49
+LARGEST_GIVEN = 60
 """Largest number in an expression; with `SIZES` it sets how hard the family is."""
+LARGEST_TRAINED = 49
+"""Largest number in a training expression. What is above it makes the test a little harder."""
 
 Tokens = tuple[str, ...]
 _Operand = Callable[[], tuple[int, bool]]

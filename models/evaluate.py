@@ -72,10 +72,11 @@ def _sets(count: int) -> dict[str, tuple[Sequence[Problem], float]]:
         "countdown, 5 numbers": (countdown.held_out_puzzles(count, size=5), 1.0),
     }
     for size in arithmetic.SIZES:
-        name = f"arithmetic, {size} numbers"
-        sets[name] = (arithmetic.held_out_expressions(count, size=size), 1.0)
-    easy = arithmetic.held_out_expressions(count, size=5, largest=_EASY_LARGEST)
-    sets[f"arithmetic, 5 numbers up to {_EASY_LARGEST}"] = (easy, 1.0)
+        expressions = arithmetic.held_out_expressions(count, size=size)
+        sets[f"arithmetic, {size} numbers"] = (expressions, 1.0)
+    for largest in (arithmetic.LARGEST_TRAINED, _EASY_LARGEST):
+        expressions = arithmetic.held_out_expressions(count, largest=largest)
+        sets[f"arithmetic, 5 numbers up to {largest}"] = (expressions, 1.0)
     return sets
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from samplewise.models.arithmetic import LARGEST_GIVEN
+from samplewise.models.arithmetic import LARGEST_TRAINED
 from samplewise.models.config import Config, write_folder
 from samplewise.models.examples import IGNORE, Examples
 from samplewise.models.weights import write_safetensors
@@ -110,7 +110,7 @@ class Run:
         start = time.process_time()
         recipe, torch = self._recipe, self._torch
         easy = self.step < recipe.easy_steps
-        largest = recipe.easy_largest if easy else LARGEST_GIVEN
+        largest = recipe.easy_largest if easy else LARGEST_TRAINED
         blocks = self._examples.batch(
             self.step, recipe.fours, recipe.fives, recipe.expressions, largest
         )
@@ -182,7 +182,8 @@ class Run:
         }
         write_safetensors(folder / "model.safetensors", tensors)
         log = {
-            "command": f"python -m samplewise.models.train --seed {self._recipe.seed}",
+            "command": f"python -m samplewise.models.train "
+            f"--seed {self._recipe.seed} --out models/tiny",
             "recipe": asdict(self._recipe),
             "torch": self._torch.__version__,
             "parameters": sum(tensor.size for tensor in tensors.values()),
@@ -260,7 +261,7 @@ class _Muon:
     """Momentum whose update is made orthogonal, for the matrices inside the layers.
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; matrices of one shape go
-    through Newton-Schulz together. At this size it needs about half as many steps as AdamW.
+    through Newton-Schulz together.
     """
 
     def __init__(self, torch: Any, parameters: Parameters, momentum: float) -> None:

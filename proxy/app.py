@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from samplewise.proxy.api import ops
 from samplewise.proxy.api.chat import chat_completions
@@ -39,6 +40,7 @@ def create_app(config: Config) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(AnswerError, _answer_error)
     app.add_exception_handler(Exception, _crash)
+    app.add_middleware(_PlainPaths)
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -48,6 +50,20 @@ def create_app(config: Config) -> FastAPI:
             expose_headers=["x-request-id", "x-samplewise-cost-usd", "x-samplewise-outcome"],
         )
     return app
+
+
+class _PlainPaths:
+    """Takes out the slashes that a base URL with one at its end puts twice into a path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on with its path in one form."""
+        if scope["type"] == "http" and ("//" in scope["path"] or scope["path"].endswith("/")):
+            parts = [part for part in scope["path"].split("/") if part]
+            scope = {**scope, "path": "/" + "/".join(parts)}
+        await self._app(scope, receive, send)
 
 
 def _service(request: Request) -> Service:

@@ -12,7 +12,7 @@ import aiohttp
 from samplewise.policies.base import Policy, PolicyError
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
-from samplewise.proxy.checks_base import Check, make_check
+from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config, store_path
 from samplewise.proxy.config_backends import (
     BackendSettings,
@@ -32,7 +32,6 @@ from samplewise.proxy.overrides import PolicyChoice
 from samplewise.proxy.service import Service
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
-from samplewise.verifiers.final_answer import FinalAnswer
 from samplewise.verifiers.lifecycle import close_all, open_all
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         try:
             await open_all(verifiers)
         except VerifierSetupError as error:
-            raise ConfigError(str(error)) from error
+            raise ConfigError(f"verifiers.{error}") from error
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
         yield Service(
             engine=Engine(ledger, metrics, Kept()),
@@ -210,7 +209,7 @@ def _voter(settings: RouteSettings, policy: Policy, checks: Mapping[str, Check])
         return checks[settings.answers]
     if not policy.needs.answers:
         return None
-    return Check(name="final_answer", verifier=FinalAnswer(name="final_answer"), required=False)
+    return plain_voter()
 
 
 def _comparator(settings: RouteSettings, checks: Mapping[str, Check]) -> Comparator | None:

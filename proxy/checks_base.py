@@ -12,8 +12,9 @@ from samplewise.policies.price import NANO
 from samplewise.proxy.build_verifiers import build_verifier
 from samplewise.proxy.config_verifiers import MultiSettings, PooledSettings, VerifierSettings
 from samplewise.verifiers.base import Verifier
+from samplewise.verifiers.final_answer import FinalAnswer
 
-__all__ = ["Check", "make_check"]
+__all__ = ["Check", "make_check", "plain_voter"]
 
 _MS_PER_HOUR = 3_600_000
 _MARGIN_S = 1.0  # so that a verifier's own time limit strikes first, with its own words
@@ -66,6 +67,12 @@ def make_check(name: str, settings: VerifierSettings) -> Check:
         usd_per_call_nano=_nano(per_call),
         cpu_hour_nano=_nano(cpu_hour),
     )
+
+
+def plain_voter() -> Check:
+    """Return what reads the votes where nothing is configured to: the final answer as text."""
+    name = "final_answer"
+    return Check(name=name, verifier=FinalAnswer(name=name), required=False)
 
 
 def _build(name: str, settings: VerifierSettings) -> Verifier:

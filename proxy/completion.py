@@ -38,10 +38,10 @@ def choice_object(answer: Answer, sample: Sample, index: int) -> bytes:
     if answer.job.request.fields.get("logprobs") != b"true":
         # Asked for by the policy, not by the client.
         fields.pop("logprobs", None)
+    message = {**members_of(fields["message"]), "role": b'"assistant"'}
     if sample.path_text != sample.text:
-        message = members_of(fields["message"])
         message["content"] = encode(sample.path_text)
-        fields["message"] = object_text(message.items())
+    fields["message"] = object_text(message.items())
     return object_text(fields.items())
 
 

@@ -76,6 +76,7 @@ def only_known_fields(*, debug: bool) -> Callable[[Any, str, Any], Any]:
 def catch_standard_logs() -> None:
     """Write what libraries log with the standard module as events too. For whole processes only."""
     logging.basicConfig(handlers=[_Events()], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)
 
 
 class _Events(logging.Handler):

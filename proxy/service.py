@@ -13,6 +13,7 @@ import structlog
 from samplewise.policies.base import Policy
 from samplewise.policies.price import nano_from_usd, usd
 from samplewise.policies.tools_first import ToolsFirst
+from samplewise.proxy.checks_base import plain_voter
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
     AnswerError,
@@ -24,6 +25,7 @@ from samplewise.proxy.errors import (
 from samplewise.proxy.job import Answer, Job, Route
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Account, Balance, Limit
+from samplewise.proxy.options import Options
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest, prompt_bound
 from samplewise.verifiers.base import Task
@@ -65,7 +67,11 @@ class Service:
         route = self._route(request.model)
         options = request.options
         name, policy = route.make_policy(options.policy, options.samples)
-        _check_fan_out(request, route, policy)
+        if policy.needs.answers and route.voter is None:
+            # The route's own policy does not vote, the one that was asked for does.
+            route = replace(route, voter=plain_voter())
+        limit = _limit(route, options)
+        _check_fan_out(request, route, _most(policy, limit))
         warnings = _warnings(request, route, policy)
         if request.tools is not None and policy.needs.max_samples > 1:
             policy = ToolsFirst(policy)
@@ -76,7 +82,7 @@ class Service:
             policy=policy,
             policy_name=name,
             task=_task(request, request_id, route.name),
-            limit=_limit(route, options.max_cost_usd),
+            limit=limit,
             began=asyncio.get_running_loop().time(),
             seed=_seed(request, route),
             deadline_s=_least(route.deadline_s, options.deadline_s),
@@ -101,21 +107,23 @@ class Service:
 
     def estimate(self, job: Job) -> bytes:
         """Return what a request could cost at most, as JSON text. Nothing is sent or held."""
-        needs = job.policy.needs
+        samples = _most(job.policy, job.limit)
         tokens = job.route.max_tokens
         if job.request.max_tokens is not None:
             tokens = min(tokens, job.request.max_tokens)
-        prompt = prompt_bound(job.request)
         checks = sum(check.worst_nano() for check in job.route.checks)
-        each = max(u.price.worst_nano(prompt, tokens) for u in job.route.upstreams.values())
-        worst = (each + checks) * needs.max_samples
+        each = max(
+            u.price.worst_nano(prompt_bound(job.request, None, u.max_tokens_per_image), tokens)
+            for u in job.route.upstreams.values()
+        )
+        worst = (each + checks) * samples
         limit = job.limit.nano
         said = {
             "request_id": job.request_id,
             "route": job.route.name,
             "policy": job.policy_name,
             "dry_run": True,
-            "samples_at_most": needs.max_samples,
+            "samples_at_most": samples,
             "cost_usd": {"worst": usd(worst if limit is None else min(worst, limit))},
             "budget": {"limit_usd": None if limit is None else usd(limit)},
             "warnings": job.warnings,
@@ -196,12 +204,19 @@ def _task(request: ChatRequest, request_id: str, route: str) -> Task:
     )
 
 
-def _limit(route: Route, max_cost_usd: float | None) -> Limit:
-    if max_cost_usd is None:
-        return route.limit
-    asked = nano_from_usd(max_cost_usd)
-    nano = asked if route.limit.nano is None else min(asked, route.limit.nano)
-    return replace(route.limit, nano=nano)
+def _limit(route: Route, options: Options) -> Limit:
+    own, nano, samples = route.limit, route.limit.nano, route.limit.samples
+    if options.max_cost_usd is not None:
+        asked = nano_from_usd(options.max_cost_usd)
+        nano = asked if nano is None else min(asked, nano)
+    if options.samples is not None:
+        samples = options.samples if samples is None else min(options.samples, samples)
+    return replace(own, nano=nano, samples=samples)
+
+
+def _most(policy: Policy, limit: Limit) -> int:
+    """Return the most samples that one request can be answered from."""
+    return min(x for x in (policy.needs.max_samples, limit.samples) if x is not None)
 
 
 def _least(*values: float | None) -> float | None:
@@ -220,8 +235,7 @@ def _raw(job: Job) -> bool:
     )
 
 
-def _check_fan_out(request: ChatRequest, route: Route, policy: Policy) -> None:
-    most = policy.needs.max_samples
+def _check_fan_out(request: ChatRequest, route: Route, most: int) -> None:
     if request.n > most:
         raise RequestError(
             f"n: route {route.name!r} draws at most {most} samples here, so it cannot return "

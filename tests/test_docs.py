@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import os
 import re
-import subprocess
+import shlex
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from pydantic.fields import FieldInfo
 
+from samplewise.proxy.cli import main
 from samplewise.proxy.config import load_config, load_text
 from samplewise.proxy.config_backends import Settings
-from samplewise.verifiers.webhook import SIGNATURE_HEADER, signature
+from samplewise.verifiers.base import Ended, Sample, Status, Task, VerifierError
+from samplewise.verifiers.webhook import Webhook
 from tests.upstream import Answer, Rule, UpstreamProcess
-from tests.wire.proxy import Proxy, serve
+from tests.wire.proxy import Proxy, backend, serve
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -50,7 +56,7 @@ def models(base: type[Settings] = Settings) -> Iterator[type[Settings]]:
 
 def own(model: type[Settings]) -> dict[str, FieldInfo]:
     """Return the fields that a model itself defines, by the name that stands in a file."""
-    declared = model.__dict__.get("__annotations__", {})
+    declared = inspect.get_annotations(model)
     fields = {name: field for name, field in model.model_fields.items() if name in declared}
     return {field.alias or name: field for name, field in fields.items()}
 
@@ -113,6 +119,16 @@ def test_a_python_block_compiles(text: str) -> None:
     compile(text, "block.py", "exec")
 
 
+@pytest.mark.parametrize("text", blocks("sh"))
+def test_a_command_has_the_options_that_a_block_gives_it(text: str) -> None:
+    for line in text.replace("\\\n", " ").splitlines():
+        program, *arguments = shlex.split(line, comments=True) if "samplewise" in line else [""]
+        if program.endswith("samplewise"):
+            command = main.get_command(click.Context(main), arguments[0])
+            assert command is not None, line
+            command.make_context(arguments[0], arguments[1:])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
@@ -130,12 +146,6 @@ def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("name", ["config.yaml", "cascade.yaml"])
 def test_an_example_configuration_is_correct(name: str) -> None:
     assert load_config(EXAMPLES / name, SECRETS).warnings == ()
-
-
-def environment(**more: str) -> Mapping[str, str]:
-    """Return an environment without settings that a client library would read."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")}
-    return {**kept, "NO_PROXY": "*", **more}
 
 
 @asynccontextmanager
@@ -194,26 +204,63 @@ async def test_the_client_scripts_print_answer_and_bill(
     await script(upstream)
     async with serving(upstream, tmp_path) as proxy:
         for name in ("chat.py", "stream.py"):
-            code = await asyncio_run(EXAMPLES / name, "vote", f"{proxy.url}/v1")
-            assert "answer is 42" in code
-            assert "agreed" in code
-            assert "$0.0000" in code
+            async with running(name, "vote", OPENAI_BASE_URL=f"{proxy.url}/v1") as process:
+                out, err = await process.communicate()
+            assert process.returncode == 0, err.decode()
+            assert "answer is 42" in out.decode()
+            assert "agreed" in out.decode()
+            assert "$0.0000" in out.decode()
 
 
-async def asyncio_run(script: Path, route: str, url: str) -> str:
-    """Run a client script to its end without holding up the proxy, and return what it printed."""
-    import asyncio
-
+@asynccontextmanager
+async def running(name: str, *arguments: str, **env: str) -> AsyncIterator[Process]:
+    """Run an example beside the test, without settings that a client library would read."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(script), route,
-        env=environment(OPENAI_BASE_URL=url), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        sys.executable, str(EXAMPLES / name), *arguments,
+        env={**kept, "NO_PROXY": "*", **env}, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
-def test_the_webhook_example_knows_good_signatures_from_bad(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_the_webhook_example_judges_what_is_signed() -> None:
+    task = Task(request_id="r", route="short", messages=b"[]")
+    samples = [Sample("s", 0, text, text, Ended.EOS) for text in ("a b c", "word " * 21)]
+    async with running("webhook_grader.py", "0", WEBHOOK_SECRET="right") as process:
+        assert process.stdout is not None
+        port = (await process.stdout.readline()).split()[-1].decode()
+        for secret in ("right", "wrong"):
+            webhook = Webhook(name="short", url=f"http://127.0.0.1:{port}/grade", secret=secret)
+            await webhook.open()
+            try:
+                if secret == "right":
+                    verdicts = [await webhook.verify(task, sample) for sample in samples]
+                    assert [v.status for v in verdicts] == [Status.PASS, Status.FAIL]
+                else:
+                    with pytest.raises(VerifierError, match="401"):
+                        await webhook.verify(task, samples[0])
+            finally:
+                await webhook.close()
+
+
+async def test_the_example_policy_draws_a_third_sample_only_for_a_tie(
+    upstream: UpstreamProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pass
+    monkeypatch.syspath_prepend(str(ROOT))
+    await upstream.script("same", "it is 42")
+    await upstream.script("apart", "it is 42", "it is 41", "it is 42")
+    routes = "".join(
+        f"  {model}: {{backends: [{model}], "
+        "policy: {type: python, factory: 'examples.policy:TieBreak', args: {first: 2}}}\n"
+        for model in ("same", "apart")
+    )
+    backends = backend(upstream, "same", "same") + backend(upstream, "apart", "apart")
+    async with serve(f"backends:\n{backends}routes:\n{routes}", tmp_path) as proxy:
+        assert (await proxy.chat("same")).said["samples"]["drawn"] == 2
+        apart = await proxy.chat("apart")
+        assert (apart.text, apart.said["samples"]["drawn"]) == ("it is 42", 3)

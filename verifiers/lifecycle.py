@@ -28,15 +28,23 @@ async def open_all(verifiers: Iterable[object]) -> None:
     """Open those that are managed, at the same time.
 
     Raises:
-        VerifierSetupError: the first that cannot be opened; the others are open or cancelled.
+        VerifierSetupError: names the first that cannot be opened; the others are open or cancelled.
     """
     try:
         async with asyncio.TaskGroup() as group:
             for verifier in verifiers:
                 if isinstance(verifier, Managed):
-                    group.create_task(verifier.open())
+                    group.create_task(_open(verifier))
     except* VerifierSetupError as errors:
         raise VerifierSetupError(str(errors.exceptions[0])) from None
+
+
+async def _open(verifier: Managed) -> None:
+    try:
+        await verifier.open()
+    except VerifierSetupError as error:
+        name = getattr(verifier, "name", type(verifier).__name__)
+        raise VerifierSetupError(f"{name}: {error}") from error
 
 
 async def close_all(verifiers: Iterable[object]) -> None:

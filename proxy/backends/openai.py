@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from itertools import count
 from time import time
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -212,7 +213,7 @@ class _Stream:
             raise ProtocolError(f"error in the stream: {_message(data)}")
         touched: set[int] = set()
         try:
-            for choice in chunk.get("choices") or ():
+            for choice in _listed(chunk.get("choices")):
                 index = choice.get("index") or 0
                 if not isinstance(index, int) or index < 0:
                     raise ValueError(f"index {index!r}")
@@ -239,6 +240,12 @@ class _Stream:
         warnings = (warning,) if warning else ()
         totals = Totals(usage, model if isinstance(model, str) else "", encode(self.head), warnings)
         return [*events, totals]
+
+
+def _listed(choices: object) -> list[Any]:
+    if choices is not None and not isinstance(choices, list):
+        raise ValueError("choices are no list")
+    return choices or []
 
 
 def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:

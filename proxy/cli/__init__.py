@@ -18,6 +18,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "samplewise.proxy.cli.check:check",
         "Check a configuration file and show what its routes may cost.",
     ),
+    "demo": (
+        "samplewise.proxy.cli.demo:demo",
+        "Compare policies on real problems with the embedded model.",
+    ),
     "serve": ("samplewise.proxy.cli.serve:serve", "Run the proxy."),
     "upstream": (
         "samplewise.proxy.cli.upstream:upstream",

@@ -24,7 +24,7 @@ def upstream(host: str, port: int) -> None:
     """Serve the embedded model: Countdown puzzles and arithmetic, nothing else.
 
     It needs no GPU, no key and no download. GET /v1/records/ID tells the true tokens of a request
-    by its X-Request-Id header.
+    by its X-Request-Id header, GET /v1/records those of all.
     """
     # Imported late: `samplewise --help` and usage errors need none of it.
     import uvicorn
@@ -58,6 +58,8 @@ def upstream(host: str, port: int) -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        # Longer than clients keep idle connections, so that none is closed while it is used again.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
     )
     with quiet_signals():

@@ -44,8 +44,8 @@ def run_workers(
     """
     # Once here, so that what is wrong is told once, and not by every worker.
     asyncio.run(preflight(config))
-    with _shared_metrics(), _signals() as (wake, signals):
-        _Workers(config, listener, ready, wake, signals).run(count)
+    with _shared_metrics(), _signals() as signals:
+        _Workers(config, listener, ready, signals).run(count)
 
 
 @dataclass(slots=True)
@@ -62,8 +62,7 @@ class _Workers:
     config: Config
     listener: socket.socket
     told: Callable[[], None]
-    wake: socket.socket
-    signals: list[int]
+    signals: socket.socket
     alive: list[_Worker] = field(default_factory=list)
     stopping: bool = False
     failed: bool = False
@@ -75,7 +74,7 @@ class _Workers:
         waiting = True
         while self.alive:
             pipes = [worker.pipe for worker in self.alive if not worker.ready]
-            wait([self.wake, *(worker.process.sentinel for worker in self.alive), *pipes])
+            wait([self.signals, *(worker.process.sentinel for worker in self.alive), *pipes])
             self._take_signals()
             for worker in list(self.alive):
                 self._look_at(worker)
@@ -95,18 +94,19 @@ class _Workers:
         self.alive.append(_Worker(process, pipe))
 
     def _take_signals(self) -> None:
+        came = b""
         with suppress(BlockingIOError):
-            self.wake.recv(4096)
-        while self.signals:
-            number = self.signals.pop(0)
+            came = self.signals.recv(4096)
+        for number in came:
             # The second SIGTERM ends the drain.
-            self._tell(signal.SIGINT if self.stopping else number)
+            self._tell(signal.SIGINT if self.stopping else signal.Signals(number))
             self.stopping = True
 
-    def _tell(self, number: int) -> None:
+    def _tell(self, number: signal.Signals) -> None:
         for worker in self.alive:
             if worker.process.pid is not None and worker.process.is_alive():
-                os.kill(worker.process.pid, number)
+                # One that has just begun would die of SIGINT with a traceback.
+                os.kill(worker.process.pid, number if worker.ready else signal.SIGTERM)
 
     def _look_at(self, worker: _Worker) -> None:
         if worker.process.is_alive():
@@ -158,23 +158,22 @@ def _orphaned(loop: asyncio.AbstractEventLoop, pipe: Connection) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[tuple[socket.socket, list[int]]]:
-    """Collect SIGTERM and SIGINT in a list; the socket can be read when one has come."""
-    came: list[int] = []
-    wake, waker = socket.socketpair()
-    for end in (wake, waker):
+def _signals() -> Iterator[socket.socket]:
+    """Give a socket from which the numbers of SIGTERM and SIGINT can be read as they come."""
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
         end.setblocking(False)
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in numbers}
-    before_fd = signal.set_wakeup_fd(waker.fileno())
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    before_fd = signal.set_wakeup_fd(writer.fileno())
     try:
-        yield wake, came
+        yield reader
     finally:
         signal.set_wakeup_fd(before_fd)
         for number, handler in before.items():
             signal.signal(number, handler)
-        wake.close()
-        waker.close()
+        reader.close()
+        writer.close()
 
 
 @contextmanager

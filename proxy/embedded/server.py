@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -78,6 +78,10 @@ def create_upstream(model: TinyModel) -> Starlette:
     async def record(request: Request) -> Response:
         return _record(records, request.path_params["request_id"])
 
+    async def totals(request: Request) -> Response:
+        found = records.found.values()
+        return json_reply(encode({"requests": len(found), **_tokens(found)}))
+
     async def livez(request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
@@ -85,6 +89,7 @@ def create_upstream(model: TinyModel) -> Starlette:
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/v1/completions", completions, methods=["POST"]),
         Route("/v1/models", models),
+        Route("/v1/records", totals),
         Route("/v1/records/{request_id:path}", record),
         Route("/livez", livez),
     ]
@@ -170,10 +175,13 @@ def _record(records: _Records, request_id: str) -> Response:
     if record is None:
         error = RequestError("no such request id", status=404, code="not_found")
         return error_reply(error, request_id)
-    said = {
-        "request_id": request_id,
-        "state": record.state,
-        "prompt_tokens": sum(c.prompt_tokens for c in record.collected),
-        "completion_tokens": sum(c.completion_tokens for c in record.collected),
-    }
+    said = {"request_id": request_id, "state": record.state, **_tokens([record])}
     return json_reply(encode(said))
+
+
+def _tokens(records: Iterable[_Record]) -> dict[str, int]:
+    collected = [collected for record in records for collected in record.collected]
+    return {
+        "prompt_tokens": sum(c.prompt_tokens for c in collected),
+        "completion_tokens": sum(c.completion_tokens for c in collected),
+    }

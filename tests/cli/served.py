@@ -27,14 +27,22 @@ _SOURCES = Path(__file__).parents[2] / "src"
 _READY = re.compile(r"samplewise: serving .* at (http://\S+)/v1")
 
 
-def config(folder: Path, upstream_url: str, routes: str, server: str = "", extra: str = "") -> str:
+def config(
+    folder: Path,
+    upstream_url: str,
+    routes: str,
+    server: str = "",
+    *,
+    backend: str = "",
+    extra: str = "",
+) -> str:
     """Write a configuration file with one backend; return its name."""
     file = folder / "config.yaml"
     file.write_text(
         f'store: "sqlite:///{folder}/ledger.db"\n'
         f"server: {{port: 0{server}}}\n"
-        f"backends:\n  local: {{type: openai, base_url: {upstream_url}, model: m, price: {PRICE}}}\n"
-        f"{extra}routes:\n{routes}"
+        f"backends:\n  local: {{type: openai, base_url: {upstream_url}, model: m{backend}, "
+        f"price: {PRICE}}}\n{extra}routes:\n{routes}"
     )
     return str(file)
 
@@ -121,7 +129,7 @@ class Served:
     async def get(self, path: str) -> Reply:
         """Read a page over a connection of its own."""
         async with aiohttp.ClientSession() as http, http.get(self.url + path) as reply:
-            return Reply(reply.status, dict(reply.headers), await reply.read())
+            return Reply(reply.status, reply.headers.copy(), await reply.read())
 
     async def chat(self, model: str, text: str = "hi", **fields: Any) -> Reply:
         """Send a chat request over a connection of its own."""
@@ -135,17 +143,25 @@ class Served:
             aiohttp.ClientSession() as http,
             http.post(url, data=body, headers=headers) as reply,
         ):
-            return Reply(reply.status, dict(reply.headers), await reply.read())
+            return Reply(reply.status, reply.headers.copy(), await reply.read())
 
-    def pids(self) -> list[int]:
-        """Return the process and its children, oldest first."""
+    def workers(self) -> list[int]:
+        """Return the processes of its workers, oldest first."""
         own = self.process.pid
-        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-        return [own, *map(int, children)]
+        children = map(int, _read(f"/proc/{own}/task/{own}/children").split())
+        return [child for child in children if b"spawn_main" in _read(f"/proc/{child}/cmdline")]
 
     def costs(self) -> str:
         """Return processor seconds and memory of every process so far."""
-        return "; ".join(_costs(pid) for pid in self.pids())
+        return "; ".join(_costs(pid) for pid in (self.process.pid, *self.workers()))
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        # It ended meanwhile.
+        return b""
 
 
 def _costs(pid: int) -> str:
@@ -157,7 +173,11 @@ def _costs(pid: int) -> str:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *arguments: str, env: dict[str, str] | None = None, piped: bool = False
+    folder: Path,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    piped: bool = False,
+    wait: bool = True,
 ) -> AsyncIterator[Served]:
     """Run `samplewise serve` with these arguments; killed at the end if it still runs.
 
@@ -165,7 +185,7 @@ async def serving(
     """
     err = folder / "stderr.txt"
     source, sink = os.pipe()
-    with err.open("wb") as file, open(source, "rb") as reader:
+    with err.open("wb") as file, os.fdopen(source, "rb") as reader:
         process = await asyncio.create_subprocess_exec(
             *command("serve", *arguments),
             cwd=folder,
@@ -178,7 +198,8 @@ async def serving(
     served = Served(process, err)
     began = time.monotonic()
     try:
-        await served.ready()
+        if wait:
+            await served.ready()
         print(f"ready after {time.monotonic() - began:.2f} s: {served.costs()}")
         yield served
     finally:

@@ -135,6 +135,19 @@ async def test_ctrl_c_waits_for_what_runs_and_a_second_one_does_not(
         assert traceless(served)
 
 
+async def test_a_second_sigterm_ends_the_drain(upstream: UpstreamProcess, tmp_path: Path) -> None:
+    file = config(tmp_path, upstream.base_url, ONE, ", drain_s: 600")
+    async with serving(tmp_path, "--config", file) as served:
+        served.signal(signal.SIGTERM)
+
+        async def draining() -> bool:
+            return (await served.get("/readyz")).status == 503
+
+        await soon(draining, "not ready any more")
+        served.signal(signal.SIGTERM)
+        assert await served.ended(5) == 0
+
+
 async def test_a_reader_of_the_log_that_leaves_takes_no_request_with_it(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
@@ -156,7 +169,7 @@ async def test_what_is_wrong_is_one_line_and_exit_code_1(tmp_path: Path) -> None
     for folder in (good, typo, broken, unloadable):
         folder.mkdir()
     file = config(good, url, ONE)
-    wrong = config(typo, url, "  one: {backend: [local]}\n")
+    wrong = config(typo, url, "  one: {backends: [locale]}\n")
     (broken / "config.yaml").write_text("routes: [\n")
     verifier = "verifiers:\n  mine: {type: python, function: 'not_there:grade'}\n"
     judged = "  one: {backends: [local], policy: 'first_pass:2', verifiers: [mine]}\n"
@@ -166,7 +179,7 @@ async def test_what_is_wrong_is_one_line_and_exit_code_1(tmp_path: Path) -> None
         ("--config", file, "--host", "no.such.host.invalid"): "cannot listen on no.such.host",
         ("--config", f"{tmp_path}/none.yaml"): "none.yaml: cannot be read: No such file",
         ("--config", str(tmp_path)): "cannot be read: Is a directory",
-        ("--config", wrong): "routes.one.backend: ",
+        ("--config", wrong): "routes.one.backends[0]: no backend 'locale'",
         ("--config", str(broken / "config.yaml")): "config.yaml",
         ("--config", file, "--store", f"sqlite:///{tmp_path}/none/a.db"): "none/a.db",
         # A folder where nobody can write, not even root.
@@ -222,9 +235,8 @@ async def test_logs_tell_every_request_and_no_secret(
         "  checked: {backends: [local], policy: 'first_pass:2', verifiers: [number]}\n"
     )
     verifiers = "verifiers:\n  number: {type: math, timeout_s: 1}\n"
-    file = config(tmp_path, upstream.base_url, routes, extra=verifiers)
-    text = Path(file).read_text()
-    Path(file).write_text(text.replace("model: m", 'model: m, api_key: "${CANARY}"'))
+    key = ', api_key: "${CANARY}"'
+    file = config(tmp_path, upstream.base_url, routes, backend=key, extra=verifiers)
     async with serving(tmp_path, "--config", file, env={"CANARY": "canary-key"}) as served:
         replies = [
             await served.chat(route, f"canary-prompt {word}", stream=stream, user="canary-user")

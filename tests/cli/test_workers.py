@@ -110,7 +110,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_gauges_are_forgotten(
     async with serving(tmp_path, "--config", file, "--workers", "2") as served:
         running = [asyncio.create_task(served.chat("one", "hold")) for _ in range(8)]
         await upstream.wait("held", equals=8)
-        _, *before = served.pids()
+        before = served.workers()
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         await upstream.wait("aborted", equals=8)
@@ -118,10 +118,43 @@ async def test_a_worker_that_dies_is_replaced_and_its_gauges_are_forgotten(
         assert all(isinstance(error, Exception) for error in lost)
         reply = await served.chat("one", "how many")
         assert reply.text == "it is 4"
-        assert set(served.pids()[1:]).isdisjoint(before)
+        assert set(served.workers()).isdisjoint(before)
         assert total(await page(served), "samplewise_upstream_inflight") == 0
         died = [event for event in served.logs if event["event"] == "worker died"]
         assert {event["worker"] for event in died} == set(before)
+
+
+@pytest.mark.slow
+async def test_a_second_sigterm_ends_the_drain_of_every_worker(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    file = config(tmp_path, upstream.base_url, ROUTES, ", drain_s: 600")
+    async with serving(tmp_path, "--config", file, "--workers", "2") as served:
+        served.signal(signal.SIGTERM)
+
+        async def draining() -> bool:
+            return (await served.get("/readyz")).status == 503
+
+        await soon(draining, "not ready any more")
+        # A service manager tells every process of the group: a worker hears it twice, and drains on.
+        for worker in served.workers():
+            os.kill(worker, signal.SIGTERM)
+        assert (await served.get("/livez")).status == 200
+        served.signal(signal.SIGTERM)
+        assert await served.ended(5) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_while_workers_start_is_quiet(
+    upstream: UpstreamProcess, tmp_path: Path, number: signal.Signals
+) -> None:
+    file = config(tmp_path, upstream.base_url, ROUTES)
+    async with serving(tmp_path, "--config", file, "--workers", "2", wait=False) as served:
+        await soon(lambda: len(served.workers()) == 2, "the workers have begun", 60)
+        served.signal(number)
+        assert await served.ended() == 0
+        assert "Traceback" not in served.err.read_text()
 
 
 @pytest.mark.slow
@@ -131,7 +164,7 @@ async def test_workers_do_not_outlive_their_parent(
     await upstream.script("m", "it is 4")
     file = config(tmp_path, upstream.base_url, ROUTES)
     async with serving(tmp_path, "--config", file, "--workers", "2") as served:
-        workers = served.pids()[1:]
+        workers = served.workers()
         served.signal(signal.SIGKILL)
         await served.ended()
         await soon(lambda: not any(runs(pid) for pid in workers), "the workers end", 20)

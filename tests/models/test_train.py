@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samplewise.models.arithmetic import LARGEST_TRAINED
 from samplewise.models.config import Config
 from samplewise.models.examples import IGNORE, Examples
 from samplewise.models.problems import parse_problem, replay
@@ -23,7 +24,7 @@ def texts(examples: Examples) -> list[tuple[str, str]]:
     """Return prompt and completion of the rows of a few steps."""
     found = []
     for step in range(4):
-        for rows in examples.batch(step, 8, 8, 8, 49):
+        for rows in examples.batch(step, 8, 8, 8, LARGEST_TRAINED):
             for inputs, targets in zip(rows.inputs, rows.targets, strict=True):
                 start = int(np.flatnonzero(targets != IGNORE)[0])
                 end = int(np.flatnonzero(targets == EOS)[0])
@@ -49,15 +50,15 @@ def test_no_example_of_five_numbers_leads_through_a_held_out_puzzle(examples: Ex
 
 
 def test_rows_depend_on_seed_and_step_alone(examples: Examples) -> None:
-    again = Examples(0).batch(7, 2, 2, 2, 49)
-    for one, other in zip(examples.batch(7, 2, 2, 2, 49), again, strict=True):
+    again = Examples(0).batch(7, 2, 2, 2, LARGEST_TRAINED)
+    for one, other in zip(examples.batch(7, 2, 2, 2, LARGEST_TRAINED), again, strict=True):
         np.testing.assert_array_equal(one.inputs, other.inputs)
-    reseeded = Examples(1).batch(7, 2, 2, 2, 49)
+    reseeded = Examples(1).batch(7, 2, 2, 2, LARGEST_TRAINED)
     assert not np.array_equal(again[0].inputs, reseeded[0].inputs)
 
 
 def test_targets_are_the_inputs_moved_by_one(examples: Examples) -> None:
-    for rows in examples.batch(0, 2, 2, 2, 49):
+    for rows in examples.batch(0, 2, 2, 2, LARGEST_TRAINED):
         counted = rows.targets[:, :-1] != IGNORE
         moved = rows.inputs[:, 1:]
         assert (moved[counted] == rows.targets[:, :-1][counted]).all()

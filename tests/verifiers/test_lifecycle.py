@@ -16,12 +16,14 @@ async def test_only_managed_verifiers_are_opened_and_closed() -> None:
     assert not isinstance(plain, Managed)
 
 
-async def test_the_first_problem_is_told_without_a_group_around_it() -> None:
+async def test_the_first_problem_is_told_by_name_without_a_group_around_it() -> None:
     class Broken:
+        name = "mine"
+
         async def open(self) -> None:
             raise VerifierSetupError("no such module")
 
         async def close(self) -> None: ...
 
-    with pytest.raises(VerifierSetupError, match="no such module"):
+    with pytest.raises(VerifierSetupError, match="^mine: no such module$"):
         await open_all([Broken(), says(Status.PASS)])

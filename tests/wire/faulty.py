@@ -17,6 +17,7 @@ __all__ = [
     "CAP",
     "PROMPT_NANO",
     "TOKEN_NANO",
+    "Fixed",
     "answering",
     "config",
     "counts",
@@ -64,27 +65,30 @@ def counts(reply: Reply) -> tuple[int, int, int, int]:
     return samples["drawn"], samples["ok"], samples["errored"], samples["cancelled"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fixed:
-    """An upstream that says the same bytes to everybody."""
+    """What an upstream says to everybody; can be changed between calls."""
 
-    base_url: str
+    body: bytes = b""
+    content_type: str = "application/json"
+    base_url: str = ""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer a call."""
+        await request.read()
+        return web.Response(body=self.body, headers={"content-type": self.content_type})
 
 
 @asynccontextmanager
-async def answering(body: bytes, content_type: str) -> AsyncIterator[Fixed]:
-    """Serve bytes as the answer to every call."""
-
-    async def handle(request: web.Request) -> web.Response:
-        await request.read()
-        return web.Response(body=body, headers={"content-type": content_type})
-
+async def answering(fixed: Fixed) -> AsyncIterator[Fixed]:
+    """Serve fixed bytes as the answer to every call."""
     app = web.Application()
-    app.router.add_post("/v1/chat/completions", handle)
+    app.router.add_post("/v1/chat/completions", fixed.handle)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield Fixed(f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
+        fixed.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        yield fixed
     finally:
         await runner.cleanup()

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from samplewise.proxy.errors import RequestError
 from samplewise.proxy.jsontext import members
 from tests.upstream import UpstreamProcess
 from tests.wire.bodies import CHAT, HI
+from tests.wire.lawful import for_all
 from tests.wire.proxy import backend, serve
 
 T = TypeVar("T")
-
-
-async def _for_all(
-    strategy: st.SearchStrategy[T], law: Callable[[T], Coroutine[Any, Any, None]]
-) -> None:
-    """Check a law on many examples, from a thread, so that the proxy's loop can turn."""
-    loop = asyncio.get_running_loop()
-
-    @settings(max_examples=100, deadline=None, database=None)
-    @given(strategy)
-    def holds(example: T) -> None:
-        asyncio.run_coroutine_threadsafe(law(example), loop).result()
-
-    await asyncio.to_thread(holds)
 
 
 def _no_constant(text: str) -> None:
@@ -132,7 +117,7 @@ async def test_random_and_mutated_bodies_never_crash_it_or_slip_through(
     )
     await upstream.script("m", "fine")
     async with serve(config, tmp_path) as proxy:
-        await _for_all(bodies, law)
+        await for_all(bodies, law)
 
 
 SPACE = st.text(" \t\r\n", max_size=2)

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from multidict import CIMultiDict
@@ -333,7 +334,7 @@ async def test_wrong_methods_and_paths_are_refused_in_openais_shape(proxy: Proxy
         ("PUT", CHAT, 405, "method_not_supported"),
         ("POST", "/v1/models", 405, "method_not_supported"),
         ("POST", "/v1/chat/completion", 404, "unknown_url"),
-        ("POST", CHAT + "/", 404, "unknown_url"),
+        ("POST", CHAT + "/x", 404, "unknown_url"),
         ("GET", "/docs", 404, "unknown_url"),
         ("GET", "/v1/models/none", 404, "model_not_found"),
     ):
@@ -343,6 +344,24 @@ async def test_wrong_methods_and_paths_are_refused_in_openais_shape(proxy: Proxy
             assert reply.status == status, path
             error = (await reply.json())["error"]
             assert (error["code"], error["type"]) == (code, "invalid_request_error")
+
+
+async def test_what_careless_clients_send_is_taken_as_it_is_meant(proxy: Proxy) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    plain = {"content-encoding": "identity", "accept": "text/html", "authorization": "Bearer x"}
+    old = aiohttp.HttpVersion10
+    for path, headers, version in (
+        (CHAT, form, None),
+        (CHAT, plain, None),
+        (CHAT, {}, old),
+        ("/v1//chat/completions", {}, None),
+        ("//v1/chat/completions/", {}, None),
+        (CHAT + "?api-version=1", {}, None),
+    ):
+        async with aiohttp.ClientSession(version=version or aiohttp.HttpVersion11) as http:
+            async with http.post(proxy.url + path, data=ask(), headers=headers) as reply:
+                assert reply.status == 200, (path, headers, version)
+    assert (await proxy.get("/v1/models/")).status == 200
 
 
 async def test_what_is_not_read_is_forwarded_byte_for_byte(

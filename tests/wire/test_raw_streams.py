@@ -13,7 +13,7 @@ from tests.upstream import Answer, Fault, UpstreamProcess
 from tests.upstream.script import Kind
 from tests.wire.bodies import CHAT, ask
 from tests.wire.books import reserved, soon
-from tests.wire.faulty import CAP, PROMPT_NANO, TOKEN_NANO, answering, config
+from tests.wire.faulty import CAP, PROMPT_NANO, TOKEN_NANO, Fixed, answering, config
 from tests.wire.proxy import Reply, serve
 
 BREAKS: tuple[Kind, ...] = (
@@ -170,7 +170,7 @@ async def test_an_answer_that_breaks_the_protocol_is_lost_not_passed_on(
     tmp_path: Path, body: bytes
 ) -> None:
     kind = "text/event-stream" if body.startswith(b"data:") else "application/json"
-    async with answering(body, kind) as upstream, serve(config(upstream), tmp_path) as proxy:
+    async with answering(Fixed(body, kind)) as upstream, serve(config(upstream), tmp_path) as proxy:
         for stream in (False, True):
             reply = await proxy.chat("one", stream=stream)
             assert (reply.status, reply.error["code"]) == (502, "upstream_error")

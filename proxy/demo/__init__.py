@@ -1,0 +1,1 @@
+"""`samplewise demo`: two real servers, two hundred problems, one table and one picture."""
