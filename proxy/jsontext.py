@@ -15,6 +15,8 @@ from samplewise.proxy.errors import RequestError
 __all__ = ["encode", "members", "members_of", "object_text"]
 
 _SPACE = " \t\n\r"
+# More than any client sends, few enough to be looked at one by one.
+_MOST_MEMBERS = 1_000
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 encode = msgspec.json.Encoder().encode
 
@@ -49,6 +51,8 @@ def members(body: bytes, name: str = "") -> dict[str, bytes]:
         raise RequestError(f"{where}: must be a JSON object", param=param) from None
     except msgspec.DecodeError as error:
         raise RequestError(f"{where}: {error}", param=param) from None
+    if len(found) > _MOST_MEMBERS:
+        raise RequestError(f"{where}: has more than {_MOST_MEMBERS} keys", param=param)
     duplicate = _duplicate(text, found)
     if duplicate is not None:
         key = duplicate[:60]

@@ -68,7 +68,7 @@ class Results:
         price = PRICE["input_usd_per_mtok"], PRICE["output_usd_per_mtok"]
         gap = self.decoded_tokens - self.billed_tokens
         counted = (
-            "exactly what" if not gap else f"{abs(gap):,} {'less' if gap > 0 else 'more'} than"
+            "exactly what" if not gap else f"{abs(gap):,} {'fewer' if gap > 0 else 'more'} than"
         )
         return [
             f"Controls: the greedy answer, and random legal moves (the best of {SAMPLES} tries; "

@@ -136,7 +136,7 @@ async def test_a_second_sigterm_ends_the_drain_of_every_worker(
             return (await served.get("/readyz")).status == 503
 
         await soon(draining, "not ready any more")
-        # A service manager tells every process of the group: a worker hears it twice, and drains on.
+        # A service manager tells every process: a worker hears it twice, and drains on.
         for worker in served.workers():
             os.kill(worker, signal.SIGTERM)
         assert (await served.get("/livez")).status == 200

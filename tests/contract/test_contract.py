@@ -28,7 +28,9 @@ async def test_an_online_cut_on_running_statistics(
     async with serve(_config(upstream, "m", "OnlineCut", "", ""), tmp_path) as proxy:
         reply = await proxy.chat("r")
         assert reply.text.startswith("sure")
-        assert reply.said["samples"] | {"drawn": 4, "ok": 2, "cancelled": 2} == reply.said["samples"]
+        assert (
+            reply.said["samples"] | {"drawn": 4, "ok": 2, "cancelled": 2} == reply.said["samples"]
+        )
         assert "logprobs" not in reply.json["choices"][0]
         await upstream.wait("aborted", equals=2)
         truth = sum(r.total_tokens for r in await upstream.records())
@@ -40,7 +42,9 @@ async def test_a_particle_filter_by_continue_with_step_scores(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     await upstream.script("m", digits=Digits(steps=3, step_tokens=2))
-    verifiers = "  step: {type: python, function: 'tests.contract.graders:last_digit', scope: step}\n"
+    verifiers = (
+        "  step: {type: python, function: 'tests.contract.graders:last_digit', scope: step}\n"
+    )
     more = "    verifiers: [step]\n"
     async with serve(_config(upstream, "m", "ParticleFilter", more, verifiers), tmp_path) as proxy:
         reply = await proxy.chat("r", seed=11, samplewise={"return": ["candidates"]})
@@ -70,7 +74,10 @@ async def test_a_knockout_by_compare(upstream: UpstreamProcess, tmp_path: Path) 
 async def test_a_revision_with_feedback_by_revise(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
-    better = Rule(contains="the colour is wrong", answers=(Answer(text="still red"), Answer(text="it is blue")))
+    better = Rule(
+        contains="the colour is wrong",
+        answers=(Answer(text="still red"), Answer(text="it is blue")),
+    )
     await upstream.script("m", "it is red", rules=(better,))
     verifiers = "  blue: {type: python, function: 'tests.contract.graders:is_blue'}\n"
     more = "    verifiers: [blue]\n"

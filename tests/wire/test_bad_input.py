@@ -94,6 +94,9 @@ NOT_AN_OBJECT = {
     "deep field": ask(metadata="[" * DEEP + "]" * DEEP),
     "deep object": ask(metadata='{"a":' * DEEP + "1" + "}" * DEEP),
     "deep message": ask(messages='[{"content": ' + "[" * DEEP + "]" * DEEP + "}]"),
+    "too many keys": written(
+        {"model": '"one"', "messages": HI} | {f"k{i}": "1" for i in range(1000)}
+    ),
     "deep option": ask(samplewise='{"item": ' + "[" * DEEP + "]" * DEEP + "}"),
 }
 

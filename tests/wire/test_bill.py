@@ -21,7 +21,8 @@ ROUTES = """
   vote: {backends: [local], policy: 'majority_vote:5'}
   frugal: {backends: [local], policy: 'majority_vote:5', usage: chosen}
   window: {backends: [local], policy: {type: adaptive_vote, margin: 9, max_samples: 6, window: 3}}
-  code: {backends: [local], policy: {type: first_pass, max_samples: 8, waves: [4, 4]}, verifiers: [is_yes]}
+  code: {backends: [local], policy: {type: first_pass, max_samples: 8, waves: [4, 4]},
+    verifiers: [is_yes]}
   judged: {backends: [local], policy: 'best_of_n:6', verifiers: [is_yes, short]}
   strict: {backends: [local], policy: 'best_of_n:3', verifiers: [is_yes], on_unverified: error}
 """
