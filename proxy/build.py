@@ -212,13 +212,13 @@ def _voter(settings: RouteSettings, policy: Policy, checks: Mapping[str, Check])
     return plain_voter()
 
 
-def _comparator(settings: RouteSettings, checks: Mapping[str, Check]) -> Comparator | None:
+def _comparator(settings: RouteSettings, checks: Mapping[str, Check]) -> Check | None:
     if settings.comparator is None:
         return None
-    verifier = checks[settings.comparator].verifier
-    if not isinstance(verifier, Comparator):
+    check = checks[settings.comparator]
+    if not isinstance(check.verifier, Comparator):
         raise ConfigError(f"verifiers.{settings.comparator}: cannot compare samples")
-    return verifier
+    return check
 
 
 def _request_limit(settings: RouteSettings, config: Config) -> Limit:

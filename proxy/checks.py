@@ -74,18 +74,7 @@ class Checks:
     def holds(self, slot: Slot) -> list[Hold]:
         """Return what verifying this sample may cost, one row per verifier that has a price."""
         return [
-            Hold(
-                id=f"{slot.id}:{check.name}",
-                call_id=f"{slot.id}:{check.name}",
-                index=slot.index,
-                backend=check.name,
-                model="",
-                purpose="verify",
-                nano=check.worst_nano(),
-                tokens=0,
-                price_version=f"verifier:{check.worst_nano()}",
-                sample=False,
-            )
+            _hold(f"{slot.id}:{check.name}", slot.index, check)
             for check in self._automatic()
             if check.worst_nano()
         ]
@@ -137,6 +126,10 @@ class Checks:
             return sample.step and sample.ended in (Ended.STOP_STRING, Ended.EOS)
         return sample.complete
 
+    def _fitting(self, sample: Sample) -> list[Check]:
+        """Return the route's verifiers that have a say in this sample, asked for or not."""
+        return [check for check in self.job.route.checks if self._fits(check, sample)]
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.group.create_task(work)
         self.tasks.add(task)
@@ -158,7 +151,7 @@ class Checks:
             ]
             self.emit(Judged(Judgement(sample, Status.ERROR, tuple(verdicts))))
             raise
-        status = combined_status(checks, verdicts)
+        status = combined_status(self._fitting(sample), verdicts)
         self.emit(Judged(await self._judgement(sample, status, tuple(verdicts))))
 
     async def _judge_again(self, before: Judgement, check: Check) -> None:
@@ -169,8 +162,7 @@ class Checks:
             self.emit(Judged(replace(before, verdicts=(*before.verdicts, verdict))))
             raise
         verdicts = (*before.verdicts, verdict)
-        ran = {v.verifier for v in verdicts}
-        checks = [c for c in self.job.route.checks if c.name in ran]
+        checks = self._fitting(before.sample)
         self.emit(
             Judged(replace(before, status=combined_status(checks, verdicts), verdicts=verdicts))
         )
@@ -232,6 +224,7 @@ class Checks:
         verdict = _error(check.name, "cut", "stopped before it could tell")
         try:
             with boundary(_crashed, VerifierError, TimeoutError):
+                await self._afford(f"{sample.id}:{check.name}", sample.index, check)
                 async with asyncio.timeout(check.timeout_s):
                     verdict = await check.verifier.verify(self.job.task, sample)
         except VerifierError as error:
@@ -242,7 +235,7 @@ class Checks:
             ms = (perf_counter() - began) * 1000
             cost = verdict.cost_nano + check.cost_nano(ms)
             verdict = replace(verdict, verifier=check.name, ms=ms, cost_nano=cost)
-            await self._pay(check, sample, cost)
+            await self._pay(f"{sample.id}:{check.name}", cost)
         if verdict.status is Status.ERROR:
             _log.warning(
                 "verifier could not tell",
@@ -254,25 +247,63 @@ class Checks:
         self.metrics.verdict(verdict)
         return verdict
 
-    async def _pay(self, check: Check, sample: Sample, cost: int) -> None:
-        row = f"{sample.id}:{check.name}"
+    async def _afford(self, row: str, index: int, check: Check) -> None:
+        """Reserve what was not reserved with its sample: verifiers and pairs that are asked for."""
+        if not check.worst_nano() or row in self.purse.open:
+            return
+        if not await self.purse.reserve([(_hold(row, index, check),)]):
+            raise VerifierError("the budget has no room for it", reason="budget")
+
+    async def _pay(self, row: str, cost: int) -> None:
         if row in self.purse.open:
             await self.purse.settle([Settlement(row, cost)])
 
     async def _compare(self, action: Compare) -> None:
-        comparisons = await asyncio.gather(*(self._pair(a, b) for a, b in action.pairs))
+        try:
+            pairs = (self._pair(action.key, i, *pair) for i, pair in enumerate(action.pairs))
+            comparisons = await asyncio.gather(*pairs)
+        except asyncio.CancelledError:
+            cut = (Comparison(a, b, error="stopped before it could tell") for a, b in action.pairs)
+            self.emit(Compared(action.key, tuple(cut)))
+            raise
         self.emit(Compared(action.key, tuple(comparisons)))
 
-    async def _pair(self, a: str, b: str) -> Comparison:
-        comparator = self.job.route.comparator
-        if not isinstance(comparator, Comparator):
+    async def _pair(self, key: str, number: int, a: str, b: str) -> Comparison:
+        check, samples = self.job.route.comparator, self.evidence.samples
+        if check is None or not isinstance(check.verifier, Comparator):
             return Comparison(a, b, error="the route has no comparator")
-        samples = self.evidence.samples
+        row = f"{self.job.request_id}:{key}:{number}:{check.name}"
+        began, cost = perf_counter(), 0
         try:
-            with boundary(_crashed, VerifierError):
-                return await comparator.compare(self.job.task, samples[a], samples[b])
+            with boundary(_crashed, VerifierError, TimeoutError):
+                await self._afford(row, samples[a].index, check)
+                async with asyncio.timeout(check.timeout_s):
+                    found = await check.verifier.compare(self.job.task, samples[a], samples[b])
+            cost = found.cost_nano
+        except TimeoutError:
+            found = Comparison(a, b, error=f"no verdict within {check.timeout_s:g} s")
         except VerifierError as error:
-            return Comparison(a, b, error=str(error) or error.reason)
+            found = Comparison(a, b, error=str(error) or error.reason)
+        finally:
+            cost += check.cost_nano((perf_counter() - began) * 1000)
+            await self._pay(row, cost)
+        return replace(found, cost_nano=cost)
+
+
+def _hold(row: str, index: int, check: Check) -> Hold:
+    """Return what one verdict may cost, as a row of the ledger."""
+    return Hold(
+        id=row,
+        call_id=row,
+        index=index,
+        backend=check.name,
+        model="",
+        purpose="verify",
+        nano=check.worst_nano(),
+        tokens=0,
+        price_version=f"verifier:{check.worst_nano()}",
+        sample=False,
+    )
 
 
 def _reads_tool_calls(check: Check) -> bool:

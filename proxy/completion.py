@@ -58,9 +58,10 @@ def usage_object(answer: Answer) -> dict[str, Any]:
     Prompt tokens are those of one call: clients trim their history by that number. What was billed
     in all stands in the report.
     """
-    first = answer.chosen[0]
-    whole = (s for s in answer.evidence.samples.values() if s.ended is not Ended.CUT)
-    prompt = max(s.prompt_tokens for s in whole)
+    whole = [s for s in answer.evidence.samples.values() if s.ended is not Ended.CUT]
+    # The row that carries a call's prompt carries what was cached of it.
+    paid = max(whole, key=lambda sample: sample.prompt_tokens)
+    prompt = paid.prompt_tokens
     if answer.job.route.usage == "chosen":
         completion_tokens = sum(s.completion_tokens for s in answer.chosen)
         reasoning = sum(s.reasoning_tokens for s in answer.chosen)
@@ -70,7 +71,7 @@ def usage_object(answer: Answer) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": first.cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": paid.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": reasoning},
         "cost": usd(answer.cost_nano),
     }

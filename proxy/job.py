@@ -14,7 +14,7 @@ from samplewise.proxy.checks_base import Check
 from samplewise.proxy.ledger.base import Account, Limit
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
-from samplewise.verifiers.base import Comparator, Sample, Task
+from samplewise.verifiers.base import Sample, Task
 
 __all__ = ["Answer", "Degraded", "Job", "Outcome", "Route"]
 
@@ -52,7 +52,7 @@ class Route:
     make_policy: Callable[[str | None, int | None], tuple[str, Policy]]
     checks: tuple[Check, ...] = ()
     voter: Check | None = None
-    comparator: Comparator | None = None
+    comparator: Check | None = None
     accounts: tuple[Account, ...] = ()
     limit: Limit = field(default_factory=Limit)
     deadline_s: float | None = None

@@ -111,7 +111,8 @@ class Service:
         tokens = job.route.max_tokens
         if job.request.max_tokens is not None:
             tokens = min(tokens, job.request.max_tokens)
-        checks = sum(check.worst_nano() for check in job.route.checks)
+        judges = {c.name: c for c in (*job.route.checks, job.route.voter) if c is not None}
+        checks = sum(check.worst_nano() for check in judges.values())
         each = max(
             u.price.worst_nano(prompt_bound(job.request, None, u.max_tokens_per_image), tokens)
             for u in job.route.upstreams.values()

@@ -18,6 +18,8 @@ __all__ = ["COMMENT", "DONE", "RawStream", "chunks", "error_event", "event"]
 
 COMMENT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
+# What an upstream says under these names is not the bill of this request.
+_OURS = ("usage", "samplewise")
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 # About a line of text: few enough events to be cheap, small enough to look alive.
 _PIECES = re.compile(r"(?:\s*\S+){1,8}\s*|\s+")
@@ -61,7 +63,8 @@ class _Frame:
         head.setdefault("id", encode(f"chatcmpl-{answer.job.request_id}"))
         head["object"] = b'"chat.completion.chunk"'
         head["model"] = encode(answer.job.request.model)
-        head.pop("usage", None)
+        for name in _OURS:
+            head.pop(name, None)
         if answer.job.include_usage:
             head["usage"] = b"null"
         self._head = head
@@ -132,8 +135,9 @@ class RawStream:
     def forward(self, data: bytes) -> bytes:
         """Return what to send for one upstream event; may be empty."""
         fields = members_of(data)
+        for name in _OURS:
+            fields.pop(name, None)
         fields["model"] = self._model
-        fields.pop("usage", None)
         if self._job.include_usage:
             fields["usage"] = b"null"
         choices = fields.get("choices", b"[]")

@@ -187,6 +187,7 @@ class Assembly:
     choice: dict[str, Any] = field(default_factory=dict)
     logprobs: list[Any] = field(default_factory=list)
     tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
     finished: bool = False
 
     def add(self, choice: dict[str, Any]) -> None:
@@ -213,14 +214,18 @@ class Assembly:
                 self._add_tool_call(part)
             return bool(value)
         if isinstance(value, str) and name != "role":
-            self.message[name] = self.message.get(name, "") + value
+            # Put together at the end: reasoning can have a hundred thousand pieces.
+            self.texts.setdefault(name, []).append(value)
             return bool(value)
         if value is not None:
             self.message[name] = value
         return False
 
     def _add_tool_call(self, part: dict[str, Any]) -> None:
-        known = self.tool_calls.setdefault(part.get("index", len(self.tool_calls)), {})
+        index = part.get("index")
+        if not isinstance(index, int):
+            index = len(self.tool_calls)
+        known = self.tool_calls.setdefault(index, {})
         for name, value in part.items():
             if name == "function" and isinstance(value, dict):
                 function = known.setdefault("function", {"name": "", "arguments": ""})
@@ -246,7 +251,9 @@ class Assembly:
             ProtocolError: when the pieces do not make a choice.
         """
         content = self.trace.text
-        message = {"role": "assistant", "content": content, **self.message}
+        texts = {name: "".join(parts) for name, parts in self.texts.items()}
+        message: dict[str, Any] = {"role": "assistant", "content": content}
+        message |= self.message | texts
         if self.tool_calls:
             message["tool_calls"] = [self.tool_calls[i] for i in sorted(self.tool_calls)]
             message["content"] = content or None

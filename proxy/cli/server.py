@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 
 import click
@@ -17,7 +18,7 @@ from samplewise.proxy.app import create_app
 from samplewise.proxy.config import Config
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
 
-__all__ = ["ProxyServer", "listen", "quiet_signals", "run_server"]
+__all__ = ["ProxyServer", "hang_up", "listen", "quiet_signals", "run_server"]
 
 # What requests that are cut may take to settle before the ledger is closed under them.
 _SETTLE_S = 15.0
@@ -33,6 +34,7 @@ def run_server(config: Config, workers: int) -> None:
     """
     set_up_logs(config.server.log_format, config.server.log_level)
     catch_standard_logs()
+    # _open_more_files()
     listener = listen(config.server.host, config.server.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -50,13 +52,21 @@ def run_server(config: Config, workers: int) -> None:
     run_workers(config, listener, workers, ready)
 
 
+def _open_more_files() -> None:
+    """Use all the open files that the system allows: every sample of every request is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Where more is told than can be had, what there was must do.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class ProxyServer(uvicorn.Server):
     """Uvicorn around an open service: opened before it listens, closed when all is settled.
 
     SIGTERM puts a pause before uvicorn's own stop: /readyz says no, requests are still taken. A
     worker is told to stop by its parent and perhaps by others too, so it hears SIGTERM only once;
-    else the second one ends the pause. SIGINT stops without a pause, and a second one cuts what
-    still runs.
+    else the second one ends the pause. SIGINT and SIGHUP stop without a pause, and a
+    second SIGINT cuts what still runs.
     """
 
     def __init__(self, config: Config, ready: Callable[[], None], *, worker: bool = False) -> None:
@@ -94,10 +104,11 @@ class ProxyServer(uvicorn.Server):
             ConfigError: something cannot be built from its settings.
             StoreError: the ledger cannot be opened.
         """
-        with quiet_signals(self.handle_exit):
+        with quiet_signals(self.handle_exit, hang_up()):
             self.run(sockets=[listener])
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         opened = self._app.router.lifespan_context(self._app)
         async with opened, self._settling():
             await super()._serve(sockets)
@@ -105,7 +116,6 @@ class ProxyServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take requests."""
         await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
         self._ready()
 
     @asynccontextmanager
@@ -160,16 +170,24 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     """Take a signal and do nothing."""
 
 
+def hang_up() -> Sequence[signal.Signals]:
+    """Return SIGHUP, which says that the terminal was closed, unless `nohup` said to ignore it."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [] if ignored else [signal.SIGHUP]
+
+
 @contextmanager
 def quiet_signals(
     take: Callable[[int, FrameType | None], None] = _nothing,
+    more: Sequence[signal.Signals] = (),
 ) -> Iterator[None]:
     """Let a server that was told to stop by a signal return instead of dying by it.
 
-    `take` gets the signals that come before uvicorn listens to them, and all of them again after.
+    `take` gets the signals that come before uvicorn listens to them, and all of them again after;
+    and `more` signals, to which uvicorn does not listen.
     """
     # Uvicorn raises the signal again once it has stopped; a clean stop is no death by signal.
-    before = {n: signal.signal(n, take) for n in (signal.SIGTERM, signal.SIGINT)}
+    before = {n: signal.signal(n, take) for n in (signal.SIGTERM, signal.SIGINT, *more)}
     try:
         yield
     finally:

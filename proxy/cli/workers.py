@@ -21,7 +21,7 @@ import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
 from samplewise.proxy.build import preflight
-from samplewise.proxy.cli.server import ProxyServer
+from samplewise.proxy.cli.server import ProxyServer, hang_up, quiet_signals
 from samplewise.proxy.config import Config
 from samplewise.proxy.errors import SamplewiseError
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
@@ -99,7 +99,8 @@ class _Workers:
             came = self.signals.recv(4096)
         for number in came:
             # The second SIGTERM ends the drain.
-            self._tell(signal.SIGINT if self.stopping else signal.Signals(number))
+            drain = number == signal.SIGTERM and not self.stopping
+            self._tell(signal.SIGTERM if drain else signal.SIGINT)
             self.stopping = True
 
     def _tell(self, number: signal.Signals) -> None:
@@ -159,19 +160,16 @@ def _orphaned(loop: asyncio.AbstractEventLoop, pipe: Connection) -> None:
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """Give a socket from which the numbers of SIGTERM and SIGINT can be read as they come."""
+    """Give a socket from which the numbers of signals to stop can be read as they come."""
     reader, writer = socket.socketpair()
     for end in (reader, writer):
         end.setblocking(False)
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    before_fd = signal.set_wakeup_fd(writer.fileno())
+    before = signal.set_wakeup_fd(writer.fileno())
     try:
-        yield reader
+        with quiet_signals(more=hang_up()):
+            yield reader
     finally:
-        signal.set_wakeup_fd(before_fd)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
         reader.close()
         writer.close()
 

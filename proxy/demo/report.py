@@ -19,7 +19,7 @@ from samplewise.proxy.demo.setup import PRICE
 
 __all__ = ["Results"]
 
-_COLUMNS = ("Solved", "95 %", "Samples", "Tokens", "$ per\n1,000", "$ per 1,000\nsolved", "p50")
+_COLUMNS = ("Solved", "95 %", "Samples", "Tokens", "$/1k", "$/1k\nsolved", "p50")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,15 @@ class Results:
 
     def show(self, console: Console) -> None:
         """Print the table and what has to be known to read it."""
-        table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+        console.print(Text(f"{self.problems} held-out problems of each family", style="bold"))
+        lines = box.SIMPLE_HEAD if console.is_terminal else None
+        table = Table(box=lines, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("Policy", no_wrap=True)
         for heading in _COLUMNS:
             table.add_column(heading, justify="right", no_wrap=True)
         for family in dict.fromkeys(row.family for row in self.rows):
             table.add_section()
-            said = f"{family.capitalize()}, {self.problems} held-out problems"
-            table.add_row(Text(said, style="bold"))
+            table.add_row(Text(family.capitalize(), style="bold"))
             for row in self.rows:
                 if row.family == family:
                     control = row.policy == "single, greedy"
@@ -71,12 +72,13 @@ class Results:
             "exactly what" if not gap else f"{abs(gap):,} {'fewer' if gap > 0 else 'more'} than"
         )
         return [
-            f"Controls: the greedy answer, and random legal moves (the best of {SAMPLES} tries; "
+            f"Controls: the greedy answer, and random legal moves (1 try, and {SAMPLES}; "
             "exact). In arithmetic every legal move is right, so that random ones say nothing.",
             "best_of_n and first_pass are judged by the exact verifier. Votes are not, but in "
             "Countdown only legal steps make an answer that can vote, which is half the check.",
             f"Cost at ${price[0]:.2f} and ${price[1]:.2f} per million prompt and completion "
-            f"tokens, a made-up price. p50 with {AT_ONCE} requests at once.",
+            "tokens, a made-up price, for 1,000 answers and for 1,000 solved. "
+            f"p50 with {AT_ONCE} requests at once.",
             f"Billed were {self.billed_tokens:,} tokens, {counted} the upstream counted "
             "(a token or so can be on its way when a vote is won and the rest is cut). "
             f"{self.seconds:.0f} s in all.",
@@ -112,12 +114,12 @@ def _cells(row: Row) -> list[str]:
         f"{row.tokens:.0f}",
         f"{1000 * row.usd:.4f}",
         "-" if solved is None else f"{1000 * solved:.4f}",
-        "-" if math.isnan(row.p50_s) else f"{1000 * row.p50_s:.0f} ms",
+        "-" if math.isnan(row.p50_s) else f"{row.p50_s:.2f} s",
     ]
 
 
 def _random(point: Point) -> list[str]:
-    name = f"  random legal moves, {point.samples:.0f}"
+    name = f"  random moves, {point.samples:.0f}"
     return [name, _percent(point.value), "exact", f"{point.samples:.1f}", "-", "-", "-", "-"]
 
 

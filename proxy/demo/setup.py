@@ -42,10 +42,10 @@ class Policy:
 POLICIES = (
     Policy("single, greedy", "-single", {"temperature": 0}),
     Policy("single, sampled", "-single"),
-    Policy("majority_vote of 16", "-majority"),
-    Policy("adaptive_vote, at most 24", "-adaptive"),
-    Policy("best_of_n, 16", "-best"),
-    Policy("first_pass, waves 4 8 16 36", ""),
+    Policy("majority_vote 16", "-majority"),
+    Policy("adaptive_vote to 24", "-adaptive"),
+    Policy("best_of_n 16", "-best"),
+    Policy("first_pass 4+8+16+36", ""),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -22,13 +23,16 @@ def traceless(served: Served) -> bool:
     return "Traceback" not in served.err.read_text() and "Error" not in served.err.read_text()
 
 
-async def test_a_file_is_served_until_ctrl_c(upstream: UpstreamProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_a_file_is_served_until_ctrl_c_or_until_the_terminal_is_closed(
+    upstream: UpstreamProcess, tmp_path: Path, number: signal.Signals
+) -> None:
     await upstream.script("m", "hello there")
     async with serving(tmp_path, "--config", config(tmp_path, upstream.base_url, ONE)) as served:
         assert (await served.get("/readyz")).status == 200
         assert (await served.get("/livez")).status == 200
         assert (await served.chat("one")).text == "hello there"
-        served.signal(signal.SIGINT)
+        served.signal(number)
         assert await served.ended(5) == 0
         assert [event["event"] for event in served.logs] == ["answered"]
         assert traceless(served)
@@ -159,6 +163,27 @@ async def test_a_reader_of_the_log_that_leaves_takes_no_request_with_it(
             assert (await served.chat("one")).status == 200
         served.signal(signal.SIGINT)
         assert await served.ended(5) == 0
+
+
+@pytest.mark.slow
+async def test_open_files_are_not_what_limits_samples(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="no", hold="gate"), rules=(HELD,))
+    verifiers = "verifiers:\n  word: {type: regex, pattern: never}\n"
+    policy = "{type: first_pass, max_samples: 8, waves: [8]}"
+    routes = f"  many: {{backends: [local], policy: {policy}, verifiers: [word]}}\n"
+    file = config(tmp_path, upstream.base_url, routes, extra=verifiers)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        async with serving(tmp_path, "--config", file) as served:
+            running = [asyncio.create_task(served.chat("many")) for _ in range(40)]
+            await upstream.wait("held", equals=320, timeout_s=30)
+            await upstream.release("gate")
+            assert {r.said["samples"]["ok"] for r in await asyncio.gather(*running)} == {8}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_what_is_wrong_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from samplewise.policies.base import (
     Revise,
     Stop,
     StopReason,
+    Verify,
     Wait,
     rng,
 )
@@ -143,3 +144,25 @@ class Reviser:
         said = [v.feedback for v in last.verdicts if v.status is Status.FAIL]
         source = Revise((last.sample.id,), " ".join(said))
         return [Draw(f"turn-{evidence.drawn}", 1, source=source)]
+
+
+@dataclass(frozen=True, slots=True)
+class AskLater:
+    """Draw some, then have a dear verifier look at the first alone."""
+
+    samples: int = 3
+    verifier: str = "dear"
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(self.samples, verdicts=True)
+
+    def decide(self, evidence: Evidence) -> Sequence[Action]:
+        if not evidence.rounds:
+            return [Draw("all", self.samples)]
+        if evidence.pending:
+            return [Wait()]
+        first = min(evidence.judgements.values(), key=lambda j: j.sample.index)
+        if all(verdict.verifier != self.verifier for verdict in first.verdicts):
+            return [Verify((first.sample.id,), self.verifier), Wait()]
+        return [Stop(by_order(evidence), why_ended(evidence))]

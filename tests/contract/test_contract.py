@@ -1,4 +1,4 @@
-"""The contract carries what is to come: no policy here needs anything of the engine but its loop."""
+"""The contract carries what is to come: no policy here needs more of the engine than its loop."""
 
 from __future__ import annotations
 
@@ -88,3 +88,41 @@ async def test_a_revision_with_feedback_by_revise(
         last = (await upstream.records())[-1].json["messages"]
         assert [m["role"] for m in last] == ["user", "assistant", "user"]
         assert last[1]["content"] == "still red"
+
+
+async def test_a_verifier_that_is_asked_for_is_reserved_and_billed(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "it is blue", "it is red", "it is green")
+    verifiers = (
+        "  words: {type: regex, pattern: 'it is'}\n"
+        "  dear: {type: python, function: 'tests.contract.graders:is_blue', when: asked,\n"
+        "    price: {usd_per_call: 0.01}}\n"
+    )
+    more = "    verifiers: [words, dear]\n"
+    async with serve(_config(upstream, "m", "AskLater", more, verifiers), tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.text, reply.said["outcome"]) == ("it is blue", "verified")
+        assert reply.said["cost_usd"]["verification"] == 0.01
+        assert await proxy.ledger_spent() == round(reply.said["cost_usd"]["total"] * NANO)
+        poor = await proxy.chat("r", samplewise={"max_cost_usd": 0.005}, max_tokens=50)
+        assert (poor.status, poor.said["cost_usd"]["verification"]) == (200, 0.0)
+        assert poor.said["outcome"] != "verified"
+        # A required verifier that was never asked has not passed anything.
+        assert poor.said["samples"]["passed"] == 0
+
+
+async def test_comparisons_are_reserved_and_billed(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "a b", "a b c d", "a", "a b c")
+    verifiers = (
+        "  judge: {type: python, compare: 'tests.contract.graders:longer',\n"
+        "    price: {usd_per_call: 0.002}}\n"
+    )
+    more = "    comparator: judge\n"
+    async with serve(_config(upstream, "m", "Knockout", more, verifiers), tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert reply.text == "a b c d"
+        assert reply.said["cost_usd"]["verification"] == 0.006
+        assert await proxy.ledger_spent() == round(reply.said["cost_usd"]["total"] * NANO)

@@ -46,7 +46,7 @@ def test_in_a_pipe_it_prints_the_table_and_leaves_nothing(tmp_path: Path) -> Non
     assert "\x1b" not in done.stdout
     for name in ("single, greedy", "majority_vote", "adaptive_vote", "best_of_n", "first_pass"):
         assert done.stdout.count(f"  {name}") == 2
-    assert done.stdout.count("random legal moves, ") == 2
+    assert done.stdout.count("random moves, ") == 2
     found = json.loads(figures.read_text())
     assert len(found["rows"]) == 12
     assert all(row["failed"] == 0 and row["usd"] > 0 for row in found["rows"])

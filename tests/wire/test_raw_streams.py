@@ -188,3 +188,33 @@ async def test_an_answer_in_many_lines_of_json_is_streamed_in_one_each(
         reply = await proxy.chat("many", stream=True)
         assert reply.streamed == "a b"
         assert reply.events[0]["odd"] == {"a": [1, 2]}
+
+
+async def test_another_samplewise_behind_it_has_no_say_in_the_report(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "a b", extra={"samplewise": {"route": "inner"}, "odd": 1})
+    async with serve(config(upstream), tmp_path) as proxy:
+        for route in ("one", "live"):
+            plain = await proxy.chat(route)
+            assert (plain.said["route"], plain.json["odd"]) == (route, 1)
+            for options in ({}, {"include_usage": True}):
+                reply = await proxy.chat(route, stream=True, stream_options=options)
+                *rest, last = reply.events
+                assert last["samplewise"]["route"] == route
+                assert not any("samplewise" in event for event in rest)
+
+
+async def test_reasoning_is_kept_apart_from_the_answer_on_every_way(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    thought = " ".join(f"step{i}" for i in range(20))
+    await upstream.script("m", Answer(text="a b", reasoning_content=thought))
+    async with serve(config(upstream), tmp_path) as proxy:
+        for route in ("one", "many", "live"):
+            message = (await proxy.chat(route)).json["choices"][0]["message"]
+            assert (message["content"], message["reasoning_content"]) == ("a b", thought)
+            reply = await proxy.chat(route, stream=True)
+            deltas = [event["choices"][0]["delta"] for event in reply.events]
+            assert "".join(d.get("reasoning_content") or "" for d in deltas) == thought
+            assert reply.streamed == "a b"
