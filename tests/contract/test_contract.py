@@ -22,7 +22,7 @@ async def test_an_online_cut_on_running_statistics(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     words = " ".join(["w"] * 30)
-    unsure = Answer(text=words, logprobs=(-2.5,), hold="gate", hold_after=6)
+    unsure = Answer(text=words, logprobs=(-2.5,), hold="gate", hold_after=4)
     sure = Answer(text="sure " * 8, logprobs=(-0.1,))
     await upstream.script("m", unsure, sure, unsure, sure)
     async with serve(_config(upstream, "m", "OnlineCut", "", ""), tmp_path) as proxy:
