@@ -44,7 +44,8 @@ def new_session() -> aiohttp.ClientSession:
     in pieces, and the size cap counts decoded bytes.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+        # Idle connections are given up before common servers (5 s) close them under a new call.
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=4.0),
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=2**18,
         auto_decompress=True,
