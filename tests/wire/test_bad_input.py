@@ -361,9 +361,11 @@ async def test_what_careless_clients_send_is_taken_as_it_is_meant(proxy: Proxy) 
         ("//v1/chat/completions/", {}, None),
         (CHAT + "?api-version=1", {}, None),
     ):
-        async with aiohttp.ClientSession(version=version or aiohttp.HttpVersion11) as http:
-            async with http.post(proxy.url + path, data=ask(), headers=headers) as reply:
-                assert reply.status == 200, (path, headers, version)
+        async with (
+            aiohttp.ClientSession(version=version or aiohttp.HttpVersion11) as http,
+            http.post(proxy.url + path, data=ask(), headers=headers) as reply,
+        ):
+            assert reply.status == 200, (path, headers, version)
     assert (await proxy.get("/v1/models/")).status == 200
 
 
