@@ -61,7 +61,8 @@ class AdaptiveVote:
 
     Rule margin: stop when the leader is `margin` votes ahead (a two-answer sequential test).
     Rule beta: stop when `beta_confidence` reaches `confidence`; a unanimous run stops at 3, 4 and 6
-    for .90, .95 and .99. Judged in order of arrival, which favours short samples a little.
+    for .90, .95 and .99. It never stops with fewer samples than the client wants answers. Judged in
+    order of arrival, which favours short samples a little.
     """
 
     rule: Literal["margin", "beta"] = "margin"
@@ -100,7 +101,7 @@ class AdaptiveVote:
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Stop when the rule is met, else refill."""
-        if self._met(evidence):
+        if self._met(evidence) and evidence.good >= evidence.answers:
             return [self._stop(evidence, StopReason.AGREED)]
         pending = evidence.pending
         draw = self._next(evidence, pending) if evidence.may_draw else None

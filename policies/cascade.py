@@ -78,12 +78,12 @@ class Cascade:
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Accept the tier that was drawn, or go on to the next."""
         drawn = self._drawn(evidence)
-        if evidence.best_passed is not None:
+        if evidence.best_passed is not None and evidence.good >= evidence.answers:
             details = {"tier": drawn}
             return [Stop(by_order(evidence), StopReason.PASSED, Basis.VERIFIED, details)]
         if evidence.pending:
             return WAIT
-        if drawn and self._agreed(evidence, drawn - 1):
+        if drawn and self._agreed(evidence, drawn - 1) and evidence.good >= evidence.answers:
             return [self._stop(evidence, drawn, StopReason.AGREED)]
         if drawn < len(self.tiers) and evidence.may_draw:
             tier = self.tiers[drawn]

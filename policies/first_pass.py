@@ -52,7 +52,7 @@ class FirstPass:
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Stop on a pass, else draw the next wave once the last one is judged."""
-        if evidence.best_passed is not None:
+        if evidence.best_passed is not None and evidence.good >= evidence.answers:
             return [Stop(by_order(evidence), StopReason.PASSED, Basis.VERIFIED, _details(evidence))]
         if evidence.pending:
             return WAIT

@@ -43,7 +43,9 @@ class ToolsFirst:
         if not evidence.drawn:
             if TOOLS_FIRST in evidence.rounds or not evidence.may_draw:
                 return self.policy.decide(evidence)
-            return [Draw(TOOLS_FIRST, 1)]
+            # From where the policy itself would draw first: it counts as its first sample.
+            backends = self.policy.needs.backends
+            return [Draw(TOOLS_FIRST, 1, backend=backends[0] if backends else "")]
         if evidence.drawn == 1 and evidence.pending:
             return WAIT
         first = next(iter(evidence.samples.values()), None)

@@ -30,6 +30,10 @@ class CallFacts:
     totals: Totals | None = None
     broken: Broken | None = None
 
+    def note_sent(self) -> None:
+        """Note that bytes may have reached the upstream from now on."""
+        self.sent = True
+
     def counted(self, choice: int) -> int:
         """Return the tokens counted of one choice."""
         done = self.dones.get(choice)

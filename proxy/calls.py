@@ -69,7 +69,6 @@ class Trip:
         self.upstream.in_flight += 1
         try:
             async with aclosing(self.upstream.backend.draw(self.call)) as events:
-                self.facts.sent = True
                 async for event in events:
                     match event:
                         case Progress():

@@ -17,7 +17,7 @@ from samplewise.proxy.boundary import boundary
 from samplewise.proxy.calls import Slot
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.job import Job
-from samplewise.proxy.ledger.base import Hold, Settlement
+from samplewise.proxy.ledger.base import Hold, Settlement, State
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.purse import Purse
 from samplewise.verifiers.base import (
@@ -64,6 +64,8 @@ class Checks:
     emit: Callable[[Event], None]
     metrics: Metrics
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    # Nobody waits for these but the end of the run: no event comes of them.
+    releasing: set[asyncio.Task[None]] = field(default_factory=set)
     closed: bool = False
     _verdicts: dict[tuple[str, str], asyncio.Future[Verdict]] = field(default_factory=dict)
     _classes: list[tuple[int, str]] = field(default_factory=list)
@@ -82,10 +84,22 @@ class Checks:
     def start(self, sample: Sample) -> bool:
         """Begin to verify a finished sample; False when no verifier fits it."""
         checks = [check for check in self._automatic() if self._fits(check, sample)]
-        if self.closed or not checks:
+        if self.closed or self.evidence.deadline_passed or not checks:
+            self.forgo(sample.id)
             return False
         self._spawn(self._judge(sample, checks))
         return True
+
+    def forgo(self, sample: str) -> None:
+        """Release what is still held for verifying a sample: known, gated out, or never to run."""
+        rows = (f"{sample}:{check.name}" for check in self._automatic() if check.worst_nano())
+        unused = [
+            Settlement(row, 0, state=State.RELEASED) for row in rows if row in self.purse.open
+        ]
+        if unused and not self.closed:
+            task = self.group.create_task(self.purse.settle(unused))
+            self.releasing.add(task)
+            task.add_done_callback(self.releasing.discard)
 
     def ask(self, ids: Sequence[str], name: str) -> bool:
         """Run a verifier that is configured `when: asked`; False when that was done before."""
@@ -151,6 +165,7 @@ class Checks:
             ]
             self.emit(Judged(Judgement(sample, Status.ERROR, tuple(verdicts))))
             raise
+        self.forgo(sample.id)
         status = combined_status(self._fitting(sample), verdicts)
         self.emit(Judged(await self._judgement(sample, status, tuple(verdicts))))
 

@@ -204,6 +204,7 @@ class Draws:
 
     def _fail(self, failed: Failed) -> None:
         self.tasks.pop(failed.id, None)
+        self.checks.forgo(failed.id)
         _log.warning(
             "sample lost",
             request_id=self.job.request_id,

@@ -33,7 +33,7 @@ from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.ledger.base import Ledger
 from samplewise.proxy.metrics import Metrics
-from samplewise.proxy.purse import Purse
+from samplewise.proxy.purse import Purse, shielded
 
 __all__ = ["Engine", "answer"]
 
@@ -159,7 +159,7 @@ class _Run:
                 loop.call_soon(task.cancel)
 
     def _running_tasks(self) -> set[asyncio.Task[None]]:
-        tasks = (*self.draws.tasks.values(), *self.checks.tasks)
+        tasks = (*self.draws.tasks.values(), *self.checks.tasks, *self.checks.releasing)
         return {task for task in tasks if not task.done()}
 
     async def close(self) -> None:
@@ -218,7 +218,7 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
             failure = error
         finally:
             job.when_left = None
-            await run.close()
+            await shielded(run.close())
             engine.metrics.sampled(job.route.name, evidence)
             if evidence.client_gone:
                 engine.kept.keep(job.request_id, evidence)

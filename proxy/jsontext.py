@@ -41,6 +41,8 @@ def members(body: bytes, name: str = "") -> dict[str, bytes]:
         RequestError: on anything that is not one well-formed JSON object; says where.
     """
     where, param = name or "body", name or None
+    if not body:
+        raise RequestError(f"{where}: is empty", param=param)
     try:
         text = body.decode("utf-8")
         found = members_of(body)

@@ -123,6 +123,11 @@ class Plan:
         """Return the call for these slots, ready to run."""
         upstream = self.upstream
         stream = self.stream
+        facts = CallFacts(
+            stream=stream,
+            max_tokens=self.max_tokens,
+            prompt_bound=self.prompt_tokens,
+        )
         call = Call(
             id=holds[0].call_id,
             body=self._body(slots, stream),
@@ -130,11 +135,7 @@ class Plan:
             stream=stream,
             raw=self.job.tap is not None,
             timeout_s=upstream.timeout_s,
-        )
-        facts = CallFacts(
-            stream=stream,
-            max_tokens=self.max_tokens,
-            prompt_bound=self.prompt_tokens,
+            sending=facts.note_sent,
         )
         return Trip(
             upstream=upstream,

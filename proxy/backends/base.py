@@ -6,7 +6,7 @@ the iterator closes the connection, which makes an engine behind it stop generat
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,13 +26,18 @@ __all__ = [
 ]
 
 
+def _nothing() -> None:
+    """Take no note."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One upstream call.
 
     `id` is the ledger's call id and goes upstream as the request id. `body` is the encoded JSON
     body, complete. `n` is the number of choices it asks for. `raw` asks that streamed events carry
-    the upstream's own bytes. `timeout_s` bounds the whole call.
+    the upstream's own bytes. `timeout_s` bounds the whole call. The backend calls `sending` before
+    the first byte of the request can have left: what is given up before that costs nothing.
     """
 
     id: str
@@ -41,6 +46,7 @@ class Call:
     stream: bool = False
     raw: bool = False
     timeout_s: float = 600.0
+    sending: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)

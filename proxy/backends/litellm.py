@@ -91,6 +91,8 @@ class LiteLLMBackend:
 
     async def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
         """Send the call and yield what comes. Closing the iterator cancels it."""
+        # What litellm does with its connections is not to be seen: sent from here on.
+        call.sending()
         work = self.thread.submit(self._complete(call))
         try:
             async with asyncio.timeout(call.timeout_s):

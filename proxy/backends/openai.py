@@ -49,7 +49,21 @@ def new_session() -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=2**18,
         auto_decompress=True,
+        trace_configs=[_telling_when_sent()],
     )
+
+
+def _telling_when_sent() -> aiohttp.TraceConfig:
+    """Return hooks that call a request's `sending` once it has a connection to go out on."""
+
+    async def connected(session: object, context: Any, params: object) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(connected)
+    trace.on_connection_reuseconn.append(connected)
+    return trace
 
 
 @dataclass(slots=True)
@@ -79,6 +93,7 @@ class OpenAIBackend:
                 headers=self._headers(call),
                 timeout=self._timeout(call),
                 allow_redirects=False,
+                trace_request_ctx=call.sending,
             ) as response:
                 yield Started()
                 async for event in self._read(call, response):
@@ -179,6 +194,9 @@ class OpenAIBackend:
                     yield Progress(index, stream.choice(index).trace)
             if stream.ended:
                 break
+            # The end of the stream may be late: an answer that is whole must not wait for it.
+            for done in stream.newly_done():
+                yield done
         for event in stream.close():
             yield event
 
@@ -192,6 +210,13 @@ class _Stream:
     head: dict[str, object] = field(default_factory=dict)
     usage: object = None
     ended: bool = False
+    told: set[int] = field(default_factory=set)
+
+    def newly_done(self) -> list[Done]:
+        """Return the choices that have ended since the last time."""
+        new = [i for i, c in self.choices.items() if c.finished and i not in self.told]
+        self.told.update(new)
+        return [self.choices[i].done() for i in new]
 
     def choice(self, index: int) -> Assembly:
         """Return a choice, made when it is first seen."""

@@ -38,6 +38,7 @@ class TinyBackend:
             detail = f"HTTP {error.status}: {error.message}"
             yield Broken("status", detail, error.status, body=error_bytes(error))
             return
+        call.sending()
         yield Started()
         # No timeout scope: it would reach into whoever reads this iterator. Steps come quickly.
         end = asyncio.get_running_loop().time() + call.timeout_s

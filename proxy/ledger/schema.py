@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import lru_cache
@@ -125,10 +126,13 @@ _COUNTER_COLUMNS = tuple(
     '"window"' if name == "window" else name for name in Counter.__struct_fields__
 )
 
+# How long a process waits for another one's write.
+_BUSY_S = 30.0
+
 
 def connect(uri: str) -> sqlite3.Connection:
     """Open a file by URI; the ledger begins and ends its transactions itself."""
-    return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)
+    return sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)
 
 
 def open_file(
@@ -181,7 +185,7 @@ def _check(db: sqlite3.Connection, path: Path, newest: int) -> int:
 
 
 def _configure(db: sqlite3.Connection, path: Path) -> None:
-    mode = _value(db, "PRAGMA journal_mode = WAL")
+    mode = _write_ahead(db)
     if mode != "wal":
         raise StoreError(
             f"The ledger {path} cannot use a write-ahead log (mode {mode}). Put it on a local disk."
@@ -189,6 +193,22 @@ def _configure(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA temp_store = MEMORY")
     db.execute("PRAGMA cache_size = -32768")  # KiB: ids are random, so old index pages come back
+
+
+def _write_ahead(db: sqlite3.Connection) -> str:
+    """Switch a file to a write-ahead log and return its mode.
+
+    Only a new file needs it. SQLite does not wait then for another process that does the same, so
+    the waiting is ours.
+    """
+    end = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return str(_value(db, "PRAGMA journal_mode = WAL"))
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[Sequence[str]]) -> None:

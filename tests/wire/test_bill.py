@@ -96,10 +96,10 @@ def truth(records: Sequence[Record]) -> int:
 
 @asynccontextmanager
 async def opened(
-    upstream: UpstreamProcess, folder: Path, backends: str = ""
+    upstream: UpstreamProcess, folder: Path, backends: str = "", routes: str = ROUTES
 ) -> AsyncIterator[Books]:
     lines = backends or backend(upstream)
-    config = f"backends:\n{lines}verifiers:{VERIFIERS}routes:{ROUTES}"
+    config = f"backends:\n{lines}verifiers:{VERIFIERS}routes:{routes}"
     async with serve(config, folder) as proxy:
         yield Books(proxy, upstream, folder / "ledger.db")
 
@@ -178,6 +178,26 @@ async def test_failing_samples_are_billed_where_they_may_have_cost_something(
         assert spent(books.file) >= truth(records)
         if fault.kind == "status":
             assert spent(books.file) == truth(records)
+
+
+async def test_every_sample_is_billed_at_the_price_of_who_answered_it(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    lost = Fault(kind="status", status=500)
+    await upstream.script("m", "it is 4", faults=[lost, None, lost, None])
+    await upstream.script("n", "it is surely 4")
+    dear = backend(upstream, "dear", "n").replace("1.93", "7.11").replace("0.37", "1.01")
+    policy = "{type: adaptive_vote, margin: 9, max_samples: 4, window: 2}"
+    routes = f"\n  two: {{backends: [local, dear], policy: {policy}}}\n"
+    async with opened(upstream, tmp_path, backend(upstream) + dear, routes) as books:
+        reply = await books.proxy.chat("two", "how many")
+        assert reply.said["samples"]["ok"] == 4
+        records = await books.agree(reply)
+        cheap, others = ([r for r in records if r.model == name] for name in "mn")
+        more = sum(1010 * r.prompt_tokens + 7110 * r.total_tokens for r in others)
+        assert bill(reply) == truth(cheap) + more
+        found = await books.metrics()
+        assert counted(found, "samplewise_cost_usd_total", model="n") == more > 0
 
 
 async def test_a_call_that_never_arrived_costs_nothing(

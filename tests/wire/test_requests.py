@@ -204,6 +204,21 @@ async def test_a_dry_run_says_the_most_it_can_cost_and_sends_nothing(
         assert (tight["samples_at_most"], tight["cost_usd"]["worst"]) == (1, 0.00001)
 
 
+async def test_nothing_of_a_clients_headers_goes_upstream(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "fine")
+    secret = "canary-4711"
+    names = ("authorization", "x-api-key", "api-key", "cookie", "x-request-id", "x-forwarded-for")
+    sent = {name: secret for name in (*names, "user-agent", "openai-organization", "x-team")}
+    async with serve(_config(upstream), tmp_path) as proxy:
+        assert (await proxy.chat("vote", headers=sent)).status == 200
+        record = await upstream.record()
+        assert secret not in repr(record)
+        known = {"host", "accept", "accept-encoding", "user-agent", "content-type", "x-request-id"}
+        assert set(record.headers) - known == {"content-length"}
+
+
 IMAGE = {"type": "image_url", "image_url": {"url": "http://localhost/cat.png"}}
 PARTS: dict[str, Any] = {
     "image": IMAGE,
