@@ -25,5 +25,5 @@ async def test_the_first_problem_is_told_by_name_without_a_group_around_it() -> 
 
         async def close(self) -> None: ...
 
-    with pytest.raises(VerifierSetupError, match="^mine: no such module$"):
+    with pytest.raises(VerifierSetupError, match=r"^mine: no such module$"):
         await open_all([Broken(), says(Status.PASS)])
