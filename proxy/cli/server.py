@@ -34,7 +34,7 @@ def run_server(config: Config, workers: int) -> None:
     """
     set_up_logs(config.server.log_format, config.server.log_level)
     catch_standard_logs()
-    # _open_more_files()
+    _open_more_files()
     listener = listen(config.server.host, config.server.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
