@@ -10,10 +10,12 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from samplewise.policies.base import Action, Evidence, Needs, Policy
 from samplewise.proxy.cli.server import ProxyServer, listen
 from samplewise.proxy.config import load_config
+from samplewise.proxy.job import Route
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Settlement, Wave
 from samplewise.proxy.service import Service
 
@@ -39,6 +41,25 @@ class NullLedger:
         """Do nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A policy whose answers nobody reads: it draws as ever, and its votes stay uncounted."""
+
+    policy: Policy
+    needs: Needs
+
+    def decide(self, evidence: Evidence) -> Sequence[Action]:
+        """Decide as the policy does."""
+        return self.policy.decide(evidence)
+
+
+def bare(route: Route) -> Route:
+    """Return a route without voter and shared accounts."""
+    policy = Unread(route.policy, replace(route.policy.needs, answers=False))
+    chosen = route.policy_name, policy
+    return replace(route, voter=None, accounts=(), make_policy=lambda name, samples: chosen)
+
+
 class BareServer(ProxyServer):
     """The server that `samplewise serve` runs, with everything off that its contracts replace."""
 
@@ -46,9 +67,7 @@ class BareServer(ProxyServer):
         """Replace ledger and voters, then begin to take requests."""
         service: Service = self._app.state.service
         service.engine = replace(service.engine, ledger=NullLedger())
-        service.routes = {
-            name: replace(route, voter=None, accounts=()) for name, route in service.routes.items()
-        }
+        service.routes = {name: bare(route) for name, route in service.routes.items()}
         await super().startup(sockets)
 
 
