@@ -228,11 +228,11 @@ class Checks:
         self._verdicts[check.name, text] = future
         try:
             verdict = await self._run(check, sample)
-        except BaseException:
-            future.cancel()
-            raise
-        future.set_result(verdict)
-        return verdict
+            future.set_result(verdict)
+            return verdict
+        finally:
+            if not future.done():
+                future.cancel()
 
     async def _run(self, check: Check, sample: Sample) -> Verdict:
         began = perf_counter()

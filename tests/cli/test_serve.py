@@ -23,23 +23,20 @@ def traceless(served: Served) -> bool:
     return "Traceback" not in served.err.read_text() and "Error" not in served.err.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-async def test_a_file_is_served_until_ctrl_c_or_until_the_terminal_is_closed(
-    upstream: UpstreamProcess, tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_a_file_is_served_until_ctrl_c(upstream: UpstreamProcess, tmp_path: Path) -> None:
     await upstream.script("m", "hello there")
     async with serving(tmp_path, "--config", config(tmp_path, upstream.base_url, ONE)) as served:
         assert (await served.get("/readyz")).status == 200
         assert (await served.get("/livez")).status == 200
         assert (await served.chat("one")).text == "hello there"
-        served.signal(number)
+        served.signal(signal.SIGINT)
         assert await served.ended(5) == 0
         assert [event["event"] for event in served.logs] == ["answered"]
         assert traceless(served)
         assert reserved(tmp_path / "ledger.db") == 0
 
 
-async def test_an_upstream_is_served_without_a_file(
+async def test_an_upstream_is_served_without_a_file_until_the_terminal_is_closed(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     await upstream.script("org/m", "it is 4", "it is 5", "it is 4")
@@ -52,7 +49,7 @@ async def test_an_upstream_is_served_without_a_file(
         assert [r["nano_settled"] for r in rows(tmp_path / "samplewise.db")] == [
             2 * 370 + 3 * 1930, *[3 * 1930] * 7,
         ]  # fmt: skip
-        served.signal(signal.SIGINT)
+        served.signal(signal.SIGHUP)
         assert await served.ended(5) == 0
         assert traceless(served)
 
@@ -227,22 +224,19 @@ async def test_what_is_wrong_is_one_line_and_exit_code_1(tmp_path: Path) -> None
         assert text in lines[0]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+async def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
+    cases: list[tuple[str, ...]] = [
         (),
         ("--config", "a.yaml", "--upstream", "http://127.0.0.1:1/v1"),
         ("--upstream", "http://127.0.0.1:1/v1"),
         ("--config", "a.yaml", "--workers", "0"),
         ("--config", "a.yaml", "--port", "65536"),
         ("--config", "a.yaml", "--portt", "1"),
-    ],
-)
-async def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    done = await run(tmp_path, "serve", *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("Usage: ")
-    assert "Traceback" not in done.err
+    ]
+    for done in await asyncio.gather(*(run(tmp_path, "serve", *arguments) for arguments in cases)):
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("Usage: ")
+        assert "Traceback" not in done.err
 
 
 async def test_logs_tell_every_request_and_no_secret(
