@@ -214,7 +214,7 @@ class Checks:
                     return await voter.verifier.equivalent(a, b)  # type: ignore[attr-defined,no-any-return]
         except (VerifierError, TimeoutError) as error:
             # Cannot tell: the answers stay apart, which never invents agreement.
-            _log.warning("equivalence unknown", verifier=voter.name, error=str(error))
+            _log.warning("equivalence unknown", verifier=voter.name, detail=str(error))
             return a == b
 
     async def _verdict(self, check: Check, sample: Sample) -> Verdict:

@@ -173,7 +173,7 @@ class Draws:
             with boundary(_Crashed, StoreError):
                 await trip.run()
         except (_Crashed, StoreError) as error:
-            _log.error("call failed", request_id=self.job.request_id, error=str(error))
+            _log.error("call failed", request_id=self.job.request_id, detail=str(error))
             trip.facts.broken = Broken("crash", str(error))
         finally:
             self.metrics.call_ended(trip)

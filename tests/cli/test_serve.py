@@ -207,7 +207,6 @@ async def test_what_is_wrong_is_one_line_and_exit_code_1(tmp_path: Path) -> None
         # A folder where nobody can write, not even root.
         ("--config", file, "--store", "sqlite:////proc/ledger.db"): "/proc/ledger.db",
         ("--config", unbuilt): "verifiers.mine: cannot load: ModuleNotFoundError",
-        ("--config", unbuilt, "--workers", "2"): "verifiers.mine: cannot load: ModuleNotFound",
         ("--upstream", url, "--model", "m", "--policy", "vote:3"): "policy",
         ("--upstream", "nowhere", "--model", "m"): "base_url: must be a URL",
     }

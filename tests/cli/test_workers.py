@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from samplewise.policies.price import NANO
-from tests.cli.served import Served, config, serving
+from tests.cli.served import Served, config, run, serving
 from tests.upstream import Answer, Rule, UpstreamProcess
 from tests.wire.books import Series, counted, reserved, rows, series, soon, spent, total
 
@@ -155,6 +155,17 @@ async def test_a_stop_while_workers_start_is_quiet(
         served.signal(number)
         assert await served.ended() == 0
         assert "Traceback" not in served.err.read_text()
+
+
+@pytest.mark.slow
+async def test_what_keeps_workers_from_starting_is_told_once(tmp_path: Path) -> None:
+    verifier = "verifiers:\n  mine: {type: python, function: 'not_there:grade'}\n"
+    routes = "  one: {backends: [local], policy: 'first_pass:2', verifiers: [mine]}\n"
+    file = config(tmp_path, "http://127.0.0.1:1/v1", routes, extra=verifier)
+    done = await run(tmp_path, "serve", "--config", file, "--workers", "2")
+    assert (done.code, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert line.startswith("samplewise: verifiers.mine: cannot load: ModuleNotFoundError")
 
 
 @pytest.mark.slow

@@ -143,6 +143,25 @@ async def test_a_client_that_leaves_before_its_body_is_in_costs_nothing(
         assert await upstream.records() == []
 
 
+async def test_a_client_that_leaves_the_queue_for_an_upstream_pays_nothing(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="fine", hold="gate"))
+    config = f"backends:\n{backend(upstream, max_in_flight=1)}routes:{ROUTES.split('  pass')[0]}"
+    ledger = tmp_path / "ledger.db"
+    async with serve(config, tmp_path) as proxy:
+        first = asyncio.create_task(proxy.chat("one"))
+        await upstream.wait("held", equals=1)
+        async with calling(proxy, model="window"):
+            await soon(lambda: len(rows(ledger)) == 4, "three more samples are reserved")
+        await ended(proxy, 1, route="window", outcome="cancelled")
+        assert [row["state"] for row in rows(ledger)] == ["dispatched", *["released"] * 3]
+        await upstream.release("gate")
+        assert (await first).text == "fine"
+        assert len(await upstream.records()) == 1
+        assert reserved(ledger) == 0
+
+
 async def test_a_verifier_that_works_for_a_client_that_left_is_stopped(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
