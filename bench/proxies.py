@@ -2,7 +2,7 @@
 
 Processor time is that of the whole process tree, as the scheduler counts it: it and the ratios of
 one run hold on a busy machine too, requests per second and latency only beside each other.
-Run: python -m bench.proxies [--quick] [--save]
+Run: python -m bench.proxies [--quick] [--save] [--json]
 """
 
 from __future__ import annotations
@@ -105,7 +105,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer scenarios and shorter visits")
     parser.add_argument("--save", action="store_true", help="keep the result in bench/results")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print a kept result, no run")
     args = parser.parse_args()
+    if args.show:
+        print(table(msgspec.json.decode(args.show.read_bytes())))
+        return
     if not Path("/proc/self/schedstat").exists():
         sys.exit("bench: needs Linux: processor time is read from /proc")
     result = uvloop.run(run(args.quick))
