@@ -7,6 +7,7 @@ request in memory, metrics, logs. Run: python -m bench.bare CONFIG PORT
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from collections.abc import Sequence
@@ -30,8 +31,11 @@ class NullLedger:
     async def dispatch(self, ids: Sequence[str]) -> None:
         """Do nothing."""
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    def settle(self, settlements: Sequence[Settlement]) -> asyncio.Future[None]:
         """Do nothing."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
     async def balances(self, accounts: Sequence[Account]) -> Sequence[Balance]:
         """Return no accounts."""

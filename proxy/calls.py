@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 from samplewise.policies.evidence import Event, Failed, Progressed, Running
 from samplewise.proxy.backends.base import Broken, Call, Done, Progress, Started, Totals, Trace
@@ -55,7 +56,7 @@ class Trip:
 
     async def run(self) -> None:
         """Send the call and take in what comes; settle whatever happens."""
-        async with self.purse.paying(self._close):
+        try:
             if self.upstream.slots is None:
                 await self._draw()
                 return
@@ -63,6 +64,8 @@ class Trip:
                 if not self.dispatched:
                     await self.purse.ledger.dispatch([hold.id for hold in self.holds])
                 await self._draw()
+        finally:
+            self.purse.settle(self._close())
 
     async def _draw(self) -> None:
         self.began = perf_counter()
@@ -131,7 +134,7 @@ def _running(slot: Slot, trace: Trace) -> Running:
     )
 
 
-def _sample(trip: Trip, i: int, text: str, ended: Ended) -> Sample:
+def _sample(trip: Trip, i: int, text: str, ended: Ended, **more: Any) -> Sample:
     slot, row = trip.slots[i], trip.rows[i]
     totals = trip.facts.totals
     return Sample(
@@ -152,14 +155,17 @@ def _sample(trip: Trip, i: int, text: str, ended: Ended) -> Sample:
         parents=slot.parents,
         purpose=slot.purpose,
         key=slot.key,
+        **more,
     )
 
 
 def finished_sample(trip: Trip, i: int, done: Done) -> Sample:
     """Return slot i as the whole sample that came for it."""
-    sample = _sample(trip, i, done.text, done.ended)
-    return replace(
-        sample,
+    return _sample(
+        trip,
+        i,
+        done.text,
+        done.ended,
         choice=done.raw,
         tool_calls=done.tool_calls,
         stop=done.stop,
@@ -170,8 +176,8 @@ def finished_sample(trip: Trip, i: int, done: Done) -> Sample:
 def cut_sample(trip: Trip, i: int) -> Sample:
     """Return slot i as what was there when we cut it."""
     trace = trip.facts.traces.get(i)
-    sample = _sample(trip, i, trace.text if trace else "", Ended.CUT)
-    return replace(sample, logprobs=trace.logprobs() if trace else None)
+    text, logprobs = (trace.text, trace.logprobs()) if trace else ("", None)
+    return _sample(trip, i, text, Ended.CUT, logprobs=logprobs)
 
 
 def lost(trip: Trip, i: int, broken: Broken) -> Failed:

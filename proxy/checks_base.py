@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
@@ -11,7 +11,7 @@ from typing import Literal
 from samplewise.policies.price import NANO
 from samplewise.proxy.build_verifiers import build_verifier
 from samplewise.proxy.config_verifiers import MultiSettings, PooledSettings, VerifierSettings
-from samplewise.verifiers.base import Verifier
+from samplewise.verifiers.base import Equivalence, Keyed, Verifier
 from samplewise.verifiers.final_answer import FinalAnswer
 
 __all__ = ["Check", "make_check", "plain_voter"]
@@ -36,6 +36,16 @@ class Check:
     timeout_s: float = 5.0
     usd_per_call_nano: int = 0
     cpu_hour_nano: int = 0
+    # What the verifier can do beside `verify`. Asked once: to ask a protocol takes microseconds.
+    keyed: Keyed | None = field(init=False)
+    equivalence: Equivalence | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look at what the verifier can do."""
+        verifier: object = self.verifier
+        object.__setattr__(self, "keyed", verifier if isinstance(verifier, Keyed) else None)
+        equivalence = verifier if isinstance(verifier, Equivalence) else None
+        object.__setattr__(self, "equivalence", equivalence)
 
     def worst_nano(self) -> int:
         """Return the most that one verdict can cost: a call that takes all its time."""

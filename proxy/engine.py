@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -33,7 +34,7 @@ from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.ledger.base import Ledger
 from samplewise.proxy.metrics import Metrics
-from samplewise.proxy.purse import Purse, shielded
+from samplewise.proxy.purse import Purse
 
 __all__ = ["Engine", "answer"]
 
@@ -159,7 +160,7 @@ class _Run:
                 loop.call_soon(task.cancel)
 
     def _running_tasks(self) -> set[asyncio.Task[None]]:
-        tasks = (*self.draws.tasks.values(), *self.checks.tasks, *self.checks.releasing)
+        tasks = (*self.draws.tasks.values(), *self.checks.tasks)
         return {task for task in tasks if not task.done()}
 
     async def close(self) -> None:
@@ -168,13 +169,30 @@ class _Run:
             if timer is not None:
                 timer.cancel()
         self.checks.closed = self.draws.closed = True
+        try:
+            if self._running_tasks():
+                await _shielded(self._cut_all())
+        finally:
+            while not self.events.empty():
+                self.evidence.fold(self.events.get_nowait())
+            await self.purse.close()
+
+    async def _cut_all(self) -> None:
         while pending := self._running_tasks():
             # Again after each wait: a call that was just being sent may have come in between.
             self.cut()
             await asyncio.wait(pending)
-        while not self.events.empty():
-            self.evidence.fold(self.events.get_nowait())
-        await self.purse.close()
+
+
+async def _shielded(work: Coroutine[Any, Any, None]) -> None:
+    """Await work to its end even when the caller is cancelled meanwhile; then cancel the caller."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            await asyncio.wait([task])
+        raise
 
 
 @asynccontextmanager
@@ -218,7 +236,7 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
             failure = error
         finally:
             job.when_left = None
-            await shielded(run.close())
+            await run.close()
             engine.metrics.sampled(job.route.name, evidence)
             if evidence.client_gone:
                 engine.kept.keep(job.request_id, evidence)

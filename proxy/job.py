@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -43,6 +43,7 @@ class Route:
     """A configured model name, ready to use. `upstreams` is in order of preference.
 
     `limit` bounds one request, `accounts` are the shared counters every wave must fit into.
+    `automatic` are the verifiers that see every sample.
     """
 
     name: str
@@ -65,6 +66,15 @@ class Route:
     description: str = ""
     seed: int | None = None
     prior: Mapping[str, Any] = field(default_factory=dict)
+    automatic: tuple[Check, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work out what verifies every sample: gates first, the voter last."""
+        checks = [check for check in self.checks if check.when == "always"]
+        if self.voter is not None and all(check.name != self.voter.name for check in checks):
+            checks.append(replace(self.voter, required=False, gate=False))
+        checks.sort(key=lambda check: not check.gate)
+        object.__setattr__(self, "automatic", tuple(checks))
 
 
 @dataclass(slots=True)

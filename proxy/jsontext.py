@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from json.decoder import scanstring  # type: ignore[attr-defined]
 
 import msgspec
@@ -18,6 +19,7 @@ __all__ = ["encode", "members", "members_of", "object_text"]
 _SPACE = re.compile(r"[ \t\n\r]+")
 # More than any client sends, few enough to be looked at one by one.
 _MOST_MEMBERS = 1_000
+_LONGEST_KEPT = 40
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 encode = msgspec.json.Encoder().encode
 
@@ -104,4 +106,14 @@ def _skip(text: str, at: int) -> int:
 
 def object_text(fields: Iterable[tuple[str, bytes]]) -> bytes:
     """Write a JSON object from keys and JSON texts, in the order given."""
-    return b"{" + b",".join(encode(key) + b":" + value for key, value in fields) + b"}"
+    return b"{" + b",".join([_written(key) + value for key, value in fields]) + b"}"
+
+
+def _written(key: str) -> bytes:
+    # Nearly always one of a few dozen; a client's own long ones are not kept.
+    return _known(key) if len(key) <= _LONGEST_KEPT else encode(key) + b":"
+
+
+@lru_cache(maxsize=1024)
+def _known(key: str) -> bytes:
+    return encode(key) + b":"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
+import msgspec
 import structlog
 
 __all__ = ["catch_standard_logs", "set_up_logs", "where"]
@@ -33,7 +34,9 @@ def set_up_logs(style: Literal["auto", "json", "console"], level: str) -> None:
     """Configure logging for this process: JSON lines, or aligned text at a terminal."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     renderer: Any = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer()
+        if console
+        else structlog.processors.JSONRenderer(serializer=_json)
     )
     structlog.configure(
         processors=[
@@ -48,6 +51,10 @@ def set_up_logs(style: Literal["auto", "json", "console"], level: str) -> None:
         logger_factory=lambda *names: _Stderr(),
         cache_logger_on_first_use=False,
     )
+
+
+def _json(fields: Any, **_: Any) -> str:
+    return msgspec.json.encode(fields, enc_hook=repr).decode()
 
 
 class _Stderr:

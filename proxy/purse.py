@@ -1,17 +1,15 @@
 """The money of one request: the only code between the engine and the ledger.
 
-Every wave is reserved here before it is dispatched, every row is settled here once, shielded from
-cancellation. The request's own limits are kept in memory, exactly, because one request lives in one
-process; all other accounts are the ledger's.
+Every wave is reserved here before it is dispatched, every row is settled here once, in one step.
+The request's own limits are kept in memory, exactly, because one request lives in one process; all
+other accounts are the ledger's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import structlog
 
@@ -19,7 +17,6 @@ from samplewise.policies.evidence import Money
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.base import (
     Account,
-    Grant,
     Hold,
     Ledger,
     Limit,
@@ -30,23 +27,11 @@ from samplewise.proxy.ledger.base import (
     Window,
 )
 
-__all__ = ["Purse", "shielded"]
+__all__ = ["Purse"]
 
 _log = structlog.get_logger("samplewise.purse")
-
-
-_T = TypeVar("_T")
-
-
-async def shielded(work: Coroutine[Any, Any, _T]) -> _T:
-    """Await work to its end even when the caller is cancelled meanwhile; then cancel the caller."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            await asyncio.wait([task])
-        raise
+# Samples of one wave end close together: their settlements share one write.
+_GATHER_S = 0.005
 
 
 @dataclass(slots=True)
@@ -72,6 +57,9 @@ class Purse:
     rows: dict[str, Settlement] = field(default_factory=dict)
     cost_by_purpose: dict[str, int] = field(default_factory=dict)
     blocked: Account | None = None
+    _posted: list[Settlement] = field(default_factory=list)
+    _flushing: asyncio.TimerHandle | None = None
+    _settling: set[asyncio.Future[None]] = field(default_factory=set)
 
     @property
     def left(self) -> int | None:
@@ -92,13 +80,10 @@ class Purse:
         # Held in memory before the first await: two waves of one request cannot both take the room.
         self._hold(fit)
         wave = Wave(self.request_id, self.route, self.key, self.accounts, fit, dispatched)
-        reserving = asyncio.ensure_future(self.ledger.reserve(wave))
         try:
-            grant = await asyncio.shield(reserving)
-        except asyncio.CancelledError:
-            await self._undo(fit, reserving)
-            raise
-        except StoreError:
+            grant = await self.ledger.reserve(wave)
+        except (StoreError, asyncio.CancelledError):
+            # The ledger itself releases what nobody waits for any more.
             self._drop(fit)
             raise
         self._drop(fit[grant.bundles :])
@@ -107,11 +92,12 @@ class Purse:
         self.told(self._money())
         return grant.bundles
 
-    async def settle(self, settlements: Iterable[Settlement]) -> None:
+    def settle(self, settlements: Iterable[Settlement]) -> None:
         """Post what rows cost. The one place where money is settled; rows not held are ignored.
 
-        Everything is posted even when the caller is cancelled meanwhile: the request's own account
-        before the first await, the ledger's shielded.
+        The request's own account has it when this returns, so no cancellation can come in between.
+        The ledger gets what comes within a few milliseconds together; `close` waits until it is
+        durable. A row whose settlement is lost in a crash stays reserved, which is the safe side.
         """
         posted = []
         for row in settlements:
@@ -129,24 +115,46 @@ class Purse:
             self.posted(hold, row)
         if not posted:
             return
+        self._posted += posted
         self.told(self._money())
-        try:
-            await shielded(self.ledger.settle(posted))
-        except StoreError as error:
-            # The rows stay reserved, which is the safe side; recovery settles them.
-            _log.error("settle failed", request_id=self.request_id, error=str(error))
-
-    @asynccontextmanager
-    async def paying(self, close: Callable[[], Sequence[Settlement]]) -> AsyncIterator[None]:
-        """Run the body, then settle what `close` says, whatever happened and uncancellably."""
-        try:
-            yield
-        finally:
-            await self.settle(close())
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(_GATHER_S, self._flush)
 
     async def close(self) -> None:
-        """Release what is still held: verifiers that were reserved for and never ran."""
-        await self.settle([Settlement(id_, 0, state=State.RELEASED) for id_ in self.open])
+        """Release what is still held; return when every row is settled durably.
+
+        What is held then are verifiers that were reserved for and never ran.
+        """
+        self.settle([Settlement(id_, 0, state=State.RELEASED) for id_ in self.open])
+        self._flush()
+        # Waited for, not awaited: what is queued is written even if this is cancelled.
+        if self._settling:
+            await asyncio.wait(self._settling)
+
+    def _flush(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        posted, self._posted = self._posted, []
+        if not posted:
+            return
+        try:
+            settling = self.ledger.settle(posted)
+        except StoreError as error:
+            self._not_settled(error)
+            return
+        self._settling.add(settling)
+        settling.add_done_callback(self._settled)
+
+    def _settled(self, settling: asyncio.Future[None]) -> None:
+        self._settling.discard(settling)
+        error = None if settling.cancelled() else settling.exception()
+        if error is not None:
+            self._not_settled(error)
+
+    def _not_settled(self, error: BaseException) -> None:
+        # The rows stay reserved, which is the safe side; recovery settles them.
+        _log.error("settle failed", request_id=self.request_id, error=str(error))
 
     def _fit(self, bundles: Sequence[tuple[Hold, ...]]) -> int:
         nano = self.limit.nano
@@ -172,18 +180,6 @@ class Purse:
                 del self.open[hold.id]
                 self.reserved -= hold.nano
                 self.tokens -= hold.tokens
-
-    async def _undo(
-        self, bundles: Sequence[tuple[Hold, ...]], reserving: asyncio.Future[Grant]
-    ) -> None:
-        await asyncio.wait([reserving])
-        if reserving.exception() is not None:
-            self._drop(bundles)
-            return
-        granted = reserving.result().bundles
-        self._drop(bundles[granted:])
-        unused = [hold.id for bundle in bundles[:granted] for hold in bundle]
-        await self.settle(Settlement(id_, 0, state=State.RELEASED) for id_ in unused)
 
     def _money(self) -> Money:
         return Money(self.spent, self.reserved, self.left)

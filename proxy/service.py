@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -84,7 +83,7 @@ class Service:
             task=_task(request, request_id, route.name),
             limit=limit,
             began=asyncio.get_running_loop().time(),
-            seed=_seed(request, route),
+            seed=_seed(request, route, request_id),
             deadline_s=_least(route.deadline_s, options.deadline_s),
             warnings=warnings,
         )
@@ -183,11 +182,12 @@ def _no_tap(data: bytes) -> None:
     """Drop an event: the stream was not opened."""
 
 
-def _seed(request: ChatRequest, route: Route) -> int:
+def _seed(request: ChatRequest, route: Route, request_id: str) -> int:
     for seed in (request.seed, route.seed):
         if seed is not None:
             return seed
-    return secrets.randbits(32)
+    # Request ids are random already, and random numbers of the system take their time.
+    return int(request_id[-8:], 16)
 
 
 def _task(request: ChatRequest, request_id: str, route: str) -> Task:
@@ -212,7 +212,7 @@ def _limit(route: Route, options: Options) -> Limit:
         nano = asked if nano is None else min(asked, nano)
     if options.samples is not None:
         samples = options.samples if samples is None else min(options.samples, samples)
-    return replace(own, nano=nano, samples=samples)
+    return Limit(nano, own.tokens, samples)
 
 
 def _most(policy: Policy, limit: Limit) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -118,6 +119,47 @@ def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:
     return {"index": index, "delta": delta, "finish_reason": None}
 
 
+class _Delta(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+_deltas = msgspec.json.Decoder(list[_Delta])
+
+
+@dataclass(frozen=True, slots=True)
+class _Mould:
+    """What stands around the choices in the events of one stream: as they come and as we send them.
+
+    All but the choices is mostly the same in every event, and need not be read again then.
+    """
+
+    came: tuple[bytes, bytes]
+    sent: tuple[bytes, bytes]
+
+    def cast(self, data: bytes) -> bytes | None:
+        """Return what to send for an event; None when it differs in more than an open choice."""
+        head, tail = self.came
+        if not (data.startswith(head) and data.endswith(tail)):
+            return None
+        choices = data[len(head) : -len(tail)]
+        try:
+            deltas = _deltas.decode(choices)
+        except msgspec.DecodeError:
+            return None
+        if not deltas or any(delta.finish_reason is not None for delta in deltas):
+            return None
+        return self.sent[0] + choices.translate(_ONE_LINE) + self.sent[1]
+
+
+def _mould(came: bytes, sent: bytes, choices: bytes) -> _Mould | None:
+    """Return the mould of an event that came and was sent on; None when it has no clear one."""
+    if came.count(choices) != 1 or sent.count(choices) != 1:
+        return None
+    head, _, tail = came.partition(choices)
+    sent_head, _, sent_tail = sent.partition(choices)
+    return _Mould((head, tail), (sent_head, sent_tail))
+
+
 class RawStream:
     """An upstream's own events on their way to the client, with only our splices.
 
@@ -131,9 +173,13 @@ class RawStream:
         self._model = encode(job.request.model)
         self._held: dict[str, bytes] | None = None
         self._begun = False
+        self._mould: _Mould | None = None
 
     def forward(self, data: bytes) -> bytes:
         """Return what to send for one upstream event; may be empty."""
+        return (self._mould and self._mould.cast(data)) or self._rewritten(data)
+
+    def _rewritten(self, data: bytes) -> bytes:
         fields = members_of(data)
         for name in _OURS:
             fields.pop(name, None)
@@ -147,7 +193,9 @@ class RawStream:
         if b'"finish_reason"' in choices and _finished(choices):
             self._held = fields
             return b""
-        return event(object_text(fields.items()))
+        sent = event(object_text(fields.items()))
+        self._mould = _mould(data, sent, choices)
+        return sent
 
     def finish(self, answer: Answer) -> Iterator[bytes]:
         """Yield the held finish chunk and the usage, with the report on the last of them.

@@ -140,17 +140,21 @@ class _EventStream(Response):
     async def _forward(self, work: asyncio.Task[Answer], raw: RawStream) -> None:
         # The end of the work joins the queue behind every event, so nothing is lost or waited for.
         work.add_done_callback(lambda _: self._raw.put_nowait(b""))
-        while data := await self._next():
-            await self._write(raw.forward(data))
+        self._wrote_at = asyncio.get_running_loop().time()
+        self._beat()
+        try:
+            while data := await self._raw.get():
+                await self._write(data if data is COMMENT else raw.forward(data))
+        finally:
+            self._heart.cancel()
 
-    async def _next(self) -> bytes:
-        while self._raw.empty():
-            try:
-                async with asyncio.timeout(self._pause):
-                    return await self._raw.get()
-            except TimeoutError:
-                await self._write(COMMENT)
-        return self._raw.get_nowait()
+    def _beat(self) -> None:
+        """Send a comment when nothing was sent for a while; one timer serves all events."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._wrote_at + self._pause:
+            self._wrote_at = loop.time()
+            self._raw.put_nowait(COMMENT)
+        self._heart = loop.call_at(self._wrote_at + self._pause, self._beat)
 
     async def _wait(self, work: asyncio.Task[Answer]) -> None:
         while not (await asyncio.wait([work], timeout=self._pause))[0]:
@@ -165,6 +169,7 @@ class _EventStream(Response):
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         if not data and not last:
             return
+        self._wrote_at = asyncio.get_running_loop().time()
         if not self._opened:
             self._opened = True
             self._service.first_byte(self._job)

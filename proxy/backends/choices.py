@@ -67,8 +67,8 @@ _choice = msgspec.json.Decoder(_Choice)
 _logprobs = msgspec.json.Decoder(_Logprobs | None)
 
 
-def read_choice(raw: bytes, tokens: int = 0) -> Done:
-    """Read one choice of an unstreamed answer.
+def read_choice(raw: bytes, tokens: int = 0, number: int | None = None) -> Done:
+    """Read one choice of an unstreamed answer; `number` is used instead of its own index.
 
     Raises:
         ProtocolError: when it is not a choice object, or the upstream says that it broke.
@@ -81,7 +81,7 @@ def read_choice(raw: bytes, tokens: int = 0) -> Done:
     calls = _tool_calls(choice.message)
     ended, stop = _ended(choice, bool(calls))
     return Done(
-        choice=choice.index,
+        choice=choice.index if number is None else number,
         raw=raw,
         text=_text(choice.message),
         ended=ended,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from itertools import count
 from time import time
@@ -285,7 +285,7 @@ def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:
     if not raw_choices:
         raise ProtocolError(f"answered 200 without choices: {_message(body)}")
     # The position counts, not the index: some servers number every choice 0.
-    dones = [replace(read_choice(bytes(raw)), choice=i) for i, raw in enumerate(raw_choices)]
+    dones = [read_choice(bytes(raw), number=i) for i, raw in enumerate(raw_choices)]
     usage, warning = read_usage(fields.get("usage"), said=_said(dones))
     model = fields.get("model", b'""')
     head = object_text((k, v) for k, v in fields.items() if k not in ("choices", "usage"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import resource
 import signal
@@ -22,6 +23,8 @@ __all__ = ["ProxyServer", "hang_up", "listen", "quiet_signals", "run_server"]
 
 # What requests that are cut may take to settle before the ledger is closed under them.
 _SETTLE_S = 15.0
+# Objects made and not yet freed before the garbage collector looks at them.
+_YOUNG_OBJECTS = 10_000
 
 
 def run_server(config: Config, workers: int) -> None:
@@ -116,6 +119,7 @@ class ProxyServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take requests."""
         await super().startup(sockets)
+        _spare_the_collector()
         self._ready()
 
     @asynccontextmanager
@@ -156,6 +160,17 @@ class ProxyServer(uvicorn.Server):
             "ended; press Ctrl-C again to cut them",
             err=True,
         )
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector look at young objects only, and less often.
+
+    A request makes thousands of objects that go without its help; walking over every loaded module
+    again and again took a fifth of the processor time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
 
 
 def listen(host: str, port: int) -> socket.socket:

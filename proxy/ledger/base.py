@@ -6,6 +6,7 @@ true spend <= spent + reserved <= limit, plus overruns that an upstream caused, 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -153,15 +154,21 @@ class Ledger(Protocol):
     """One store of rows and counters. Every method raises `StoreError` when it is unreachable."""
 
     async def reserve(self, wave: Wave) -> Grant:
-        """Reserve as many leading bundles as fit into all accounts; durable when it returns."""
+        """Reserve as many leading bundles as fit into all accounts; durable when it returns.
+
+        When the caller is cancelled meanwhile, whatever was reserved is released again.
+        """
         ...
 
     async def dispatch(self, ids: Sequence[str]) -> None:
         """Mark held rows as about to be sent; durable when it returns."""
         ...
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Post what rows cost and free their reservations. Settling a row again changes nothing."""
+    def settle(self, settlements: Sequence[Settlement]) -> asyncio.Future[None]:
+        """Post what rows cost and free their reservations. Settling a row again changes nothing.
+
+        Queued, in order, when it returns; durable when the future is done.
+        """
         ...
 
     async def balances(self, accounts: Sequence[Account]) -> Sequence[Balance]:

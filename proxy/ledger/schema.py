@@ -192,7 +192,7 @@ def _configure(db: sqlite3.Connection, path: Path) -> None:
         )
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA temp_store = MEMORY")
-    db.execute("PRAGMA cache_size = -32768")  # KiB: ids are random, so old index pages come back
+    db.execute("PRAGMA cache_size = -16384")  # KiB: ids are random, so old index pages come back
 
 
 def _write_ahead(db: sqlite3.Connection) -> str:

@@ -36,6 +36,7 @@ from samplewise.proxy.ledger.base import Account, Balance, Grant, Settlement, St
 __all__ = ["SqliteLedger", "Stats", "Totals"]
 
 _log = structlog.get_logger("samplewise.ledger")
+_GATHER_S = 0.001
 
 # What a caller did wrong, as opposed to the store. Found late, it must not fail a whole batch.
 _CALLER_ERRORS = (
@@ -154,11 +155,11 @@ class SqliteLedger:
         rows = tuple(ids)
         await self._writer.submit(_Job(lambda book: book.dispatch(rows), rows))
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    def settle(self, settlements: Sequence[Settlement]) -> asyncio.Future[None]:
         """Post what rows cost and free their reservations. Settling a row again changes nothing.
 
-        Queued before anything is awaited: it is written even if the caller is cancelled. Rows that
-        the ledger does not have are counted, logged and ignored.
+        Queued when it returns: it is written even if nobody awaits it. Rows that the ledger does
+        not have are counted, logged and ignored.
 
         Raises:
             StoreError: the store failed. The settlements are kept and written when it works again.
@@ -167,7 +168,7 @@ class SqliteLedger:
         check_settlements(settlements)
         rows = tuple(settlements)  # the caller's own may change before the writer reads it
         ids = [row.id for row in rows]
-        await self._writer.submit(_Job(lambda book: book.settle(rows), ids, kept=True))
+        return self._writer.submit(_Job(lambda book: book.settle(rows), ids, kept=True))
 
     async def balances(self, accounts: Sequence[Account]) -> Sequence[Balance]:
         """Read accounts as of now, in the order given."""
@@ -222,6 +223,7 @@ class _Writer:
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._epoch = 0
+        self._crowd = 0
         self._doubted = False
         # A daemon: a program that ends without `close` must end all the same.
         threading.Thread(target=self._run, name="samplewise-ledger", daemon=True).start()
@@ -264,8 +266,12 @@ class _Writer:
 
     def _take(self) -> list[_Job]:
         jobs = [self._queue.get()]
+        if self._crowd > 1:
+            # Others are at work: a moment later more have come, and one write does for all.
+            time.sleep(_GATHER_S)
         while not self._queue.empty():
             jobs.append(self._queue.get())
+        self._crowd = len(jobs)
         return jobs
 
     def _serve(self, jobs: list[_Job]) -> None:

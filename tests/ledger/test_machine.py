@@ -212,7 +212,11 @@ class Machine(RuleBasedStateMachine):
             return self.ledger.reserve(op)
         if op and isinstance(op[0], str):
             return self.ledger.dispatch([str(id_) for id_ in op])
-        return self.ledger.settle([end for end in op if isinstance(end, Settlement)])
+        return self._settled([end for end in op if isinstance(end, Settlement)])
+
+    async def _settled(self, ends: list[Settlement]) -> None:
+        # Asked for when its turn comes, as all else is: `settle` queues as soon as it is called.
+        await self.ledger.settle(ends)
 
     async def answers(self, ops: list[Op]) -> list[Any]:
         """Ask everything at once. The order of asking is the order in which it applies."""

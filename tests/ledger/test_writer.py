@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from samplewise.proxy.errors import StoreError
-from samplewise.proxy.ledger.base import Grant, Wave
+from samplewise.proxy.ledger.base import Grant, Settlement, Wave
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.kit import (
     Clock,
@@ -34,6 +34,11 @@ async def stop_writer(ledger: SqliteLedger, clock: Clock) -> asyncio.Future[int]
     first = asyncio.ensure_future(ledger.open_rows())
     await asyncio.to_thread(clock.reached.wait)
     return first
+
+
+async def settled(ledger: SqliteLedger, *ends: Settlement) -> None:
+    """Settle when this is run: `settle` itself queues as soon as it is called."""
+    await ledger.settle(ends)
 
 
 def commits(disk: Disk) -> int:
@@ -61,7 +66,7 @@ async def test_a_batch_of_any_size_takes_a_few_statements(
     everyone = [account(f"key {i}") for i in range(60)]
     jobs = [
         asyncio.ensure_future(ledger.reserve(wave(one, ids=[one.name]))) for one in everyone
-    ] + [asyncio.ensure_future(ledger.settle([spent(one.name, 1)])) for one in everyone]
+    ] + [asyncio.ensure_future(settled(ledger, spent(one.name, 1))) for one in everyone]
     await asyncio.sleep(0)
     disk.statements.clear()
     clock.go()
@@ -81,9 +86,9 @@ async def test_operations_of_one_batch_apply_in_the_order_they_were_asked_for(
             ledger.reserve(waves[0]),
             ledger.reserve(waves[1]),
             ledger.dispatch(["0"]),
-            ledger.settle([spent("0", 200)]),
+            settled(ledger, spent("0", 200)),
             ledger.reserve(waves[2]),
-            ledger.settle([spent("0", 300)]),
+            settled(ledger, spent("0", 300)),
         )
     ]
     await asyncio.sleep(0)
@@ -115,7 +120,7 @@ async def test_one_impossible_operation_fails_alone(
         asyncio.ensure_future(ledger.reserve(wave(DAILY, ids=["0"]))),
         asyncio.ensure_future(ledger.reserve(broken)),
         asyncio.ensure_future(ledger.reserve(wave(DAILY, ids=["1"]))),
-        asyncio.ensure_future(ledger.settle([spent("1", 40)])),
+        asyncio.ensure_future(settled(ledger, spent("1", 40))),
     ]
     await asyncio.sleep(0)
     clock.go()
