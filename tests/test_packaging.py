@@ -1,6 +1,7 @@
 """What is shipped: one import package that lives beside others of its folders' names, and locks."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -241,3 +242,13 @@ def test_installing_and_removing_harms_neither_verifiers_nor_proxy_py(
 def test_the_installed_command_explains_itself(built: Built, environment: Environment) -> None:
     environment.pip("install", "--no-deps", "--no-index", "--force-reinstall", str(built.wheel))
     assert "Usage" in environment.run("samplewise", "--help")
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_the_installed_wheel(built: Built, environment: Environment) -> None:
+    environment.pip("install", "--no-deps", "--no-index", "--force-reinstall", str(built.wheel))
+    said = environment.run("samplewise", "demo", "--problems", "5", "--json", "figures.json")
+    figures = json.loads((environment.path / "figures.json").read_text())
+    assert {row["family"] for row in figures["rows"]} == {"countdown", "arithmetic"}
+    assert not any(row["failed"] for row in figures["rows"])
+    assert list(environment.path.glob("*.png")), said
