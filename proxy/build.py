@@ -12,11 +12,13 @@ import aiohttp
 from samplewise.policies.base import Policy, PolicyError
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
+from samplewise.proxy.backends.records import Records
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config, store_path
 from samplewise.proxy.config_backends import (
     BackendSettings,
     LiteLLMBackendSettings,
+    OpenAIBackendSettings,
     TinyBackendSettings,
 )
 from samplewise.proxy.config_policies import RouteSettings
@@ -29,6 +31,7 @@ from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
+from samplewise.proxy.recovery import recovering
 from samplewise.proxy.service import Service
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
@@ -53,13 +56,15 @@ async def preflight(config: Config) -> None:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
         StoreError: the ledger cannot be opened.
     """
-    async with open_service(config):
+    async with open_service(config, recover=False):
         pass
 
 
 @asynccontextmanager
-async def open_service(config: Config) -> AsyncIterator[Service]:
+async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator[Service]:
     """Open everything a server needs and close it again, the ledger last.
+
+    `recover` says whether to end, beside all else, what processes that died have left open.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
@@ -68,6 +73,7 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         ledger = await SqliteLedger.open(store_path(config.store))
         stack.push_async_callback(ledger.close)
+        orphans = await ledger.orphans() if recover else ()
         session = await stack.enter_async_context(new_session())
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
@@ -83,6 +89,10 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
             await open_all(verifiers)
         except VerifierSetupError as error:
             raise ConfigError(f"verifiers.{error}") from error
+        if orphans:
+            await stack.enter_async_context(
+                recovering(ledger, orphans, upstreams, _records(config, session))
+            )
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
         yield Service(
             engine=Engine(ledger, metrics, Kept()),
@@ -150,6 +160,15 @@ def _upstream(
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
     )
+
+
+def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Records]:
+    """Return the records of every backend that keeps some."""
+    return {
+        name: Records(session, settings.base_urls, settings.request_headers())
+        for name, settings in config.backends.items()
+        if isinstance(settings, OpenAIBackendSettings) and settings.records
+    }
 
 
 def _checks(config: Config) -> dict[str, Check]:

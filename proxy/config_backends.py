@@ -211,7 +211,8 @@ class OpenAIBackendSettings(Settings):
     """An upstream that speaks the OpenAI dialect, at one or several base URLs.
 
     `max_n` is the largest `n` of one call (1: never more). `params` are body fields that are always
-    sent. `headers` and `api_key` are secrets.
+    sent. `headers` and `api_key` are secrets. `records` says that the server tells at `/records/ID`
+    what a request id has cost, as `samplewise upstream` does.
     """
 
     type: Literal["openai"]
@@ -230,6 +231,7 @@ class OpenAIBackendSettings(Settings):
     stream_usage: Literal["final", "continuous", "none"] = "final"
     token_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     max_tokens_per_image: Count | None = None
+    records: bool = False
     params: Params = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -20,13 +21,17 @@ from samplewise.proxy.embedded import MODEL
 from samplewise.proxy.embedded.batcher import Batcher
 from samplewise.proxy.embedded.replies import Collected
 from samplewise.proxy.embedded.requests import read_chat, read_completion
-from samplewise.proxy.errors import AnswerError, RequestError
+from samplewise.proxy.errors import AnswerError
 from samplewise.proxy.jsontext import encode
 
 __all__ = ["create_upstream"]
 
 _MOST_BODY = 2**20
 _DONE = b"data: [DONE]\n\n"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)
@@ -43,6 +48,8 @@ class _Records:
 
     most: int = 100_000
     found: OrderedDict[str, _Record] = field(default_factory=OrderedDict)
+    # Since when, in UTC milliseconds, no record is missing: who asks knows what "not found" means.
+    complete_since: int = field(default_factory=_now_ms)
 
     def open(self, collected: Collected) -> _Record:
         """Begin or go on with the record of a request id."""
@@ -51,6 +58,7 @@ class _Records:
         record.state = "running"
         while len(self.found) > self.most:
             self.found.popitem(last=False)
+            self.complete_since = _now_ms()
         return record
 
 
@@ -173,10 +181,10 @@ def _frame(chunk: object) -> bytes:
 def _record(records: _Records, request_id: str) -> Response:
     record = records.found.get(request_id)
     if record is None:
-        error = RequestError("no such request id", status=404, code="not_found")
-        return error_reply(error, request_id)
-    said = {"request_id": request_id, "state": record.state, **_tokens([record])}
-    return json_reply(encode(said))
+        said = {"request_id": request_id, "state": "unknown"}
+        return json_reply(encode({**said, "complete_since": records.complete_since}), status=404)
+    known = {"request_id": request_id, "state": record.state, **_tokens([record])}
+    return json_reply(encode(known))
 
 
 def _tokens(records: Iterable[_Record]) -> dict[str, int]:

@@ -226,7 +226,7 @@ def check_settlements(settlements: Iterable[Settlement]) -> None:
         if row.state is State.RELEASED:
             if row.nano or usage.prompt or usage.completion:
                 raise ValueError(f"Row {row.id!r} was used, so it cannot be released: {row}")
-        elif row.state is not State.SETTLED:
+        elif row.state not in (State.SETTLED, State.RECOVERED):
             raise ValueError(f"Row {row.id!r} cannot be settled as {row.state}.")
 
 

@@ -179,7 +179,7 @@ async def test_unknown_rows_are_counted_and_ignored(ledger: SqliteLedger) -> Non
         Settlement("a", 1, state=State.RELEASED),
         Settlement("a", 0, Usage(prompt=1), state=State.RELEASED),
         Settlement("a", 1, state=State.DISPATCHED),
-        Settlement("a", 1, state=State.RECOVERED),
+        Settlement("a", 1, state=State.RECOVERING),
     ],
 )
 async def test_an_impossible_settlement_is_refused_with_all_beside_it(

@@ -34,6 +34,7 @@ class Server:
 
     def __init__(self) -> None:
         self._world = World()
+        self._since_ms = time.time_ns() // 1_000_000
 
     def app(self) -> web.Application:
         """Return the application."""
@@ -42,6 +43,7 @@ class Server:
             [
                 web.post("/v1/chat/completions", self.complete),
                 web.get("/v1/models", self.models),
+                web.get("/v1/records/{id}", self.kept),
                 web.post("/control/script", self.script),
                 web.post("/control/release", self.release),
                 web.post("/control/reset", self.reset),
@@ -132,6 +134,20 @@ class Server:
             if all(getattr(record, name) == value for name, value in wanted.items())
         ]
         return _json(kept)
+
+    async def kept(self, http: web.Request) -> web.Response:
+        """Say what a request id has cost, as `samplewise upstream` does."""
+        id_ = http.match_info["id"]
+        records = [record for record in self._world.records if record.request_id == id_]
+        if not records:
+            said = {"request_id": id_, "state": "unknown", "complete_since": self._since_ms}
+            return _json(said, status=404)
+        running = any(record.phase == "running" for record in records)
+        tokens = {
+            "prompt_tokens": sum(record.prompt_tokens for record in records),
+            "completion_tokens": sum(record.total_tokens for record in records),
+        }
+        return _json({"request_id": id_, "state": "running" if running else "finished", **tokens})
 
     async def state(self, http: web.Request) -> web.Response:
         """Return the counts."""

@@ -1,0 +1,107 @@
+"""After a crash: what the rows of a process that died really cost.
+
+Held rows were never sent and are released by the ledger. The others may have cost anything up to
+what they hold: exactly what the upstream's own record says, where it keeps one, else all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import groupby
+
+import structlog
+
+from samplewise.policies.price import Usage
+from samplewise.proxy.backends.records import Records, Unknown
+from samplewise.proxy.billing import split
+from samplewise.proxy.errors import StoreError
+from samplewise.proxy.ledger.base import Ledger, Settlement, State, UsageSource
+from samplewise.proxy.ledger.orphans import Orphan
+from samplewise.proxy.upstreams import Upstream
+
+__all__ = ["recover", "recovering"]
+
+_log = structlog.get_logger("samplewise.recovery")
+_AT_ONCE = 32
+
+
+@asynccontextmanager
+async def recovering(
+    ledger: Ledger,
+    orphans: Sequence[Orphan],
+    upstreams: Mapping[str, Upstream],
+    records: Mapping[str, Records],
+) -> AsyncIterator[None]:
+    """Settle orphans beside the body. What is not done at its end stays open for the next start."""
+    work = asyncio.create_task(recover(ledger, orphans, upstreams, records))
+    try:
+        yield
+    finally:
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+
+
+async def recover(
+    ledger: Ledger,
+    orphans: Sequence[Orphan],
+    upstreams: Mapping[str, Upstream],
+    records: Mapping[str, Records],
+) -> None:
+    """Settle every orphan as `recovered`, call by call. Errors of the store are logged.
+
+    `records` are those of the backends that keep some.
+    """
+    _log.warning("found calls of a process that died", rows=len(orphans))
+    turn = asyncio.Semaphore(_AT_ONCE)
+
+    async def settle(rows: Sequence[Orphan]) -> None:
+        async with turn:
+            found = await _ends(rows, upstreams.get(rows[0].backend), records.get(rows[0].backend))
+        await ledger.settle(found)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _, rows in groupby(orphans, key=lambda row: row.call_id):
+                group.create_task(settle(list(rows)))
+    except* StoreError as errors:
+        # Their rows stay reserved, the safe side, and are found again at the next start.
+        _log.error("recovery is not finished", error=str(errors.exceptions[0]))
+    else:
+        _log.warning("recovered calls of a process that died", rows=len(orphans))
+
+
+async def _ends(
+    rows: Sequence[Orphan], upstream: Upstream | None, records: Records | None
+) -> list[Settlement]:
+    """Return the end of every row of one call."""
+    if records is None or upstream is None:
+        return [_worst(row) for row in rows]
+    if upstream.price.version != rows[0].price_version:
+        _log.warning(
+            "recovered at the worst case: the price has changed since", backend=upstream.name
+        )
+        return [_worst(row) for row in rows]
+    try:
+        usage = await records.usage(rows[0].call_id, rows[0].held_at)
+    except Unknown as error:
+        _log.warning("recovered at the worst case", backend=upstream.name, error=str(error))
+        return [_worst(row) for row in rows]
+    source = UsageSource.RECONCILED
+    if usage is None:
+        return [Settlement(row.id, 0, source=source, state=State.RELEASED) for row in rows]
+    # As any other call's, its prompt is paid by the first row.
+    prompts = [usage.prompt] + [0] * (len(rows) - 1)
+    parts = zip(rows, prompts, split(usage.completion, [1] * len(rows)), strict=True)
+    return [
+        Settlement(row.id, upstream.price.cost_nano(used), used, source, State.RECOVERED)
+        for row, used in ((row, Usage(prompt, 0, tokens)) for row, prompt, tokens in parts)
+    ]
+
+
+def _worst(row: Orphan) -> Settlement:
+    # Tokens as well as dollars: limits in tokens must hold too.
+    usage = Usage(0, 0, row.tokens)
+    return Settlement(row.id, row.nano, usage, UsageSource.WORST_CASE, State.RECOVERED)

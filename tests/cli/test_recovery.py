@@ -1,0 +1,144 @@
+"""A server that dies without a word leaves nothing reserved and nothing uncounted."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from samplewise.policies.price import Price
+from tests.cli.served import Served, config, serving
+from tests.upstream import Answer, UpstreamProcess
+from tests.wire.books import reserved, rows, soon, spent
+
+ROUTES = """
+  one: {backends: [local], max_tokens: 40}
+  vote: {backends: [local], policy: 'majority_vote:3', max_tokens: 40}
+  window: {backends: [local], max_tokens: 40,
+    policy: {type: adaptive_vote, margin: 9, max_samples: 6, window: 3}}
+"""
+SLOW = Answer(text=" ".join(["word"] * 30), token_delay_s=0.02)
+
+
+async def ask(served: Served, number: int) -> None:
+    route = ("one", "vote", "window")[number % 3]
+    with suppress(aiohttp.ClientError):
+        await served.chat(route, f"question {number}", stream=number % 2 == 0)
+
+
+async def die_while_serving(folder: Path, file: str, requests: int, seconds: float) -> None:
+    """Kill a server some time after so many requests were sent to it."""
+    async with serving(folder, "--config", file) as served:
+        asks = asyncio.gather(*(ask(served, i) for i in range(requests)))
+        await asyncio.sleep(seconds)
+        served.signal(signal.SIGKILL)
+        await asks
+
+
+async def recovered(folder: Path, file: str) -> list[str]:
+    """Start the server again, wait until nothing is reserved; return what it logged."""
+    async with serving(folder, "--config", file) as served:
+        await soon(lambda: reserved(folder / "ledger.db") == 0, "nothing is reserved", 30)
+        return [event["event"] for event in served.logs]
+
+
+async def truth(upstream: UpstreamProcess) -> tuple[int, int]:
+    """Return prompt and completion tokens as the upstream made them."""
+    records = await upstream.records()
+    assert all(record.phase != "running" for record in records)
+    return sum(r.prompt_tokens for r in records), sum(r.total_tokens for r in records)
+
+
+def booked(folder: Path) -> tuple[int, int]:
+    found = rows(folder / "ledger.db")
+    return sum(r["prompt_tokens"] for r in found), sum(r["completion_tokens"] for r in found)
+
+
+async def is_exact(upstream: UpstreamProcess, folder: Path, requests: int, seconds: float) -> int:
+    """Kill and recover; return what was reserved in between, in nano-dollars."""
+    await upstream.script("m", SLOW)
+    file = config(folder, upstream.base_url, ROUTES, backend=", records: true")
+    await die_while_serving(folder, file, requests, seconds)
+    held = reserved(folder / "ledger.db")
+    await recovered(folder, file)
+    assert booked(folder) == await truth(upstream)
+    nano = sum(row["nano_settled"] for row in rows(folder / "ledger.db"))
+    assert nano == spent(folder / "ledger.db") == spent(folder / "ledger.db", "route")
+    return held
+
+
+async def test_after_a_kill_the_ledger_says_what_the_upstream_made(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    assert await is_exact(upstream, tmp_path, 40, 0.35) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(50))
+async def test_after_a_kill_at_any_moment_of_200_requests_the_ledger_is_exact(
+    upstream: UpstreamProcess, tmp_path: Path, seed: int
+) -> None:
+    await is_exact(upstream, tmp_path, 200, random.Random(seed).uniform(0.2, 1.5))
+
+
+async def test_without_records_what_may_have_cost_is_booked_at_its_worst(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", SLOW)
+    file = config(tmp_path, upstream.base_url, ROUTES)
+    await die_while_serving(tmp_path, file, 20, 0.3)
+    await recovered(tmp_path, file)
+    found = rows(tmp_path / "ledger.db")
+    assert {r["usage_source"] for r in found if r["state"] == "recovered"} == {"worst_case"}
+    prompt, completion = await truth(upstream)
+    real = Price.per_mtok("0.37", "1.93", None).worst_nano(prompt, completion)
+    assert spent(tmp_path / "ledger.db") >= real > 0
+
+
+async def test_what_waited_for_its_turn_is_released(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", SLOW)
+    limited = ", max_in_flight: 1, records: true"
+    file = config(tmp_path, upstream.base_url, ROUTES, backend=limited)
+    await die_while_serving(tmp_path, file, 6, 0.3)
+    await recovered(tmp_path, file)
+    states = [row["state"] for row in rows(tmp_path / "ledger.db")]
+    assert "released" in states
+    assert booked(tmp_path) == await truth(upstream)
+
+
+async def test_rows_of_a_server_that_lives_are_left_alone(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    held = Answer(text="a b c", hold="gate", hold_after=1)
+    await upstream.script("m", held)
+    file = config(tmp_path, upstream.base_url, ROUTES)
+    other = tmp_path / "other"
+    other.mkdir()
+    async with serving(tmp_path, "--config", file) as first:
+        asked = asyncio.create_task(first.chat("one"))
+        await soon(lambda: reserved(tmp_path / "ledger.db") > 0, "the call is reserved")
+        async with serving(other, "--config", file):
+            await upstream.release("gate")
+            assert (await asked).status == 200
+    (row,) = rows(tmp_path / "ledger.db")
+    assert (row["state"], row["usage_source"]) == ("settled", "provider")
+
+
+async def test_an_upstream_that_cannot_be_asked_costs_the_worst_case(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", SLOW)
+    file = config(tmp_path, upstream.base_url, ROUTES, backend=", records: true")
+    await die_while_serving(tmp_path, file, 3, 0.3)
+    config(tmp_path, "http://127.0.0.1:9/v1", ROUTES, backend=", records: true")
+    said = await recovered(tmp_path, file)
+    assert "recovered at the worst case" in said
+    found = rows(tmp_path / "ledger.db")
+    assert {r["usage_source"] for r in found if r["state"] == "recovered"} == {"worst_case"}
