@@ -32,6 +32,7 @@ from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
 from samplewise.proxy.recovery import recovering
+from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
@@ -94,8 +95,10 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
                 recovering(ledger, orphans, upstreams, _records(config, session))
             )
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
+        kept = Kept()
         yield Service(
-            engine=Engine(ledger, metrics, Kept()),
+            engine=Engine(ledger, metrics, kept),
+            retries=Retries(kept, metrics),
             routes={
                 name: _route(name, route, config, upstreams, checks)
                 for name, route in config.routes.items()

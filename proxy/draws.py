@@ -80,8 +80,14 @@ class Draws:
             return Granted(draw.key, draw.n, why=why or "deadline")
         prompt = make_prompt(draw, self.job, self.evidence)
         slots = [self._slot(draw, prompt, i) for i in range(n)]
-        granted = await self._dispatch(slots, _Errand(prompt, self._order(draw.backend)))
+        reused = self._reuse(slots, draw, prompt)
+        granted = len(reused)
+        if slots[granted:]:
+            errand = _Errand(prompt, self._order(draw.backend))
+            granted += await self._dispatch(slots[granted:], errand)
         self.next_index += granted
+        for sample in reused:
+            self._finish(sample)
         if granted < n:
             why = "budget"
         started = tuple(Running(s.id, s.index, s.key) for s in slots[:granted])
@@ -95,6 +101,17 @@ class Draws:
             # And only once: a second time would cut short the settling that the first began.
             if not task.cancelling():
                 loop.call_soon(task.cancel)
+
+    def _reuse(self, slots: Sequence[Slot], draw: Draw, prompt: Prompt) -> list[Sample]:
+        """Return what an earlier try of this request has bought, for the first of these slots."""
+        if prompt.key != "fresh" or draw.params or draw.backend:
+            return []
+        pool = self.job.pool
+        found = [pool.pop(0) for _ in slots[: len(pool)]]
+        return [
+            replace(sample, id=slot.id, index=slot.index, key=slot.key, cost_nano=0)
+            for sample, slot in zip(found, slots, strict=False)
+        ]
 
     def _order(self, backend: str) -> tuple[Upstream, ...]:
         upstreams = self.job.route.upstreams

@@ -16,7 +16,7 @@ from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import Sample, Task
 
-__all__ = ["Answer", "Degraded", "Job", "Outcome", "Route"]
+__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route"]
 
 
 class Outcome(StrEnum):
@@ -77,11 +77,24 @@ class Route:
         object.__setattr__(self, "automatic", tuple(checks))
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What makes two requests the same: `name` finds a run, `digest` tells its whole content.
+
+    `again` says that the client repeats a request, or would not mind if it did.
+    """
+
+    name: bytes
+    digest: bytes
+    again: bool
+
+
 @dataclass(slots=True)
 class Job:
     """One request on its way. `tap` takes raw stream events.
 
     `began` is the loop's time when the request came in, `limit` what it may hold and spend.
+    `holders` counts the clients that wait for it, `pool` has samples of an earlier try.
     """
 
     request_id: str
@@ -99,9 +112,15 @@ class Job:
     tap: Callable[[bytes], None] | None = None
     warnings: list[str] = field(default_factory=list)
     waited_s: float = 0.0
+    retry: Retry | None = None
+    holders: int = 1
+    pool: list[Sample] = field(default_factory=list)
 
     def leave(self) -> None:
-        """Note that the client has closed its connection, and tell who listens."""
+        """Note that a client has closed its connection; with the last one, tell who listens."""
+        self.holders -= 1
+        if self.holders > 0:
+            return
         self.left = True
         if self.when_left is not None:
             self.when_left()

@@ -158,6 +158,10 @@ class Metrics:
         if outcome == "cancelled":
             self._add(self.disconnects, 1, route)
 
+    def joined(self, route: str) -> None:
+        """Count a repeated request that was answered by the run of an earlier one."""
+        self._add(self.coalesced, 1, route)
+
     def first_byte_sent(self, route: str, seconds: float) -> None:
         """Count how long a streamed answer took to begin."""
         self._observe(self.first_byte, seconds, route)

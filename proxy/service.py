@@ -25,6 +25,7 @@ from samplewise.proxy.job import Answer, Job, Route
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Account, Balance, Limit
 from samplewise.proxy.options import Options
+from samplewise.proxy.retries import Retries
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest, prompt_bound
 from samplewise.verifiers.base import Task
@@ -51,6 +52,7 @@ class Service:
     max_body_bytes: int
     first_comment_after_s: float
     comment_every_s: float
+    retries: Retries
     draining: bool = False
 
     def new_request_id(self) -> str:

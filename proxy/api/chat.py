@@ -18,6 +18,7 @@ from samplewise.proxy.engine import answer
 from samplewise.proxy.errors import AnswerError, StoreError
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.logs import where
+from samplewise.proxy.retries import read_retry
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT, DONE, RawStream, chunks, error_event
 from samplewise.proxy.wire import parse_chat
@@ -41,6 +42,7 @@ async def chat_completions(request: Request, service: Service) -> Response:
         chat = parse_chat(body, request.headers)
         route = chat.model if chat.model in service.routes else route
         job = service.job(chat, request_id)
+        job.retry = read_retry(request.headers, body)
         if chat.options.dry_run:
             return json_reply(service.estimate(job), {"x-request-id": request_id})
         if chat.stream:
@@ -58,6 +60,10 @@ async def chat_completions(request: Request, service: Service) -> Response:
 
 
 async def _answer(service: Service, job: Job) -> Answer:
+    return await service.retries.answer(job, lambda: _bought(service, job))
+
+
+async def _bought(service: Service, job: Job) -> Answer:
     try:
         with boundary(_crashed, AnswerError, StoreError):
             found = await answer(job, service.engine)

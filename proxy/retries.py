@@ -1,0 +1,165 @@
+"""The same request again: it joins the run that is on its way, or goes on where that was left.
+
+Clients try again after a timeout, and libraries above them once more. What was bought for the first
+try serves the next one: nothing is paid for twice. Runs are known to one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import structlog
+
+from samplewise.proxy.errors import AnswerError, RequestError
+from samplewise.proxy.job import Answer, Job, Retry
+from samplewise.proxy.kept import Kept
+from samplewise.proxy.metrics import Metrics
+from samplewise.verifiers.base import Purpose, Sample
+
+__all__ = ["Retries", "read_retry"]
+
+_log = structlog.get_logger("samplewise.retries")
+_LONGEST_KEY = 255
+
+
+def read_retry(headers: Mapping[str, str], body: bytes) -> Retry:
+    """Return what makes two requests the same, and whether this one says that it is a repetition.
+
+    Raises:
+        RequestError: the idempotency key is too long.
+    """
+    key = headers.get("idempotency-key", "")
+    if len(key) > _LONGEST_KEY:
+        raise RequestError(
+            f"idempotency-key: at most {_LONGEST_KEY} characters", param="idempotency-key"
+        )
+    # Whoever sends the key of somebody else must not get that one's answers.
+    who = headers.get("authorization", "")
+    asked = sorted(f"{k}:{headers[k]}" for k in headers if k.startswith("x-samplewise-"))
+    digest = _digest(who, *asked, body=body)
+    count = headers.get("x-stainless-retry-count", "0")
+    return Retry(
+        name=_digest(who, key) if key else digest,
+        digest=digest,
+        again=bool(key) or (count.isdecimal() and int(count) > 0),
+    )
+
+
+def _digest(*texts: str, body: bytes = b"") -> bytes:
+    said = blake2b(digest_size=16)
+    for text in texts:
+        said.update(text.encode("utf-8", "surrogateescape") + b"\0")
+    said.update(body)
+    return said.digest()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run that can be joined. `done` has its answer in the end."""
+
+    job: Job
+    digest: bytes
+    done: asyncio.Future[Answer]
+
+
+@dataclass(slots=True)
+class Retries:
+    """The runs of the last `seconds`, at most `most` and `most_samples` in finished ones."""
+
+    kept: Kept
+    metrics: Metrics
+    seconds: float = 60.0
+    most: int = 1_000
+    most_samples: int = 2_000
+    _runs: OrderedDict[bytes, _Run] = field(default_factory=OrderedDict)
+    _samples: int = 0
+
+    async def answer(self, job: Job, run: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Return the answer of the same request if it is known or on its way, else of `run`.
+
+        Raises:
+            AnswerError: as `run` does; also when an idempotency key comes back with another body.
+        """
+        retry = job.retry
+        if retry is None:
+            return await run()
+        found = self._runs.get(retry.name) if retry.again else None
+        if found is not None:
+            if found.digest != retry.digest:
+                raise RequestError(
+                    "idempotency-key: was used for another request a moment ago; use a new one",
+                    status=409,
+                    code="idempotency_key_reused",
+                    param="idempotency-key",
+                )
+            if not found.job.left and not (found.done.done() and found.done.cancelled()):
+                return await self._join(found, job)
+            job.pool = self._pool(found.job)
+        return await self._begin(retry, job, run)
+
+    async def _join(self, found: _Run, job: Job) -> Answer:
+        self.metrics.joined(job.route.name)
+        _log.info("joined a run", request_id=job.request_id, route=job.route.name)
+        if not found.done.done():
+            # The run goes on until the last client has left.
+            found.job.holders += 1
+            job.when_left = found.job.leave
+            if job.left:
+                found.job.leave()
+        return await asyncio.shield(found.done)
+
+    async def _begin(self, retry: Retry, job: Job, run: Callable[[], Awaitable[Answer]]) -> Answer:
+        loop = asyncio.get_running_loop()
+        mine = _Run(job, retry.digest, loop.create_future())
+        self._put(retry.name, mine)
+        try:
+            answer = await run()
+        except AnswerError as error:
+            if job.left:
+                # Found by the next try, which takes over what was drawn.
+                mine.done.cancel()
+            else:
+                self._drop(retry.name, mine)
+                mine.done.set_exception(error)
+                mine.done.exception()
+            raise
+        except BaseException:
+            self._drop(retry.name, mine)
+            mine.done.cancel()
+            raise
+        mine.done.set_result(answer)
+        self._samples += len(answer.evidence.samples)
+        self._trim()
+        return answer
+
+    def _pool(self, job: Job) -> list[Sample]:
+        """Return the whole samples of a run whose client left."""
+        evidence = self.kept.get(job.request_id)
+        samples = evidence.samples.values() if evidence else ()
+        return [
+            sample
+            for sample in sorted(samples, key=lambda sample: sample.index)
+            if sample.complete and not sample.parents and sample.purpose is Purpose.ANSWER
+        ]
+
+    def _put(self, name: bytes, run: _Run) -> None:
+        self._drop(name, self._runs.get(name))
+        self._runs[name] = run
+        asyncio.get_running_loop().call_later(self.seconds, self._drop, name, run)
+        self._trim()
+
+    def _trim(self) -> None:
+        while len(self._runs) > self.most or self._samples > self.most_samples:
+            name, run = next(iter(self._runs.items()))
+            self._drop(name, run)
+
+    def _drop(self, name: bytes, run: _Run | None) -> None:
+        if run is None or self._runs.get(name) is not run:
+            return
+        del self._runs[name]
+        if run.done.done() and not run.done.cancelled() and run.done.exception() is None:
+            self._samples -= len(run.done.result().evidence.samples)
