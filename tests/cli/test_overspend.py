@@ -1,0 +1,100 @@
+"""A limit holds at every instant against what the upstream really made, over several processes."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from samplewise.policies.price import Price
+from tests.cli.served import Served, config, serving
+from tests.upstream import Answer, UpstreamProcess
+from tests.wire.books import reserved, soon, spent
+
+PRICE = Price.per_mtok("0.37", "1.93", None)  # as `config` sets it
+ANSWER = Answer(text=" ".join(["word"] * 12), token_delay_s=0.002)
+
+
+async def true_nano(upstream: UpstreamProcess) -> int:
+    """Return what all tokens made so far cost, in nano-dollars, rounded down."""
+    records = await upstream.records()
+    prompt = sum(record.prompt_tokens for record in records)
+    completion = sum(record.total_tokens for record in records)
+    return max(0, PRICE.worst_nano(prompt, completion) - 1)
+
+
+def taken(file: Path) -> int:
+    """Return spent and reserved of the route's day, of one moment."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+        found = db.execute(
+            "SELECT spent_nano + reserved_nano FROM counters"
+            " WHERE scope = 'route' AND \"window\" = 'day'"
+        ).fetchone()
+    return int(found[0]) if found else 0
+
+
+async def watch(upstream: UpstreamProcess, file: Path, limit: int) -> int:
+    """Check every few milliseconds until cancelled; return how often."""
+    looks = 0
+    try:
+        while True:
+            # The truth first: it only grows, and what is settled never falls below it.
+            true = await true_nano(upstream)
+            now = await asyncio.to_thread(taken, file)
+            assert true <= now <= limit, (true, now, limit)
+            looks += 1
+            await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        return looks
+
+
+async def ask(served: Served, number: int, turn: asyncio.Semaphore) -> int:
+    async with turn:
+        reply = await served.chat("vote", f"question {number}", stream=number % 2 == 0)
+    return reply.status
+
+
+async def hammer(
+    upstream: UpstreamProcess, folder: Path, *, workers: int, requests: int, at_once: int
+) -> None:
+    """Send requests that would cost ten times the limit; check what was taken meanwhile."""
+    await upstream.script("m", ANSWER)
+    each = 3 * PRICE.worst_nano(3, 12)
+    limit = max(each * requests // 10, 10 * 3 * PRICE.worst_nano(200, 16))
+    routes = (
+        "  vote: {backends: [local], policy: 'majority_vote:3', max_tokens: 16, "
+        f"budget: {{usd_per_day: {limit / 1e9:.9f}}}}}\n"
+    )
+    file = config(folder, upstream.base_url, routes, backend=", max_n: 1")
+    ledger = folder / "ledger.db"
+    async with serving(folder, "--config", file, "--workers", str(workers)) as served:
+        watching = asyncio.create_task(watch(upstream, ledger, limit))
+        turn = asyncio.Semaphore(at_once)
+        statuses = Counter(await asyncio.gather(*(ask(served, i, turn) for i in range(requests))))
+        await soon(lambda: reserved(ledger) == 0, "nothing is reserved")
+        watching.cancel()
+        assert await watching > 3
+        # Not by refusing too much: one at a time, all the room that is left is used.
+        while (await served.chat("vote", "one more")).status == 200:
+            pass
+        assert limit - spent(ledger, "route") < PRICE.worst_nano(200, 16)
+    assert set(statuses) == {200, 402}
+    assert statuses[402] > statuses[200] > 0
+    assert await true_nano(upstream) <= spent(ledger, "route") <= limit
+
+
+async def test_two_processes_keep_one_limit_at_every_instant(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await hammer(upstream, tmp_path, workers=2, requests=200, at_once=100)
+
+
+@pytest.mark.slow
+async def test_four_processes_keep_one_limit_under_a_thousand_requests_at_once(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await hammer(upstream, tmp_path, workers=4, requests=1000, at_once=1000)
