@@ -194,8 +194,9 @@ async def test_a_verifier_that_works_for_a_client_that_left_is_stopped(
             )
 
 
-async def test_twenty_clients_that_leave_at_any_moment_leave_nothing_behind(
-    upstream: UpstreamProcess, tmp_path: Path
+@pytest.mark.parametrize("clients", [20, pytest.param(500, marks=pytest.mark.slow)])
+async def test_clients_that_leave_at_any_moment_leave_nothing_behind(
+    upstream: UpstreamProcess, tmp_path: Path, clients: int
 ) -> None:
     await upstream.script("m", Answer(text="a b c d e f g h i j k l m n", token_delay_s=0.02))
     rng = random.Random(7)
@@ -211,13 +212,13 @@ async def test_twenty_clients_that_leave_at_any_moment_leave_nothing_behind(
 
     async with serving(upstream, tmp_path) as proxy:
         async with asyncio.TaskGroup() as group:
-            for _ in range(20):
+            for _ in range(clients):
                 route, stream = rng.choice(list(FIRST)), rng.random() < 0.5
                 group.create_task(client(proxy, route, stream, rng.uniform(0.0, 0.6)))
         await upstream.wait("running", equals=0)
         records = await upstream.records()
         assert any(record.phase == "aborted" for record in records)
-        await ended(proxy, 20)
+        await ended(proxy, clients)
         assert reserved(ledger) == 0
         found = await page(proxy)
         gone = total(found, "samplewise_requests_total", outcome="cancelled")
