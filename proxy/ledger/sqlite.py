@@ -31,7 +31,8 @@ from samplewise.proxy.ledger.accounts import (
     check_wave,
     utc_ms,
 )
-from samplewise.proxy.ledger.base import Account, Balance, Grant, Settlement, State, Wave
+from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, State, Wave
+from samplewise.proxy.ledger.spend import recent
 
 __all__ = ["SqliteLedger", "Stats", "Totals"]
 
@@ -175,6 +176,14 @@ class SqliteLedger:
         balances: list[Balance] = await self._read(partial(schema.balances, accounts=accounts))
         return balances
 
+    async def recent(self, route: str, days: int) -> Recent:
+        """Return what requests of a route have cost in the last days, of the newest 10,000 rows.
+
+        Read on a connection of its own, so that the writer does not wait for it.
+        """
+        since_ms = self._writer.clock() - days * 86_400_000
+        return await asyncio.to_thread(recent, self._writer.path, route, since_ms)
+
     async def open_rows(self) -> int:
         """Return how many rows are held or dispatched. Cheap."""
         return int(await self._read(schema.open_rows))
@@ -215,7 +224,7 @@ class _Writer:
         self.stats = Stats()
         self.alive = True
         self.path = path
-        self._clock = clock
+        self.clock = clock
         self._connect = connect
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
@@ -307,7 +316,7 @@ class _Writer:
         writes = sum(job.apply is not None for job in jobs)
         start = time.perf_counter()
         db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-        now = self._clock()  # not before: the wait for the lock can be long
+        now = self.clock()  # not before: the wait for the lock can be long
         book = self._book(db, now, jobs)
         for job in jobs:
             if job.apply is not None:
