@@ -85,15 +85,15 @@ def spend(
     """Add up the rows that were reserved from `since_ms` on and before `until_ms` (UTC).
 
     `by` are names of `GROUPS`; without any, there is one line if there are rows. Reads the whole
-    file, about a second per million rows.
+    file, about 3 s per million rows.
 
     Raises:
         StoreError: the file cannot be read as a ledger.
     """
     bounds = (since_ms, until_ms)
     with reading(path) as db:
-        total, rows = _sums(db, (), bounds)[0], _count(db, bounds)
-        lines = _sums(db, by, bounds) if by else [total][: min(rows, 1)]
+        [total] = _sums(db, (), bounds)
+        lines = _sums(db, by, bounds) if by else [total] * _any(db, bounds)
     return Report(tuple(lines), total)
 
 
@@ -108,8 +108,8 @@ def _sums(
     return [Line(tuple(row[: len(groups)]), *row[len(groups) :]) for row in found]
 
 
-def _count(db: sqlite3.Connection, bounds: tuple[int | None, int | None]) -> int:
-    return int(db.execute(f"SELECT count(*) {_BETWEEN}", bounds).fetchall()[0][0])
+def _any(db: sqlite3.Connection, bounds: tuple[int | None, int | None]) -> bool:
+    return bool(db.execute(f"SELECT EXISTS (SELECT 1 {_BETWEEN})", bounds).fetchall()[0][0])
 
 
 def recent(path: Path, route: str, since_ms: int) -> Recent:
