@@ -59,7 +59,7 @@ def most_samples(job: Job) -> int:
 
 
 def worst_nano(job: Job) -> int:
-    """Return the most that the request can cost, in nano-dollars.
+    """Return the most that samples drawn once can cost, in nano-dollars.
 
     Every sample at the dearest backend, with a token for every byte of the prompt, all the tokens
     it may have and all its verdicts in all their time; never above the request's limit.
