@@ -17,7 +17,7 @@ from samplewise.policies.base import Action, Evidence, Needs, Policy
 from samplewise.proxy.cli.server import ProxyServer, listen
 from samplewise.proxy.config import load_config
 from samplewise.proxy.job import Route
-from samplewise.proxy.ledger.base import Account, Balance, Grant, Settlement, Wave
+from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, Wave
 from samplewise.proxy.service import Service
 
 
@@ -40,6 +40,10 @@ class NullLedger:
     async def balances(self, accounts: Sequence[Account]) -> Sequence[Balance]:
         """Return no accounts."""
         return []
+
+    async def recent(self, route: str, days: int) -> Recent:
+        """Know nothing."""
+        return Recent(0, 0)
 
     async def close(self) -> None:
         """Do nothing."""

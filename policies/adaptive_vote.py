@@ -97,7 +97,13 @@ class AdaptiveVote:
     @property
     def needs(self) -> Needs:
         """Answers to vote with, and calls that can be cancelled one by one."""
-        return Needs(self.max_samples, self.min_ok, cancel=True, answers=True)
+        return Needs(
+            max_samples=self.max_samples,
+            min_ok=self.min_ok,
+            cancel=True,
+            answers=True,
+            min_samples=self._least(),
+        )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Stop when the rule is met, else refill."""
@@ -110,6 +116,19 @@ class AdaptiveVote:
         if pending:
             return WAIT
         return [self._stop(evidence, why_ended(evidence))]
+
+    def _least(self) -> int:
+        """Return how many are drawn when all votes agree: whole waves, or at least the window."""
+        wanted = self.margin if self.rule == "margin" else self._unanimous()
+        drawn = 0 if self.waves else (self.window or 3)
+        for wave in range(self.max_samples if self.waves else 0):
+            if drawn >= wanted:
+                break
+            drawn += self.waves[min(wave, len(self.waves) - 1)]
+        return min(max(drawn, wanted), self.max_samples)
+
+    def _unanimous(self) -> int:
+        return self._needed[0] if self._needed else self.max_samples
 
     def _met(self, evidence: Evidence) -> bool:
         votes = evidence.votes

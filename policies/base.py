@@ -172,8 +172,9 @@ class Needs:
     """What a policy needs from its backends and verifiers; checked when the config loads.
 
     `max_samples` is the most it can ever draw for one request, `min_ok` the fewest good samples
-    (ended by themselves) that an answer may rest on. `progress_tokens` asks for a
-    progress event every so many tokens of a running sample (0: none).
+    (ended by themselves) that an answer may rest on, `min_samples` the fewest that it has drawn
+    when it stops by itself, granted all it asked for. `progress_tokens` asks for a progress event
+    every so many tokens of a running sample (0: none).
     """
 
     max_samples: int
@@ -188,6 +189,7 @@ class Needs:
     answers: bool = False
     backends: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
+    min_samples: int = 1
 
 
 class Policy(Protocol):

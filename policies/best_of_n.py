@@ -50,6 +50,7 @@ class BestOfN:
             answers=self.rule == "weighted",
             verdicts=not self.score,
             scores=(self.score,) if self.score else (),
+            min_samples=self.samples,
         )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:

@@ -73,6 +73,7 @@ class Cascade:
             verdicts=any(tier.agreement is None for tier in gates),
             answers=any(tier.agreement is not None for tier in self.tiers),
             backends=tuple(tier.backend for tier in self.tiers),
+            min_samples=self.tiers[0].samples,
         )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:

@@ -48,7 +48,8 @@ class FirstPass:
     @property
     def needs(self) -> Needs:
         """Verifiers that judge, and calls that can be cancelled one by one."""
-        return Needs(self.max_samples, self.min_ok, cancel=True, verdicts=True)
+        least = min(self._size(0), self.max_samples)
+        return Needs(self.max_samples, self.min_ok, cancel=True, verdicts=True, min_samples=least)
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Stop on a pass, else draw the next wave once the last one is judged."""

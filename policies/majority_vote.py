@@ -31,7 +31,7 @@ class MajorityVote:
     @property
     def needs(self) -> Needs:
         """Answers to vote with."""
-        return Needs(max_samples=self.samples, min_ok=self.min_ok, answers=True)
+        return Needs(self.samples, self.min_ok, answers=True, min_samples=self.samples)
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Draw all, wait for all, count."""

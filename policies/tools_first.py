@@ -35,8 +35,8 @@ class ToolsFirst:
 
     @property
     def needs(self) -> Needs:
-        """What the wrapped policy needs."""
-        return replace(self.policy.needs)
+        """What the wrapped policy needs; a tool call can end it after one sample."""
+        return replace(self.policy.needs, min_samples=1)
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Let the first sample through, then decide as the wrapped policy does."""

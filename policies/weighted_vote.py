@@ -62,7 +62,13 @@ class WeightedVote:
     @property
     def needs(self) -> Needs:
         """Answers, and a verifier that scores."""
-        return Needs(self.samples, self.min_ok, answers=True, scores=(self.score,))
+        return Needs(
+            max_samples=self.samples,
+            min_ok=self.min_ok,
+            answers=True,
+            scores=(self.score,),
+            min_samples=self.samples,
+        )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Draw all, wait for all, weigh."""

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from samplewise.proxy.api import ops
 from samplewise.proxy.api.chat import chat_completions
+from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.replies import error_reply
 from samplewise.proxy.build import open_service
@@ -76,6 +77,9 @@ def _add_routes(app: FastAPI) -> None:
     async def chat(request: Request) -> Response:
         return await chat_completions(request, _service(request))
 
+    async def estimate(request: Request) -> Response:
+        return await estimate_chat(request, _service(request))
+
     async def models(request: Request) -> Response:
         return list_models(_service(request))
 
@@ -92,6 +96,7 @@ def _add_routes(app: FastAPI) -> None:
         return await ops.metrics(_service(request))
 
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
+    app.add_route("/v1/samplewise/estimate", estimate, methods=["POST"])
     app.add_route("/v1/models", models, methods=["GET"])
     app.add_route("/v1/models/{name:path}", model, methods=["GET"])
     app.add_route("/livez", livez, methods=["GET"])

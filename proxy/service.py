@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -19,15 +20,16 @@ from samplewise.proxy.errors import (
     BudgetExceeded,
     NoVerifiedAnswer,
     RequestError,
+    StoreError,
     UpstreamFailed,
 )
+from samplewise.proxy.estimate import RECENT_DAYS, estimate
 from samplewise.proxy.job import Answer, Job, Route
-from samplewise.proxy.jsontext import encode
-from samplewise.proxy.ledger.base import Account, Balance, Limit
+from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.options import Options
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.upstreams import Upstream
-from samplewise.proxy.wire import ChatRequest, prompt_bound
+from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import Task
 
 __all__ = ["Service"]
@@ -106,31 +108,13 @@ class Service:
             )
         return route
 
-    def estimate(self, job: Job) -> bytes:
-        """Return what a request could cost at most, as JSON text. Nothing is sent or held."""
-        samples = _most(job.policy, job.limit)
-        tokens = job.route.max_tokens
-        if job.request.max_tokens is not None:
-            tokens = min(tokens, job.request.max_tokens)
-        judges = {c.name: c for c in (*job.route.checks, job.route.voter) if c is not None}
-        checks = sum(check.worst_nano() for check in judges.values())
-        each = max(
-            u.price.worst_nano(prompt_bound(job.request, None, u.max_tokens_per_image), tokens)
-            for u in job.route.upstreams.values()
-        )
-        worst = (each + checks) * samples
-        limit = job.limit.nano
-        said = {
-            "request_id": job.request_id,
-            "route": job.route.name,
-            "policy": job.policy_name,
-            "dry_run": True,
-            "samples_at_most": samples,
-            "cost_usd": {"worst": usd(worst if limit is None else min(worst, limit))},
-            "budget": {"limit_usd": None if limit is None else usd(limit)},
-            "warnings": job.warnings,
-        }
-        return encode({"object": "samplewise.estimate", "samplewise": said})
+    async def estimate(self, job: Job) -> bytes:
+        """Return what a request could cost, as JSON text. Nothing is sent, held or written."""
+        recent: Recent | None = None
+        # The worst case needs no ledger.
+        with suppress(StoreError):
+            recent = await self.engine.ledger.recent(job.route.name, RECENT_DAYS)
+        return estimate(job, recent)
 
     def answered(self, answer: Answer) -> None:
         """Count and log a request that got its answer."""

@@ -44,7 +44,7 @@ async def chat_completions(request: Request, service: Service) -> Response:
         job = service.job(chat, request_id)
         job.retry = read_retry(request.headers, body)
         if chat.options.dry_run:
-            return json_reply(service.estimate(job), {"x-request-id": request_id})
+            return json_reply(await service.estimate(job), {"x-request-id": request_id})
         if chat.stream:
             return _EventStream(service, job, request)
         async with _watching(request, job):

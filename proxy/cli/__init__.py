@@ -14,6 +14,10 @@ __all__ = ["main"]
 
 # Name: where its click command is, and what the list of commands says of it.
 _COMMANDS: Mapping[str, tuple[str, str]] = {
+    "backup": (
+        "samplewise.proxy.cli.backup:backup",
+        "Copy the ledger and check the copy, also while a server runs.",
+    ),
     "check": (
         "samplewise.proxy.cli.check:check",
         "Check a configuration file and show what its routes may cost.",
@@ -23,6 +27,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "Compare policies on real problems with the embedded model.",
     ),
     "serve": ("samplewise.proxy.cli.serve:serve", "Run the proxy."),
+    "spend": (
+        "samplewise.proxy.cli.spend:spend",
+        "Show what was spent by key, route, backend and day.",
+    ),
     "upstream": (
         "samplewise.proxy.cli.upstream:upstream",
         "Serve the embedded model as an OpenAI-compatible server.",

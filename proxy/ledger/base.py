@@ -21,6 +21,7 @@ __all__ = [
     "Hold",
     "Ledger",
     "Limit",
+    "Recent",
     "Scope",
     "Settlement",
     "State",
@@ -150,6 +151,14 @@ class Balance:
     overrun_nano: int
 
 
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What a route's requests have cost of late: how many were counted, and all their dollars."""
+
+    requests: int
+    nano: int
+
+
 class Ledger(Protocol):
     """One store of rows and counters. Every method raises `StoreError` when it is unreachable."""
 
@@ -173,6 +182,14 @@ class Ledger(Protocol):
 
     async def balances(self, accounts: Sequence[Account]) -> Sequence[Balance]:
         """Read accounts as of now, in the order given."""
+        ...
+
+    async def recent(self, route: str, days: int) -> Recent:
+        """Return what requests of a route have cost in the last days.
+
+        Counted are requests without open rows, with at least one sample that was billed; a store
+        may look at its newest rows alone.
+        """
         ...
 
     async def close(self) -> None:

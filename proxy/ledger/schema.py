@@ -33,6 +33,7 @@ from samplewise.proxy.ledger.base import Account, Balance
 __all__ = [
     "MIGRATIONS",
     "balances",
+    "check_file",
     "claim_epoch",
     "connect",
     "identity",
@@ -158,7 +159,7 @@ def open_file(
         raise StoreError(f"The ledger {path} is read-only.{_ADVICE['SQLITE_READONLY']}")
     db = connect(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
     try:
-        _check(db, path, len(migrations))
+        check_file(db, path, len(migrations))
         _configure(db, path)
         _migrate(db, path, migrations)
     except BaseException:
@@ -167,7 +168,7 @@ def open_file(
     return db
 
 
-def _check(db: sqlite3.Connection, path: Path, newest: int) -> int:
+def check_file(db: sqlite3.Connection, path: Path, newest: int) -> int:
     """Return the schema version; refuse a file that this program must not touch."""
     version = int(_value(db, "PRAGMA user_version"))
     application = int(_value(db, "PRAGMA application_id"))
@@ -216,7 +217,7 @@ def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[Sequence[s
         return
     db.execute("BEGIN IMMEDIATE")
     # Another process may have done it while this one waited for the lock.
-    version = _check(db, path, len(migrations))
+    version = check_file(db, path, len(migrations))
     for statement in itertools.chain.from_iterable(migrations[version:]):
         db.execute(statement)
     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")

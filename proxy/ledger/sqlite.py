@@ -24,8 +24,9 @@ from samplewise.proxy.ledger.accounts import (
     check_wave,
     utc_ms,
 )
-from samplewise.proxy.ledger.base import Account, Balance, Grant, Settlement, State, Wave
+from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, State, Wave
 from samplewise.proxy.ledger.orphans import Orphan, take_over
+from samplewise.proxy.ledger.spend import recent
 from samplewise.proxy.ledger.writer import Operation, Stats, Writer
 
 __all__ = ["SqliteLedger", "Stats", "Totals"]
@@ -139,6 +140,14 @@ class SqliteLedger:
         if held:
             await self.settle([Settlement(id_, 0, state=State.RELEASED) for id_ in held])
         return [row for row in found if row.state is not State.HELD]
+
+    async def recent(self, route: str, days: int) -> Recent:
+        """Return what requests of a route have cost in the last days, of the newest 10,000 rows.
+
+        Read on a connection of its own, so that the writer does not wait for it.
+        """
+        since_ms = self._writer.clock() - days * 86_400_000
+        return await asyncio.to_thread(recent, self._writer.path, route, since_ms)
 
     async def open_rows(self) -> int:
         """Return how many rows are held or dispatched. Cheap."""

@@ -85,7 +85,7 @@ class Writer:
         self.stats = Stats()
         self.alive = True
         self.path = path
-        self._clock = clock
+        self.clock = clock
         self._connect = connect
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Operation] = queue.SimpleQueue()
@@ -189,7 +189,7 @@ class Writer:
         writes = sum(job.apply is not None for job in jobs)
         start = time.perf_counter()
         db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-        now = self._clock()  # not before: the wait for the lock can be long
+        now = self.clock()  # not before: the wait for the lock can be long
         book = self._book(db, now, jobs)
         for job in jobs:
             if job.apply is not None:

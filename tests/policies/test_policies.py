@@ -237,6 +237,40 @@ def test_every_policy_stops_within_its_limits_and_is_pure(
     assert len(set(stop.ranking)) == len(stop.ranking)
 
 
+@given(_POLICIES, st.lists(_SCRIPTS, min_size=1, max_size=12), st.integers())
+def test_no_policy_stops_by_itself_before_it_has_drawn_its_least(
+    policy: Policy, scripts: list[Script], seed: int
+) -> None:
+    game = Game(policy, scripts, pick=random.Random(seed).choice)
+    game.play()
+    assert policy.needs.min_samples <= game.evidence.drawn
+
+
+@pytest.mark.parametrize(
+    ("policy", "least"),
+    [
+        (Single(), 1),
+        (BestOfN(samples=5, score="v"), 5),
+        (AdaptiveVote(margin=3, waves=(2,)), 4),
+        (AdaptiveVote(margin=3, window=1), 3),
+        (AdaptiveVote(margin=3, window=5), 7),
+        (AdaptiveVote(margin=9, max_samples=4), 4),
+        (AdaptiveVote(rule="beta", confidence=0.95, window=1), 4),
+        (AdaptiveVote(rule="beta", confidence=0.99, max_samples=3), 3),
+        (FirstPass(), 4),
+        (FirstPass(max_samples=3), 3),
+        (FirstPass(waves=(1, 3)), 1),
+        (Cascade((Tier("a", 2, 1.0), Tier("b", 3))), 2),
+        (ToolsFirst(MajorityVote(samples=5)), 5),
+    ],
+)
+def test_agreement_or_a_pass_at_once_draws_the_least(policy: Policy, least: int) -> None:
+    game = Game(policy, [Script("a", Status.PASS, 1.0)])
+    game.play()
+    assert game.evidence.drawn == least
+    assert 1 <= policy.needs.min_samples <= least
+
+
 @given(st.permutations(range(9)), st.text("abc", min_size=9, max_size=9))
 def test_a_fixed_vote_does_not_depend_on_the_order_of_arrival(order: list[int], text: str) -> None:
     def first(running: list[str]) -> str:

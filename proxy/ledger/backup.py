@@ -1,0 +1,84 @@
+"""A copy of a ledger that a server may be writing to meanwhile."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from samplewise.proxy.errors import StoreError
+from samplewise.proxy.ledger import schema
+from samplewise.proxy.ledger.accounts import Totals
+from samplewise.proxy.ledger.reading import reading
+
+__all__ = ["back_up"]
+
+
+def back_up(source: Path, target: Path) -> Totals:
+    """Copy the ledger `source` as of one commit to a new file, check it, and return its sums.
+
+    The copy is made as `target` with `.part` behind it and gets its name when it is whole, checked
+    and on the disk. It is one file, without a log beside it, and may be read by whom `source` may.
+
+    Raises:
+        FileExistsError: `target` or its `.part` is there already; neither is touched.
+        StoreError: `source` is no ledger, or the copy is not right. No copy is left.
+        OSError: the copy cannot be written. No copy is left.
+    """
+    part = target.with_name(target.name + ".part")
+    with reading(source) as db:
+        mode = source.stat().st_mode & 0o777 | 0o600
+        _create(target, mode)
+        try:
+            _create(part, mode)
+            try:
+                _copy(db, part)
+                totals = _checked(part)
+                os.replace(part, target)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        except BaseException:
+            target.unlink()
+            raise
+    _sync_folder(target.absolute().parent)
+    return totals
+
+
+def _create(path: Path, mode: int) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+
+
+def _copy(db: sqlite3.Connection, part: Path) -> None:
+    try:
+        with closing(schema.connect(f"{part.absolute().as_uri()}?mode=rw")) as copy:
+            # All pages in one step: in several, a server that writes would make it start again.
+            db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        raise StoreError(f"The copy {part} cannot be written: {error}.") from error
+
+
+def _checked(part: Path) -> Totals:
+    with reading(part) as copy:
+        found = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
+    if found != ["ok"]:
+        raise StoreError(f"The copy is damaged, so it was removed: {'; '.join(found)}")
+    totals = schema.totals(part)
+    if totals.wrong_counters:
+        raise StoreError(
+            f"In the copy {totals.wrong_counters} counters are not the sum of their rows, so it was"
+            " removed. The ledger itself is wrong: stop the server and keep its file with -wal and"
+            " -shm."
+        )
+    return totals
+
+
+def _sync_folder(folder: Path) -> None:
+    # Else a power cut may take the new name away again.
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
