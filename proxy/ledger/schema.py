@@ -101,6 +101,16 @@ CREATE TABLE counters (
 _META = """
 CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT, WITHOUT ROWID"""
 
+_CLIENT_KEYS = """
+CREATE TABLE client_keys (
+    id TEXT PRIMARY KEY NOT NULL,
+    name TEXT NOT NULL,
+    digest BLOB NOT NULL UNIQUE, -- HMAC-SHA256 of the secret under the pepper
+    terms TEXT NOT NULL,         -- JSON: routes, limits, rate, expiry, tags
+    created_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT"""
+
 # Item n leads from schema version n to n + 1. Never change an item that was released: add one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -111,6 +121,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " WHERE state IN ('held', 'dispatched')",
         "CREATE INDEX reservations_request ON reservations (request_id)",
         "INSERT INTO meta VALUES ('epoch', 0)",
+    ),
+    (
+        _CLIENT_KEYS,
+        "CREATE TABLE key_pepper (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL)"
+        " STRICT",
+        "INSERT INTO meta VALUES ('keys', 0)",  # grows with every change of a key
     ),
 )
 
