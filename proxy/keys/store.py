@@ -53,13 +53,13 @@ class KeyStore:
     def version(self) -> int:
         """Return a number that grows with every change. One read of one row."""
         with self._open() as db:
-            return int(db.execute(_VERSION).fetchone()[0])
+            return _version(db, self.path)
 
     def load(self) -> Ring:
         """Read all keys, oldest first, revoked and expired ones too."""
         with self._open() as db:
             db.execute("BEGIN")  # all three are of one commit
-            version = int(db.execute(_VERSION).fetchone()[0])
+            version = _version(db, self.path)
             pepper = db.execute("SELECT value FROM key_pepper").fetchone()
             rows = db.execute(f"SELECT {_COLUMNS} FROM client_keys ORDER BY created_at, rowid")
             keys = tuple(map(_key, rows.fetchall()))
@@ -148,6 +148,13 @@ class KeyStore:
             schema.open_file(self.path, create=False).close()
         except (sqlite3.Error, OSError) as error:
             raise schema.store_error(self.path, error) from error
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    row = db.execute(_VERSION).fetchone()
+    if row is None:
+        raise StoreError(f"The ledger {path} has no keys: it is one of an older Samplewise.")
+    return int(row[0])
 
 
 def _key(row: tuple[Any, ...]) -> ClientKey:

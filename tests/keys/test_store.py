@@ -118,6 +118,8 @@ def test_a_ledger_of_the_version_before_gets_its_tables(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     schema.open_file(path, create=True, migrations=schema.MIGRATIONS[:1]).close()
     store = KeyStore(path)
+    with pytest.raises(StoreError, match="one of an older Samplewise"):
+        store.version()
     store.check()
     assert store.load().keys == ()
     store.create("a", Terms())
