@@ -215,7 +215,7 @@ def _ended(error: AnswerError) -> str:
 
 
 def _of_key(key: ClientKey | None) -> dict[str, str]:
-    return {} if key is None else {"key": key.name}
+    return {} if key is None else {"client": key.name}
 
 
 def _no_tap(data: bytes) -> None:

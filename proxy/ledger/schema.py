@@ -174,7 +174,9 @@ def open_file(
         raise StoreError(f"The ledger {path} is read-only.{_ADVICE['SQLITE_READONLY']}")
     db = connect(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
     try:
+        db.execute("BEGIN")  # all of one commit: another process may just be making the tables
         _check(db, path, len(migrations))
+        db.execute("COMMIT")
         _configure(db, path)
         _migrate(db, path, migrations)
     except BaseException:
