@@ -81,10 +81,11 @@ def _add_routes(app: FastAPI) -> None:
         return await estimate_chat(request, _service(request))
 
     async def models(request: Request) -> Response:
-        return list_models(_service(request))
+        return list_models(_service(request), request.headers.get("authorization"))
 
     async def model(request: Request) -> Response:
-        return show_model(_service(request), request.path_params["name"])
+        authorization = request.headers.get("authorization")
+        return show_model(_service(request), request.path_params["name"], authorization)
 
     async def livez(request: Request) -> Response:
         return ops.livez()

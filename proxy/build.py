@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
+import structlog
 
 from samplewise.policies.base import Policy, PolicyError
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
@@ -27,6 +28,8 @@ from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
+from samplewise.proxy.keys.guard import Guard, follow
+from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_service", "preflight"]
 
+_log = structlog.get_logger("samplewise.build")
 _STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
     "final": {"include_usage": True},
     "continuous": {"include_usage": True, "continuous_usage_stats": True},
@@ -94,6 +98,7 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
             await stack.enter_async_context(
                 recovering(ledger, orphans, upstreams, _records(config, session))
             )
+        guard = await _open_guard(config, stack)
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
         kept = Kept()
         yield Service(
@@ -107,7 +112,25 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
             max_body_bytes=config.server.max_body_bytes,
             first_comment_after_s=config.server.first_comment_after_s,
             comment_every_s=config.server.comment_every_s,
+            guard=guard,
         )
+
+
+async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
+    """Read the client keys, and again whenever they change."""
+    store = KeyStore(store_path(config.store))
+    guard = Guard(config.keys_required)
+    guard.adopt(await asyncio.to_thread(store.load))
+    if guard.required and not guard.keys:
+        _log.warning("no client keys", warning="make one with `samplewise keys create`")
+    following = asyncio.create_task(follow(guard, store))
+
+    async def stop() -> None:
+        following.cancel()
+        await asyncio.wait([following])
+
+    stack.push_async_callback(stop)
+    return guard
 
 
 def _uses_model(config: Config) -> bool:

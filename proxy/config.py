@@ -6,6 +6,7 @@ Python policies are imported, because their needs are checked too.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,8 +40,11 @@ from samplewise.verifiers.base import Comparator, VerifierSetupError
 
 __all__ = [
     "Config",
+    "KeysSettings",
     "ServerSettings",
+    "check_exposed",
     "check_store",
+    "is_loopback",
     "load_config",
     "load_text",
     "parse_policy",
@@ -55,7 +59,6 @@ _NOT_COUNTED = (
     "--input-usd-per-mtok and --output-usd-per-mtok"
 )
 _LATER: Mapping[Path, str] = {
-    ("keys",): "client keys are not supported yet in this version: remove them",
     ("server", "admin_key"): "is not supported yet in this version: remove it",
 }
 
@@ -75,6 +78,29 @@ def check_store(value: str) -> str:
 def store_path(url: str) -> FilePath:
     """Return the file that a checked store URL names."""
     return FilePath(url.removeprefix(_SQLITE))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reached from this machine alone; any other name is not."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposed(config: Config) -> None:
+    """Refuse a server that anybody can reach and spend at.
+
+    Raises:
+        ConfigError: keys are not required on an address that other machines can reach.
+    """
+    host = config.server.host
+    if not config.keys_required and not is_loopback(host):
+        raise ConfigError(
+            f"keys.required: is false, and other machines can reach {host}: anybody could spend "
+            "up to the limits. Set keys.required to true and make keys with `samplewise keys "
+            "create`, or listen on 127.0.0.1"
+        )
 
 
 def _origin(value: str) -> str:
@@ -105,16 +131,30 @@ class ServerSettings(Settings):
         return int(self.max_body_mb * 2**20)
 
 
+class KeysSettings(Settings):
+    """Whether clients need a key; without a word, on every address but those of this machine."""
+
+    required: bool | None = None
+
+
 class Config(Settings):
     """All settings of one server."""
 
     server: ServerSettings = ServerSettings()
+    keys: KeysSettings = KeysSettings()
     store: Annotated[str, AfterValidator(check_store)] = "sqlite:///samplewise.db"
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
     routes: Mapping[Name, RouteSettings] = Field(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether every request needs a client key."""
+        if self.keys.required is None:
+            return not is_loopback(self.server.host)
+        return self.keys.required
 
     @property
     def warnings(self) -> tuple[str, ...]:

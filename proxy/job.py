@@ -11,6 +11,7 @@ from samplewise.policies.base import Policy, Stop
 from samplewise.policies.evidence import Evidence
 from samplewise.policies.price import Usage
 from samplewise.proxy.checks_base import Check
+from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.ledger.base import Account, Limit
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
@@ -93,8 +94,9 @@ class Retry:
 class Job:
     """One request on its way. `tap` takes raw stream events.
 
-    `began` is the loop's time when the request came in, `limit` what it may hold and spend.
-    `holders` counts the clients that wait for it, `pool` has samples of an earlier try.
+    `began` is the loop's time when the request came in, `limit` what it may hold and spend, `key`
+    the client's, None where none is needed and none was sent. `holders` counts the clients that
+    wait for it, `pool` has samples of an earlier try.
     """
 
     request_id: str
@@ -112,9 +114,15 @@ class Job:
     tap: Callable[[bytes], None] | None = None
     warnings: list[str] = field(default_factory=list)
     waited_s: float = 0.0
+    key: ClientKey | None = None
     retry: Retry | None = None
     holders: int = 1
     pool: list[Sample] = field(default_factory=list)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The shared counters that every wave must fit into: the route's and the key's."""
+        return self.route.accounts + (() if self.key is None else self.key.accounts)
 
     def leave(self) -> None:
         """Note that a client has closed its connection; with the last one, tell who listens."""

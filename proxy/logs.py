@@ -15,12 +15,13 @@ import structlog
 __all__ = ["catch_standard_logs", "set_up_logs", "where"]
 
 # The only fields that are ever written. A new field is a decision, not an accident.
+# `client` is the name of a client key, never its secret.
 _FIELDS = frozenset(
     {
         "event", "level", "timestamp", "logger", "request_id", "route", "policy", "outcome",
         "stop_reason", "degraded", "drawn", "good", "cost_usd", "seconds", "status", "code",
         "sample", "backend", "reason", "verifier", "error", "worker", "address",
-        "in_flight", "warning", "exception", "rows",
+        "in_flight", "warning", "exception", "rows", "client",
     }
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -19,12 +19,15 @@ from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
     NoVerifiedAnswer,
+    RateLimited,
     RequestError,
     StoreError,
     UpstreamFailed,
 )
 from samplewise.proxy.estimate import RECENT_DAYS, estimate
 from samplewise.proxy.job import Answer, Job, Route
+from samplewise.proxy.keys.base import ClientKey
+from samplewise.proxy.keys.guard import Guard
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.options import Options
 from samplewise.proxy.retries import Retries
@@ -38,6 +41,7 @@ _log = structlog.get_logger("samplewise.requests")
 # How requests without an answer are counted; any other error is our own.
 _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
+    RateLimited: "client_error",
     BudgetExceeded: "budget_refused",
     NoVerifiedAnswer: "no_verified_answer",
     UpstreamFailed: "upstream_error",
@@ -55,27 +59,35 @@ class Service:
     first_comment_after_s: float
     comment_every_s: float
     retries: Retries
+    guard: Guard = field(default_factory=Guard)
     draining: bool = False
 
     def new_request_id(self) -> str:
         """Return an id for one request; ledger rows and upstream request ids are made from it."""
         return f"req_{uuid.uuid4().hex}"
 
-    def job(self, request: ChatRequest, request_id: str) -> Job:
-        """Put route, request and their limits together; a request can only tighten its route.
+    def job(self, request: ChatRequest, request_id: str, key: ClientKey | None = None) -> Job:
+        """Put route, request, key and their limits together; a request can only tighten these.
 
         Raises:
-            RequestError: the model is unknown, or the request asks for what its route forbids.
+            RequestError: the model is unknown, or the request asks for what its route or key
+                forbids.
         """
-        route = self._route(request.model)
+        route = self._route(request.model, key)
         options = request.options
+        _check_tests(options, key)
         name, policy = route.make_policy(options.policy, options.samples)
+        most = None if key is None else key.terms.max_samples
+        if most is not None and policy.needs.max_samples > most:
+            # A policy that cannot be made smaller is cut short by its limit.
+            with suppress(RequestError):
+                name, policy = route.make_policy(options.policy, most)
         if policy.needs.answers and route.voter is None:
             # The route's own policy does not vote, the one that was asked for does.
             route = replace(route, voter=plain_voter())
-        limit = _limit(route, options)
+        limit = _limit(route, options, most)
         _check_fan_out(request, route, _most(policy, limit))
-        warnings = _warnings(request, route, policy)
+        warnings = _warnings(request, route, policy, most)
         if request.tools is not None and policy.needs.max_samples > 1:
             policy = ToolsFirst(policy)
         job = Job(
@@ -90,18 +102,33 @@ class Service:
             seed=_seed(request, route, request_id),
             deadline_s=_least(route.deadline_s, options.deadline_s),
             warnings=warnings,
+            key=key,
         )
         if _raw(job):
             # Set for good when the stream is opened.
             job.tap = _no_tap
         return job
 
-    def _route(self, model: str) -> Route:
+    def routes_of(self, key: ClientKey | None) -> Mapping[str, Route]:
+        """Return the routes that a client may use and know of."""
+        if key is None or not key.terms.routes:
+            return self.routes
+        return {name: route for name, route in self.routes.items() if key.may_use(name)}
+
+    def _route(self, model: str, key: ClientKey | None) -> Route:
         route = self.routes.get(model)
+        known = ", ".join(sorted(self.routes_of(key)))
+        if key is not None and not key.may_use(model):
+            # The same for routes that exist and for those that do not: others are not its business.
+            raise RequestError(
+                f"model: this key may not use {model[:100]!r}; it may use: {known}",
+                status=403,
+                code="route_not_allowed",
+                param="model",
+            )
         if route is None:
             raise RequestError(
-                f"model: there is no route {model[:100]!r}; this server has: "
-                f"{', '.join(sorted(self.routes))}",
+                f"model: there is no route {model[:100]!r}; this server has: {known}",
                 status=404,
                 code="model_not_found",
                 param="model",
@@ -132,13 +159,21 @@ class Service:
             good=evidence.good,
             cost_usd=usd(answer.cost_nano),
             seconds=round(answer.seconds, 3),
+            **_of_key(job.key),
         )
 
-    def refused(self, route: str, error: AnswerError, request_id: str) -> None:
+    def refused(
+        self, route: str, error: AnswerError, request_id: str, key: ClientKey | None = None
+    ) -> None:
         """Count and log a request that ended without an answer."""
         self.engine.metrics.refused(route, _ended(error))
         _log.info(
-            "refused", request_id=request_id, route=route, status=error.status, code=error.code
+            "refused",
+            request_id=request_id,
+            route=route,
+            status=error.status,
+            code=error.code,
+            **_of_key(key),
         )
 
     def first_byte(self, job: Job) -> None:
@@ -162,6 +197,10 @@ class Service:
 
 def _ended(error: AnswerError) -> str:
     return "cancelled" if error.code == "client_gone" else _ENDED.get(type(error), "server_error")
+
+
+def _of_key(key: ClientKey | None) -> dict[str, str]:
+    return {} if key is None else {"client": key.name}
 
 
 def _no_tap(data: bytes) -> None:
@@ -191,14 +230,23 @@ def _task(request: ChatRequest, request_id: str, route: str) -> Task:
     )
 
 
-def _limit(route: Route, options: Options) -> Limit:
-    own, nano, samples = route.limit, route.limit.nano, route.limit.samples
+def _check_tests(options: Options, key: ClientKey | None) -> None:
+    if key is not None and not key.terms.tests and bytes(options.tests) != b"null":
+        raise RequestError(
+            "samplewise.tests: this key may not send tests; leave them out",
+            status=403,
+            code="tests_not_allowed",
+            param="samplewise.tests",
+        )
+
+
+def _limit(route: Route, options: Options, most_samples: int | None) -> Limit:
+    own, nano = route.limit, route.limit.nano
     if options.max_cost_usd is not None:
         asked = nano_from_usd(options.max_cost_usd)
         nano = asked if nano is None else min(asked, nano)
-    if options.samples is not None:
-        samples = options.samples if samples is None else min(options.samples, samples)
-    return Limit(nano, own.tokens, samples)
+    caps = [x for x in (own.samples, options.samples, most_samples) if x is not None]
+    return Limit(nano, own.tokens, min(caps, default=None))
 
 
 def _most(policy: Policy, limit: Limit) -> int:
@@ -238,8 +286,13 @@ def _check_fan_out(request: ChatRequest, route: Route, most: int) -> None:
         )
 
 
-def _warnings(request: ChatRequest, route: Route, policy: Policy) -> list[str]:
+def _warnings(
+    request: ChatRequest, route: Route, policy: Policy, most_samples: int | None
+) -> list[str]:
     found = []
+    samples = request.options.samples
+    if samples is not None and most_samples is not None and samples > most_samples:
+        found.append(f"samples {samples} exceeds the key's cap; {most_samples} used")
     if request.max_tokens is not None and request.max_tokens > route.max_tokens:
         found.append(
             f"max_tokens {request.max_tokens} exceeds the route's cap; {route.max_tokens} used"

@@ -125,6 +125,9 @@ def test_a_command_has_the_options_that_a_block_gives_it(text: str) -> None:
         program, *arguments = shlex.split(line, comments=True) if "samplewise" in line else [""]
         if program.endswith("samplewise"):
             command = main.get_command(click.Context(main), arguments[0])
+            while isinstance(command, click.Group):
+                arguments = arguments[1:]
+                command = command.get_command(click.Context(command), arguments[0])
             assert command is not None, line
             command.make_context(arguments[0], arguments[1:])
 

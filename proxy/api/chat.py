@@ -36,12 +36,15 @@ _STREAM_HEADERS = {
 async def chat_completions(request: Request, service: Service) -> Response:
     """Answer one chat request."""
     request_id = service.new_request_id()
-    route = "other"
+    route, key = "other", None
     try:
+        # Before the body is read: a wrong key costs a look-up, whatever it sends.
+        key = service.guard.admit(request.headers.get("authorization"))
+        service.guard.count(key)
         body = await read_body(request, service.max_body_bytes)
         chat = parse_chat(body, request.headers)
         route = chat.model if chat.model in service.routes else route
-        job = service.job(chat, request_id)
+        job = service.job(chat, request_id, key)
         job.retry = read_retry(request.headers, body)
         if chat.options.dry_run:
             return json_reply(await service.estimate(job), {"x-request-id": request_id})
@@ -52,10 +55,10 @@ async def chat_completions(request: Request, service: Service) -> Response:
         return json_reply(completion(found), headers(found))
     except asyncio.CancelledError:
         error = _stopping()
-        service.refused(route, error, request_id)
+        service.refused(route, error, request_id, key)
         return error_reply(error, request_id)
     except AnswerError as error:
-        service.refused(route, error, request_id)
+        service.refused(route, error, request_id, key)
         return error_reply(error, request_id)
 
 
@@ -185,7 +188,8 @@ class _EventStream(Response):
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def _fail(self, error: AnswerError) -> None:
-        self._service.refused(self._job.route.name, error, self._job.request_id)
+        job = self._job
+        self._service.refused(job.route.name, error, job.request_id, job.key)
         if self._opened:
             await self._write(error_event(error) + DONE, last=True)
             return

@@ -18,23 +18,29 @@ __all__ = ["list_models", "show_model"]
 _MTOK = 1_000_000
 
 
-def list_models(service: Service) -> Response:
-    """Return every route as a model object."""
-    models = [_model(route) for route in service.routes.values()]
+def list_models(service: Service, authorization: str | None) -> Response:
+    """Return every route that the client may use as a model object.
+
+    Raises:
+        RequestError: its key is wrong, or missing (401).
+    """
+    key = service.guard.admit(authorization)
+    models = [_model(route) for route in service.routes_of(key).values()]
     return json_reply(encode({"object": "list", "data": models}))
 
 
-def show_model(service: Service, name: str) -> Response:
+def show_model(service: Service, name: str, authorization: str | None) -> Response:
     """Return one route as a model object.
 
     Raises:
-        RequestError: there is no such route (404).
+        RequestError: its key is wrong or missing (401), or there is no such route for it (404).
     """
-    if name not in service.routes:
+    routes = service.routes_of(service.guard.admit(authorization))
+    if name not in routes:
         raise RequestError(
             f"there is no route {name[:100]!r}", status=404, code="model_not_found", param="model"
         )
-    return json_reply(encode(_model(service.routes[name])))
+    return json_reply(encode(_model(routes[name])))
 
 
 def _model(route: Route) -> dict[str, Any]:

@@ -26,6 +26,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "samplewise.proxy.cli.demo:demo",
         "Compare policies on real problems with the embedded model.",
     ),
+    "keys": (
+        "samplewise.proxy.cli.keys:keys",
+        "Make, list, revoke and rotate the keys of clients.",
+    ),
     "serve": ("samplewise.proxy.cli.serve:serve", "Run the proxy."),
     "spend": (
         "samplewise.proxy.cli.spend:spend",

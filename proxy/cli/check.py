@@ -13,7 +13,7 @@ from rich.text import Text
 
 from samplewise.policies.price import usd
 from samplewise.proxy.checks_base import make_check
-from samplewise.proxy.config import Config, load_config
+from samplewise.proxy.config import Config, check_exposed, load_config
 from samplewise.proxy.config_policies import CascadeSettings, RouteSettings
 from samplewise.proxy.errors import ConfigError
 
@@ -39,6 +39,7 @@ def check(file: Path, prompt_tokens: int) -> None:
     """
     try:
         config = load_config(file)
+        check_exposed(config)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)

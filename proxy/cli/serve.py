@@ -8,7 +8,7 @@ import sys
 import click
 from pydantic import ValidationError
 
-from samplewise.proxy.config import Config, check_store, load_config, quick_config
+from samplewise.proxy.config import Config, check_exposed, check_store, load_config, quick_config
 from samplewise.proxy.errors import ConfigError, StoreError
 
 __all__ = ["serve"]
@@ -69,7 +69,13 @@ def serve(
         sys.exit(1)
     for warning in config.warnings:
         click.echo(f"samplewise: warning: {warning}", err=True)
-    _run(_overridden(config, store, host, port), workers)
+    config = _overridden(config, store, host, port)
+    try:
+        check_exposed(config)
+    except ConfigError as error:
+        click.echo(f"samplewise: {error}", err=True)
+        sys.exit(1)
+    _run(config, workers)
 
 
 def _overridden(config: Config, store: str | None, host: str | None, port: int | None) -> Config:

@@ -102,6 +102,16 @@ CREATE TABLE counters (
 _META = """
 CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT, WITHOUT ROWID"""
 
+_CLIENT_KEYS = """
+CREATE TABLE client_keys (
+    id TEXT PRIMARY KEY NOT NULL,
+    name TEXT NOT NULL,
+    digest BLOB NOT NULL UNIQUE, -- HMAC-SHA256 of the secret under the pepper
+    terms TEXT NOT NULL,         -- JSON: routes, limits, rate, expiry, tags
+    created_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT"""
+
 # Item n leads from schema version n to n + 1. Never change an item that was released: add one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -112,6 +122,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " WHERE state IN ('held', 'dispatched')",
         "CREATE INDEX reservations_request ON reservations (request_id)",
         "INSERT INTO meta VALUES ('epoch', 0)",
+    ),
+    (
+        _CLIENT_KEYS,
+        "CREATE TABLE key_pepper (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL)"
+        " STRICT",
+        "INSERT INTO meta VALUES ('keys', 0)",  # grows with every change of a key
     ),
 )
 
@@ -159,7 +175,9 @@ def open_file(
         raise StoreError(f"The ledger {path} is read-only.{_ADVICE['SQLITE_READONLY']}")
     db = connect(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
     try:
+        db.execute("BEGIN")  # all of one commit: another process may just be making the tables
         check_file(db, path, len(migrations))
+        db.execute("COMMIT")
         _configure(db, path)
         _migrate(db, path, migrations)
     except BaseException:

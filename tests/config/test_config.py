@@ -108,10 +108,37 @@ def test_other_stores_are_refused(url: object, reason: str) -> None:
     assert "word" not in found
 
 
-def test_client_keys_are_refused_rather_than_ignored() -> None:
+def test_keys_do_not_stand_in_the_file() -> None:
     found = only_problem(given(keys=[{"name": "a", "key": "sk-literal", "routes": ["r"]}]))
-    assert found.startswith("keys: client keys are not supported yet in this version")
+    assert found.startswith("keys: must be a mapping")
     assert "sk-literal" not in found
+
+
+@pytest.mark.parametrize(
+    ("section", "reason"),
+    [
+        ({"require": True}, "require: unknown field; did you mean 'required'?"),
+        ({"required": "sure"}, "required: must be true or false"),
+    ],
+)
+def test_the_section_of_keys_is_checked(section: dict[str, Any], reason: str) -> None:
+    assert only_problem(given(keys=section)).startswith(f"keys.{reason}")
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "required"),
+    [
+        ("127.0.0.1", {}, False),
+        ("127.0.0.1", {"required": True}, True),
+        ("0.0.0.0", {}, True),
+        ("0.0.0.0", {"required": True}, True),
+        ("gateway.internal", {}, True),
+    ],
+)
+def test_keys_are_required_where_other_machines_can_reach_the_server(
+    host: str, keys: dict[str, Any], required: bool
+) -> None:
+    assert loaded(given(server={"host": host}, keys=keys)).keys_required is required
 
 
 @pytest.mark.parametrize("section", ["backends", "routes"])

@@ -1,0 +1,1 @@
+"""Client keys: who may use the proxy, for which routes, and for how much."""

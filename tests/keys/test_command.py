@@ -1,0 +1,164 @@
+"""`samplewise keys`, and what `samplewise serve` says of keys when it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from samplewise.proxy.cli import main
+from samplewise.proxy.config import is_loopback
+from samplewise.proxy.keys.store import KeyStore
+from tests.cli.served import config, run, serving
+from tests.upstream import Answer, UpstreamProcess
+
+ROUTES = "  vote: {backends: [local]}\n"
+NOWHERE = "http://127.0.0.1:9/v1"
+
+
+def _keys(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["keys", *arguments])
+
+
+def _secret(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    assert re.fullmatch(r"sk-sw-[A-Za-z0-9_-]{43}\n", result.stdout)
+    return result.stdout.strip()
+
+
+def test_create_shows_the_secret_once_and_list_never(tmp_path: Path) -> None:
+    file = config(tmp_path, NOWHERE, ROUTES)
+    limits = ["--limit", "usd_per_day=5", "--limit", "tokens_total=100", "--tag", "team:x"]
+    rest = ["--requests-per-minute", "60", "--max-samples", "4", "--expires", "90d"]
+    made = _keys("create", "ci", "--config", file, "--route", "vote", *limits, *rest)
+    secret = _secret(made)
+    assert made.stderr.count("shown this once") == 1
+    assert secret not in made.stderr
+    for form in ([], ["--json"]):
+        shown = _keys("list", "--config", file, *form)
+        assert shown.exit_code == 0
+        assert secret not in shown.output
+        assert "usd_per_day" in shown.output
+    line = msgspec.json.decode(shown.stdout)
+    assert line["limits"] == {"usd_per_day": 5, "tokens_total": 100}
+    assert (line["name"], line["state"], line["routes"]) == ("ci", "active", ["vote"])
+    assert (line["requests_per_minute"], line["max_samples"], line["tags"]) == (60, 4, ["team:x"])
+    found = b"".join(part.read_bytes() for part in tmp_path.iterdir())
+    assert secret[6:].encode() not in found
+
+
+def test_rotate_shows_another_secret_and_revoke_ends_the_key(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/ledger.db"
+    first = _secret(_keys("create", "ci", "--store", store))
+    assert _secret(_keys("rotate", "ci", "--store", store)) != first
+    revoked = _keys("revoke", "ci", "--store", store)
+    assert (revoked.exit_code, revoked.stdout) == (0, "")
+    assert "is revoked" in revoked.stderr
+    assert '"state":"revoked"' in _keys("list", "--json", "--store", store).stdout
+    again = _keys("revoke", "ci", "--store", store)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "there is no key 'ci' that is not revoked" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--limit", "usd_per_day=-5"), "limit usd_per_day: must be greater than 0"),
+        (("--limit", "usd_per_week=5"), "limit 'usd_per_week': there is no such limit"),
+        (("--route", "vot"), "route: there is no route 'vot'; did you mean 'vote'?"),
+        (("--expires", "2020-01-01"), "expires: is in the past"),
+        (("--expires", "soon"), "expires: must be a date, a time or a duration such as 90d"),
+        (("--max-samples", "0"), "max-samples: must be 1 to 1000000, got 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_made(
+    tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    file = config(tmp_path, NOWHERE, ROUTES)
+    made = _keys("create", "ci", "--config", file, *arguments)
+    assert (made.exit_code, made.stdout) == (1, "")
+    assert made.stderr.startswith(f"samplewise: {reason}")
+    path = tmp_path / "ledger.db"
+    assert not path.exists() or KeyStore(path).load().keys == ()
+
+
+@pytest.mark.parametrize("action", [("list",), ("revoke", "a"), ("rotate", "a")])
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, action: tuple[str, ...]) -> None:
+    result = _keys(*action, "--store", f"sqlite:///{tmp_path}/none.db")
+    assert result.exit_code == 1
+    assert "There is no ledger" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "inside"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("example.com", False),
+        ("localhost.example.com", False),
+    ],
+)
+def test_only_addresses_of_this_machine_are_loopback(host: str, inside: bool) -> None:
+    assert is_loopback(host) is inside
+
+
+@pytest.mark.parametrize("given", [("--host", "0.0.0.0"), ("--host", "::")])
+def test_a_server_that_others_reach_does_not_start_without_keys(
+    tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    file = config(tmp_path, NOWHERE, ROUTES, extra="keys: {required: false}\n")
+    result = CliRunner().invoke(main, ["serve", "--config", file, *given])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("samplewise: keys.required: is false, and other machines can")
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_check_says_so_too(tmp_path: Path) -> None:
+    extra = "keys: {required: false}\n"
+    file = config(tmp_path, NOWHERE, ROUTES, ", host: 0.0.0.0", extra=extra)
+    result = CliRunner().invoke(main, ["check", file])
+    assert result.exit_code == 1
+    assert "keys.required: is false" in result.stderr
+
+
+async def test_a_server_that_others_reach_needs_keys_without_being_told(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="hi"))
+    file = config(tmp_path, upstream.base_url, ROUTES, ", host: 0.0.0.0")
+    async with serving(tmp_path, "--config", file) as served:
+        served.url = served.url.replace("0.0.0.0", "127.0.0.1")
+        assert any("no client keys" in line for line in served.said)
+        assert (await served.chat("vote")).status == 401
+
+
+async def test_a_key_revoked_by_the_command_ends_at_every_worker(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="hi"))
+    extra = "keys: {required: true}\n"
+    file = config(tmp_path, upstream.base_url, ROUTES, ", log_level: error", extra=extra)
+    made = await run(tmp_path, "keys", "create", "ci", "--config", file)
+    body = b'{"model": "vote", "messages": [{"role": "user", "content": "hi"}]}'
+    headers = {"authorization": f"Bearer {made.out.strip()}"}
+    async with serving(tmp_path, "--config", file, "--workers", "2") as served:
+        assert {(await served.post(body, **headers)).status for _ in range(8)} == {200}
+        assert (await run(tmp_path, "keys", "revoke", "ci", "--config", file)).code == 0
+        seen: list[int] = []
+        async with asyncio.timeout(3):
+            while seen[-20:] != [401] * 20:
+                seen.append((await served.post(body, **headers)).status)
+
+
+def test_the_command_is_in_the_list() -> None:
+    assert "revoke and rotate the keys" in CliRunner().invoke(main, ["--help"]).output
