@@ -26,6 +26,7 @@ from samplewise.proxy.keys.base import (
 )
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.accounts import utc_ms
+from samplewise.proxy.ledger.advice import store_error
 
 __all__ = ["KeyStore", "Ring"]
 
@@ -123,7 +124,7 @@ class KeyStore:
                 db.execute("UPDATE meta SET value = value + 1 WHERE name = 'keys'")
                 db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
-            raise schema.store_error(self.path, error) from error
+            raise store_error(self.path, error) from error
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -132,7 +133,7 @@ class KeyStore:
             with closing(schema.connect(f"{self.path.absolute().as_uri()}?mode=rw")) as db:
                 yield db
         except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
-            raise schema.store_error(self.path, error) from error
+            raise store_error(self.path, error) from error
 
     def check(self) -> None:
         """Bring the file's tables up to date; it must exist.
@@ -147,7 +148,7 @@ class KeyStore:
         try:
             schema.open_file(self.path, create=False).close()
         except (sqlite3.Error, OSError) as error:
-            raise schema.store_error(self.path, error) from error
+            raise store_error(self.path, error) from error
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import schema
+from samplewise.proxy.ledger.advice import store_error
 
 __all__ = ["reading"]
 
@@ -34,4 +35,4 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
                 )
             yield db
     except sqlite3.Error as error:
-        raise schema.store_error(path, error) from error
+        raise store_error(path, error) from error

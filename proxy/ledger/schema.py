@@ -28,6 +28,7 @@ from samplewise.proxy.ledger.accounts import (
     account_key,
     window_starts,
 )
+from samplewise.proxy.ledger.advice import ADVICE, store_error
 from samplewise.proxy.ledger.base import Account, Balance
 
 __all__ = [
@@ -42,7 +43,6 @@ __all__ = [
     "open_file",
     "open_rows",
     "store",
-    "store_error",
     "totals",
 ]
 
@@ -172,7 +172,7 @@ def open_file(
         )
     if path.exists() and not os.access(path, os.W_OK):
         # SQLite would open it and leave read-only files beside it, which outlive a chmod.
-        raise StoreError(f"The ledger {path} is read-only.{_ADVICE['SQLITE_READONLY']}")
+        raise StoreError(f"The ledger {path} is read-only.{ADVICE['SQLITE_READONLY']}")
     db = connect(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
     try:
         db.execute("BEGIN")  # all of one commit: another process may just be making the tables
@@ -355,29 +355,6 @@ def identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def store_error(path: Path, error: Exception) -> StoreError:
-    """Say what is wrong with the file at `path`, and what to do about it."""
-    if isinstance(error, StoreError):
-        return error
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    advice = next((text for start, text in _ADVICE.items() if name.startswith(start)), "")
-    said = StoreError(f"The ledger {path} cannot be used: {error} ({name}).{advice}")
-    said.__cause__ = error
-    return said
-
-
-_ADVICE = {
-    "SQLITE_FULL": " The disk or a quota is full: free space.",
-    "SQLITE_READONLY": " Make the file, its -wal and -shm and their folder writable for this user.",
-    "PermissionError": " Use a folder that this user may read and write.",
-    "SQLITE_CANTOPEN": " Check that file and folder exist and are writable for this user.",
-    "SQLITE_BUSY": " Another process has locked it for too long: see which one has it open.",
-    "SQLITE_IOERR": " The disk failed, or has no space: see the system log.",
-    "SQLITE_CORRUPT": " The file is damaged: restore a backup.",
-    "SQLITE_NOTADB": " The file is no SQLite database: name another one in `store`.",
-}
 
 
 def _for_all(

@@ -19,6 +19,7 @@ import structlog
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.accounts import Book
+from samplewise.proxy.ledger.advice import store_error
 from samplewise.proxy.ledger.base import Account
 from samplewise.proxy.ledger.owners import Owner, is_dead
 
@@ -182,7 +183,7 @@ class Writer:
         except (StoreError, sqlite3.Error, OSError, msgspec.MsgspecError) as error:
             self._drop()
             self._doubted = True
-            self._fail(jobs, schema.store_error(self.path, error))
+            self._fail(jobs, store_error(self.path, error))
 
     def _transact(self, jobs: list[Operation]) -> None:
         db = self._connected()
