@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samplewise.proxy.ledger.base import Recent
@@ -94,7 +94,25 @@ def spend(
     with reading(path) as db:
         [total] = _sums(db, (), bounds)
         lines = _sums(db, by, bounds) if by else [total] * _any(db, bounds)
+        names = _key_names(db) if "key" in by else {}
+    if names:
+        at = by.index("key")
+        lines = [_named(line, at, names) for line in lines]
     return Report(tuple(lines), total)
+
+
+def _key_names(db: sqlite3.Connection) -> Mapping[str, str]:
+    """Return the names of client keys by their ids; a ledger from before keys has none."""
+    table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'client_keys'"
+    known = db.execute(table).fetchall()
+    return dict(db.execute("SELECT id, name FROM client_keys").fetchall() if known else ())
+
+
+def _named(line: Line, at: int, names: Mapping[str, str]) -> Line:
+    # With its id, because the name of a revoked key may be given again.
+    id_ = line.group[at]
+    shown = f"{names[id_]} ({id_})" if id_ in names else id_
+    return replace(line, group=(*line.group[:at], shown, *line.group[at + 1 :]))
 
 
 def _sums(

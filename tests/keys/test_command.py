@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from samplewise.proxy.cli import main
 from samplewise.proxy.config import is_loopback
+from samplewise.proxy.keys.base import Terms
 from samplewise.proxy.keys.store import KeyStore
 from tests.cli.served import config, run, serving
 from tests.upstream import Answer, UpstreamProcess
@@ -158,6 +159,19 @@ async def test_a_key_revoked_by_the_command_ends_at_every_worker(
         async with asyncio.timeout(3):
             while seen[-20:] != [401] * 20:
                 seen.append((await served.post(body, **headers)).status)
+
+
+async def test_spend_names_the_key_that_spent(upstream: UpstreamProcess, tmp_path: Path) -> None:
+    await upstream.script("m", Answer(text="yes"))
+    file = config(tmp_path, upstream.base_url, ROUTES)
+    key, secret = KeyStore(tmp_path / "ledger.db").create("ci", Terms())
+    async with serving(tmp_path, "--config", file) as served:
+        body = b'{"model":"vote","messages":[{"role":"user","content":"hi"}]}'
+        await served.post(body, authorization=f"Bearer {secret}")
+        await served.post(body)
+    shown = await run(tmp_path, "spend", "--config", file, "--by", "key", "--csv")
+    groups = [line.partition(",")[0] for line in shown.out.splitlines()[1:]]
+    assert groups == ["", f"ci ({key.id})"]
 
 
 def test_the_command_is_in_the_list() -> None:
