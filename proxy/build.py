@@ -13,7 +13,7 @@ from samplewise.policies.base import Policy, PolicyError
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
-from samplewise.proxy.config import Config, store_path
+from samplewise.proxy.config import Config, is_postgres, store_path
 from samplewise.proxy.config_backends import (
     BackendSettings,
     LiteLLMBackendSettings,
@@ -25,7 +25,7 @@ from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
-from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.ledger.base import Account, Ledger, Limit, Scope, Window
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
@@ -66,7 +66,7 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         StoreError: the ledger cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        ledger = await SqliteLedger.open(store_path(config.store))
+        ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
         litellm = LiteLLMThread()
@@ -95,6 +95,19 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
             first_comment_after_s=config.server.first_comment_after_s,
             comment_every_s=config.server.comment_every_s,
         )
+
+
+async def _open_ledger(url: str) -> Ledger:
+    if not is_postgres(url):
+        return await SqliteLedger.open(store_path(url))
+    try:
+        # Only here, because it imports the extra.
+        from samplewise.proxy.ledger.postgres import PostgresLedger
+    except ImportError as error:
+        raise ConfigError(
+            "store: PostgreSQL needs the extra: pip install 'samplewise[postgres]'"
+        ) from error
+    return await PostgresLedger.open(url)
 
 
 def _uses_model(config: Config) -> bool:

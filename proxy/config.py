@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
@@ -41,6 +42,7 @@ __all__ = [
     "Config",
     "ServerSettings",
     "check_store",
+    "is_postgres",
     "load_config",
     "load_text",
     "parse_policy",
@@ -62,14 +64,37 @@ _LATER: Mapping[Path, str] = {
 
 def check_store(value: str) -> str:
     """Return a store URL as it is; raises ValueError with what is wrong with it."""
-    if value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("PostgreSQL is not supported yet in this version: use sqlite:///FILE")
+    if is_postgres(value):
+        return _check_database(value)
     path = value.removeprefix(_SQLITE)
     if path == value or not path.strip("/") or path.endswith("/"):
-        raise ValueError("must be sqlite:///relative.db or sqlite:////absolute/path.db")
+        raise ValueError(
+            "must be sqlite:///relative.db, sqlite:////absolute/path.db or postgresql://..."
+        )
     if "?" in path or "#" in path or path == ":memory:" or not path.isprintable():
         raise ValueError("must name a plain file: budgets have to outlive the process")
     return value
+
+
+def is_postgres(url: str) -> bool:
+    """Tell whether a store URL names a PostgreSQL database."""
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def _check_database(url: str) -> str:
+    wrong = "must be postgresql://user@host:port/database"
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError:
+        raise ValueError(wrong) from None  # the error would show parts of a password
+    if parts.password is not None or "password" in parts.query.lower():
+        raise ValueError(
+            "must not hold a password: set PGPASSWORD, or use a password file (PGPASSFILE)"
+        )
+    if not parts.path.strip("/") or "/" in parts.path[1:] or not url.isprintable():
+        raise ValueError(wrong)
+    return url
 
 
 def store_path(url: str) -> FilePath:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.kit import Clock, Disk
+from tests.ledger.pg import Server, account_of_server, programs
 
 
 @pytest.fixture
@@ -33,3 +34,20 @@ async def ledger(path: Path, clock: Clock, disk: Disk) -> AsyncIterator[SqliteLe
     yield ledger
     clock.go()
     await ledger.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server for all tests of this process."""
+    folder, user = programs(), account_of_server()
+    if folder is None or user is None:
+        pytest.skip("PostgreSQL is not installed; on Debian: apt-get install postgresql")
+    server = Server(folder, user)
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def database(postgres: Server) -> str:
+    """The URL of an empty database."""
+    return postgres.new_database()
