@@ -21,7 +21,6 @@ _CONFIGURE = """
 SELECT set_config('lock_timeout', '10s', false),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit')
         WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)"""
-_TABLES = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('samplewise')"
 
 
 def label(url: str) -> str:
@@ -62,9 +61,9 @@ async def migrate(db: Any, url: str, migrations: Sequence[Sequence[str]]) -> Non
         await db.execute("SELECT pg_advisory_xact_lock($1)", _ADVISORY)
         # Another process may have done it while this one waited for the lock.
         version = await _version(db, url, len(migrations))
-        if await db.fetchval("SELECT to_regnamespace('samplewise') IS NULL"):
+        if not await db.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname = 'samplewise'"):
             await db.execute("CREATE SCHEMA samplewise")
-        elif not version and await db.fetchval(_TABLES):
+        elif not version and await _tables(db):
             raise StoreError(
                 f"The schema 'samplewise' in {label(url)} is not a Samplewise ledger."
                 " Name another database in `store`."
@@ -76,6 +75,15 @@ async def migrate(db: Any, url: str, migrations: Sequence[Sequence[str]]) -> Non
         )
 
 
+async def _tables(db: Any) -> set[str]:
+    # Not by to_regclass, which may remember that a table was not there.
+    found = await db.fetch(
+        "SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'samplewise'"
+    )
+    return {str(row[0]) for row in found}
+
+
 async def _version(db: Any, url: str, newest: int) -> int:
     """Return the schema version; refuse a database that this program must not touch."""
     encoding = await db.fetchval("SHOW server_encoding")
@@ -83,7 +91,7 @@ async def _version(db: Any, url: str, newest: int) -> int:
         raise StoreError(
             f"The database {label(url)} has the encoding {encoding}. Use one that has UTF8."
         )
-    if await db.fetchval("SELECT to_regclass('samplewise.meta') IS NULL"):
+    if "meta" not in await _tables(db):
         return 0
     version = int(await db.fetchval("SELECT value FROM samplewise.meta WHERE name = 'schema'") or 0)
     if version > newest:
@@ -111,7 +119,7 @@ async def totals(url: str) -> Totals:
         try:
             async with db.transaction(isolation="repeatable_read", readonly=True):
                 sums = await db.fetchrow(TOTALS)
-                return Totals(*sums, await db.fetchval(WRONG_COUNTERS))
+                return Totals(*(*sums, await db.fetchval(WRONG_COUNTERS)))
         finally:
             db.terminate()
     except (StoreError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:

@@ -1,16 +1,19 @@
-"""A ledger in a file of its own, with a clock and a disk that obey the test."""
+"""Ledgers with a store of their own, and a clock and a disk that obey the test."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import pytest_asyncio
 
+from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
-from tests.ledger.kit import Clock, Disk
-from tests.ledger.pg import Server, account_of_server, programs
+from tests.ledger.kit import AnyLedger, Clock, Disk, rows
+from tests.ledger.pg import Server, account_of_server, execute, programs
 
 
 @pytest.fixture
@@ -51,3 +54,68 @@ def postgres() -> Iterator[Server]:
 def database(postgres: Server) -> str:
     """The URL of an empty database."""
     return postgres.new_database()
+
+
+class Store(Protocol):
+    """One kind of store, empty at first."""
+
+    async def open(self, clock: Clock | None = None) -> AnyLedger:
+        """Open the ledger in it."""
+        ...
+
+    async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
+        """Read rows on a connection of its own."""
+        ...
+
+    async def run(self, statement: str) -> None:
+        """Change it from outside; tables are named as in a database."""
+        ...
+
+
+class SqliteStore:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def open(self, clock: Clock | None = None) -> AnyLedger:
+        return await SqliteLedger.open(self._path, **({"clock": clock} if clock else {}))
+
+    async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
+        return rows(self._path, columns, where)
+
+    async def run(self, statement: str) -> None:
+        db = sqlite3.connect(self._path)
+        with db:
+            db.execute(statement.replace("samplewise.", ""))
+        db.close()
+
+
+class PostgresStore:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def open(self, clock: Clock | None = None) -> AnyLedger:
+        return await PostgresLedger.open(self._url, clock=clock)
+
+    async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
+        return await execute(
+            self._url, f"SELECT {columns} FROM samplewise.reservations WHERE {where} ORDER BY id"
+        )
+
+    async def run(self, statement: str) -> None:
+        await execute(self._url, statement)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, path: Path) -> Store:
+    """Every kind of store in turn."""
+    if request.param == "postgres":
+        return PostgresStore(request.getfixturevalue("database"))
+    return SqliteStore(path)
+
+
+@pytest_asyncio.fixture
+async def any_ledger(store: Store, clock: Clock) -> AsyncIterator[AnyLedger]:
+    """A ledger on every kind of store in turn."""
+    ledger = await store.open(clock)
+    yield ledger
+    await ledger.close()
