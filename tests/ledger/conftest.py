@@ -10,6 +10,7 @@ from typing import Protocol
 import pytest
 import pytest_asyncio
 
+from samplewise.proxy.ledger.accounts import utc_ms
 from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.kit import AnyLedger, Clock, Disk, rows
@@ -77,7 +78,7 @@ class SqliteStore:
         self._path = path
 
     async def open(self, clock: Clock | None = None) -> AnyLedger:
-        return await SqliteLedger.open(self._path, **({"clock": clock} if clock else {}))
+        return await SqliteLedger.open(self._path, clock=clock or utc_ms)
 
     async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
         return rows(self._path, columns, where)
