@@ -192,8 +192,8 @@ class Writer:
             self._wait_s = _RETRY_S[0]
 
     async def _transact(self, jobs: list[Job]) -> None:
-        db = await self._connected()
         async with asyncio.timeout(_ANSWER_S):
+            db = await self._connected()
             if await self._resolve(db) is not jobs:
                 await self._work(db, jobs)
             for job in jobs:

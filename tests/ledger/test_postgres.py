@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+import samplewise
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.accounts import window_starts
 from samplewise.proxy.ledger.base import Grant
@@ -247,6 +252,23 @@ async def test_tables_that_vanished_are_not_made_anew(
         await ledger.reserve(wave(DAILY, ids=["a"]))
     with pytest.raises(StoreError, match="is gone"):
         await ledger.reserve(wave(DAILY, ids=["a"]))
+
+
+def test_without_the_extra_the_message_says_what_to_install() -> None:
+    program = (
+        "import sys, asyncio; sys.modules['asyncpg'] = None\n"
+        "from samplewise.proxy.build import preflight\n"
+        "from samplewise.proxy.config import Config\n"
+        "asyncio.run(preflight(Config(store='postgresql://u@h/db')))"
+    )
+    source = Path(samplewise.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+    )
+    assert "ConfigError: store: PostgreSQL needs the extra: pip install" in done.stderr
 
 
 async def test_many_open_an_empty_database_at_once(database: str) -> None:
