@@ -15,7 +15,7 @@ from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
-from samplewise.proxy.config import Config, store_path
+from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
     BackendSettings,
     LiteLLMBackendSettings,
@@ -23,6 +23,7 @@ from samplewise.proxy.config_backends import (
     TinyBackendSettings,
 )
 from samplewise.proxy.config_policies import RouteSettings
+from samplewise.proxy.config_store import is_postgres, store_path
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
@@ -30,7 +31,7 @@ from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.keys.guard import Guard, follow
 from samplewise.proxy.keys.store import KeyStore
-from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.ledger.base import Account, Ledger, Limit, Scope, Window
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
@@ -76,9 +77,9 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
         StoreError: the ledger cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        ledger = await SqliteLedger.open(store_path(config.store))
+        ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
-        orphans = await ledger.orphans() if recover else ()
+        orphans = await ledger.orphans() if recover and isinstance(ledger, SqliteLedger) else ()
         session = await stack.enter_async_context(new_session())
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
@@ -118,8 +119,10 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
 
 async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
     """Read the client keys, and again whenever they change."""
-    store = KeyStore(store_path(config.store))
     guard = Guard(config.keys_required)
+    if is_postgres(config.store):
+        return guard
+    store = KeyStore(store_path(config.store))
     guard.adopt(await asyncio.to_thread(store.load))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
@@ -131,6 +134,19 @@ async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
 
     stack.push_async_callback(stop)
     return guard
+
+
+async def _open_ledger(url: str) -> Ledger:
+    if not is_postgres(url):
+        return await SqliteLedger.open(store_path(url))
+    try:
+        # Only here, because it imports the extra.
+        from samplewise.proxy.ledger.postgres import PostgresLedger
+    except ImportError as error:
+        raise ConfigError(
+            "store: PostgreSQL needs the extra: pip install 'samplewise[postgres]'"
+        ) from error
+    return await PostgresLedger.open(url)
 
 
 def _uses_model(config: Config) -> bool:

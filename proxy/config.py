@@ -10,7 +10,6 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
@@ -33,6 +32,7 @@ from samplewise.proxy.config_policies import (
     PolicySettings,
     RouteSettings,
 )
+from samplewise.proxy.config_store import check_store, is_postgres
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.config_yaml import Document, Path, Problem, explain, near, quoted, read
 from samplewise.proxy.errors import ConfigError
@@ -43,17 +43,14 @@ __all__ = [
     "KeysSettings",
     "ServerSettings",
     "check_exposed",
-    "check_store",
     "is_loopback",
     "load_config",
     "load_text",
     "parse_policy",
     "quick_config",
-    "store_path",
 ]
 
 _LARGEST_FILE = 1_000_000
-_SQLITE = "sqlite:///"
 _NOT_COUNTED = (
     "no price is given: costs are not counted, and no limit in dollars can hold; give "
     "--input-usd-per-mtok and --output-usd-per-mtok"
@@ -61,23 +58,6 @@ _NOT_COUNTED = (
 _LATER: Mapping[Path, str] = {
     ("server", "admin_key"): "is not supported yet in this version: remove it",
 }
-
-
-def check_store(value: str) -> str:
-    """Return a store URL as it is; raises ValueError with what is wrong with it."""
-    if value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("PostgreSQL is not supported yet in this version: use sqlite:///FILE")
-    path = value.removeprefix(_SQLITE)
-    if path == value or not path.strip("/") or path.endswith("/"):
-        raise ValueError("must be sqlite:///relative.db or sqlite:////absolute/path.db")
-    if "?" in path or "#" in path or path == ":memory:" or not path.isprintable():
-        raise ValueError("must name a plain file: budgets have to outlive the process")
-    return value
-
-
-def store_path(url: str) -> FilePath:
-    """Return the file that a checked store URL names."""
-    return FilePath(url.removeprefix(_SQLITE))
 
 
 def is_loopback(host: str) -> bool:
@@ -95,6 +75,12 @@ def check_exposed(config: Config) -> None:
         ConfigError: keys are not required on an address that other machines can reach.
     """
     host = config.server.host
+    if config.keys_required and is_postgres(config.store):
+        raise ConfigError(
+            "keys.required: client keys are kept in SQLite ledgers only in this version, and the "
+            "store is PostgreSQL. Listen on 127.0.0.1 with keys.required: false, behind a proxy "
+            "that asks who comes"
+        )
     if not config.keys_required and not is_loopback(host):
         raise ConfigError(
             f"keys.required: is false, and other machines can reach {host}: anybody could spend "

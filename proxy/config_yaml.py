@@ -78,6 +78,8 @@ class Document:
                 return ""
             case dict() | list():
                 return f", got a {'mapping' if isinstance(value, dict) else 'list'}"
+            case str() if value.startswith(("postgresql:", "postgres:")):
+                return ""  # a password can stand anywhere in it
             case str():
                 return f", got {quoted(_USER.sub('//***@', value))}"
         return f", got {'nothing' if value is None else str(value).lower()}"

@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from samplewise.policies.price import NANO, usd
-from samplewise.proxy.config import Config, check_store, load_config, store_path
+from samplewise.proxy.config import Config, load_config
+from samplewise.proxy.config_store import check_store, store_path
 from samplewise.proxy.config_yaml import near
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.keys.base import ClientKey, KeyRefused, Terms, limit_name, parse_limits

@@ -8,7 +8,8 @@ import sys
 import click
 from pydantic import ValidationError
 
-from samplewise.proxy.config import Config, check_exposed, check_store, load_config, quick_config
+from samplewise.proxy.config import Config, check_exposed, load_config, quick_config
+from samplewise.proxy.config_store import check_store
 from samplewise.proxy.errors import ConfigError, StoreError
 
 __all__ = ["serve"]

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from samplewise.proxy.config import check_store, load_config, store_path
+from samplewise.proxy.config import load_config
+from samplewise.proxy.config_store import check_store, store_path
 from samplewise.proxy.errors import ConfigError
 
 __all__ = ["WRONG_FILE", "ledger_file", "store_options"]

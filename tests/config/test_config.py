@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from samplewise.policies.price import NANO, Price
-from samplewise.proxy.config import load_config, load_text, store_path
+from samplewise.proxy.config import load_config, load_text
 from samplewise.proxy.config_backends import LiteLLMBackendSettings, OpenAIBackendSettings
+from samplewise.proxy.config_store import store_path
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.ledger.base import Limit, Window
 from tests.config.given import ARCHITECTURE, given, loaded, only_problem, refused
@@ -87,11 +88,19 @@ def test_store_urls_name_files(url: str, path: str) -> None:
     assert store_path(loaded(given(store=url)).store) == Path(path)
 
 
+def test_a_store_may_be_a_database() -> None:
+    url = "postgresql://u@h:5432/db?sslmode=require"
+    assert loaded(given(store=url)).store == url
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("postgresql://u:word@h/db", "PostgreSQL is not supported yet in this version"),
-        ("postgres://h/db", "PostgreSQL is not supported yet in this version"),
+        ("postgresql://u:hunter2@h/db", "must not hold a password: set PGPASSWORD"),
+        ("postgres://u@h/db?password=hunter2", "must not hold a password: set PGPASSWORD"),
+        ("postgresql://u:hun/ter2@h/db", "must be postgresql://user@host:port/database"),
+        ("postgresql://u@h:hunter2/db", "must be postgresql://user@host:port/database"),
+        ("postgresql://u@h", "must be postgresql://user@host:port/database"),
         ("mysql://h/db", "must be sqlite:///relative.db"),
         ("samplewise.db", "must be sqlite:///relative.db"),
         ("sqlite://a.db", "must be sqlite:///relative.db"),
@@ -105,7 +114,8 @@ def test_store_urls_name_files(url: str, path: str) -> None:
 def test_other_stores_are_refused(url: object, reason: str) -> None:
     found = only_problem(given(store=url))
     assert found.startswith(f"store: {reason}")
-    assert "word" not in found
+    assert "hunter2" not in found
+    assert "ter2" not in found
 
 
 def test_keys_do_not_stand_in_the_file() -> None:

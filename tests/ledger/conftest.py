@@ -1,15 +1,20 @@
-"""A ledger in a file of its own, with a clock and a disk that obey the test."""
+"""Ledgers with a store of their own, and a clock and a disk that obey the test."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import pytest_asyncio
 
+from samplewise.proxy.ledger.accounts import utc_ms
+from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
-from tests.ledger.kit import Clock, Disk
+from tests.ledger.kit import AnyLedger, Clock, Disk, rows
+from tests.ledger.pg import Server, account_of_server, execute, programs
 
 
 @pytest.fixture
@@ -32,4 +37,86 @@ async def ledger(path: Path, clock: Clock, disk: Disk) -> AsyncIterator[SqliteLe
     ledger = await SqliteLedger.open(path, clock=clock, connect=disk)
     yield ledger
     clock.go()
+    await ledger.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server for all tests of this process."""
+    folder, user = programs(), account_of_server()
+    if folder is None or user is None:
+        pytest.skip("PostgreSQL is not installed; on Debian: apt-get install postgresql")
+    server = Server(folder, user)
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def database(postgres: Server) -> str:
+    """The URL of an empty database."""
+    return postgres.new_database()
+
+
+class Store(Protocol):
+    """One kind of store, empty at first."""
+
+    async def open(self, clock: Clock | None = None) -> AnyLedger:
+        """Open the ledger in it."""
+        ...
+
+    async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
+        """Read rows on a connection of its own."""
+        ...
+
+    async def run(self, statement: str) -> None:
+        """Change it from outside; tables are named as in a database."""
+        ...
+
+
+class SqliteStore:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def open(self, clock: Clock | None = None) -> AnyLedger:
+        return await SqliteLedger.open(self._path, clock=clock or utc_ms)
+
+    async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
+        return rows(self._path, columns, where)
+
+    async def run(self, statement: str) -> None:
+        db = sqlite3.connect(self._path)
+        with db:
+            db.execute(statement.replace("samplewise.", ""))
+        db.close()
+
+
+class PostgresStore:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def open(self, clock: Clock | None = None) -> AnyLedger:
+        return await PostgresLedger.open(self._url, clock=clock)
+
+    async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
+        return await execute(
+            self._url, f"SELECT {columns} FROM samplewise.reservations WHERE {where} ORDER BY id"
+        )
+
+    async def run(self, statement: str) -> None:
+        await execute(self._url, statement)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, path: Path) -> Store:
+    """Every kind of store in turn."""
+    if request.param == "postgres":
+        return PostgresStore(request.getfixturevalue("database"))
+    return SqliteStore(path)
+
+
+@pytest_asyncio.fixture
+async def any_ledger(store: Store, clock: Clock) -> AsyncIterator[AnyLedger]:
+    """A ledger on every kind of store in turn."""
+    ledger = await store.open(clock)
+    yield ledger
     await ledger.close()

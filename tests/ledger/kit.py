@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from samplewise.policies.price import Usage
 from samplewise.proxy.ledger import schema
@@ -24,11 +25,14 @@ from samplewise.proxy.ledger.base import (
     Wave,
     Window,
 )
+from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 
 NOON = int(datetime(2024, 2, 29, 12, 30, tzinfo=UTC).timestamp()) * 1000
 HOUR = 3_600_000
 DAY = 24 * HOUR
+
+AnyLedger: TypeAlias = SqliteLedger | PostgresLedger
 
 _requests = itertools.count()
 
@@ -140,11 +144,11 @@ def nano(balance: Balance) -> tuple[int | None, int | None]:
     return balance.spent.nano, balance.reserved.nano
 
 
-async def nano_of(ledger: SqliteLedger, one: Account) -> tuple[int | None, int | None]:
+async def nano_of(ledger: AnyLedger, one: Account) -> tuple[int | None, int | None]:
     return nano((await ledger.balances([one]))[0])
 
 
-async def check_sums(ledger: SqliteLedger) -> None:
+async def check_sums(ledger: AnyLedger) -> None:
     """Every counter is the sum of its rows."""
     totals = await ledger.totals()
     assert totals.wrong_counters == 0, totals

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,7 @@ from samplewise.proxy.ledger.base import (
     Wave,
     Window,
 )
-from samplewise.proxy.ledger.sqlite import SqliteLedger
+from tests.ledger.conftest import Store
 
 # Dollars per million tokens, input, output and cached: whole nano-dollars per token, parts of one,
 # and float artefacts of published tables.
@@ -57,10 +56,10 @@ def worst(id_: str, price: Price) -> Hold:
 @pytest.mark.parametrize(
     "samples", [2_000, pytest.param(1_000_000, marks=pytest.mark.slow)], ids=["few", "a million"]
 )
-async def test_settlements_are_exact(path: Path, samples: int) -> None:
+async def test_settlements_are_exact(store: Store, samples: int) -> None:
     chance = random.Random(samples)
     prices = [Price.per_mtok(*price) for price in PRICES]
-    ledger = await SqliteLedger.open(path)
+    ledger = await store.open()
     nano = tokens = overrun = 0
     size = 1_000
     for start in range(0, samples, size):

@@ -13,7 +13,13 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from samplewise.policies.price import Usage
 from samplewise.proxy.errors import StoreError
@@ -28,8 +34,10 @@ from samplewise.proxy.ledger.base import (
     Wave,
     Window,
 )
+from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
-from tests.ledger.kit import DAY, HOUR, Clock, Disk, released
+from tests.ledger.kit import DAY, HOUR, AnyLedger, Clock, Disk, released
+from tests.ledger.pg import Server
 
 NAMES = [
     (Scope.KEY, "alice", Window.HOUR),
@@ -196,16 +204,30 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock()
-        self.disk = Disk()
         self.model = Model(self.clock)
         self.runner = asyncio.Runner()
+        self.make()
         self.open()
+
+    def make(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.disk = Disk()
+
+    def remove(self) -> None:
+        self.folder.cleanup()
 
     def open(self) -> None:
         path = Path(self.folder.name) / "ledger.db"
-        self.ledger = self.runner.run(SqliteLedger.open(path, clock=self.clock, connect=self.disk))
+        self.ledger: AnyLedger = self.runner.run(
+            SqliteLedger.open(path, clock=self.clock, connect=self.disk)
+        )
+
+    def set_writable(self, writable: bool) -> None:
+        if writable:
+            self.disk.thaw()
+        else:
+            self.disk.freeze()
 
     def ask(self, op: Op) -> Awaitable[Any]:
         if isinstance(op, Wave):
@@ -231,14 +253,14 @@ class Machine(RuleBasedStateMachine):
     @rule(ops=OPS)
     def fail(self, ops: list[Op]) -> None:
         """Nothing is granted while the disk is read-only; what was settled is posted later."""
-        self.disk.freeze()
+        self.set_writable(False)
         for outcome in self.runner.run(self.answers(ops)):
             nothing = isinstance(outcome, Grant) and not outcome.bundles
             assert outcome is StoreError or outcome is None or nothing  # there was nothing to write
         for op in ops:
             if not isinstance(op, Wave):
                 self.model.settle([end for end in op if isinstance(end, Settlement)])
-        self.disk.thaw()
+        self.set_writable(True)
 
     @rule(hours=st.integers(-30, 800), days=st.sampled_from([0, 0, 0, -31, 31]))
     def move_clock(self, hours: int, days: int) -> None:
@@ -263,8 +285,34 @@ class Machine(RuleBasedStateMachine):
         assert totals.open_rows == self.runner.run(self.ledger.open_rows())
 
     def teardown(self) -> None:
-        with self.folder, self.runner:
+        with self.runner:
             self.runner.run(self.ledger.close())
+        self.remove()
+
+
+class PostgresMachine(Machine):
+    """The same on PostgreSQL."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        super().__init__()
+
+    def make(self) -> None:
+        self.url = self.server.new_database()
+
+    def remove(self) -> None:
+        pass
+
+    def open(self) -> None:
+        self.ledger = self.runner.run(PostgresLedger.open(self.url, clock=self.clock))
+
+    def set_writable(self, writable: bool) -> None:
+        name = self.url.rpartition("/")[2]
+        self.server.run(f"ALTER DATABASE {name} SET default_transaction_read_only = {not writable}")
+        # It holds for new connections.
+        self.server.run(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
 
 
 class LongMachine(Machine):
@@ -275,3 +323,13 @@ TestShort = Machine.TestCase
 TestShort.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
 TestLong = pytest.mark.slow(LongMachine.TestCase)
 TestLong.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(5, 12), pytest.param(150, 40, marks=pytest.mark.slow)]
+)
+def test_the_model_and_postgresql_agree(postgres: Server, examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        lambda: PostgresMachine(postgres),  # type: ignore[arg-type] # any factory will do
+        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
+    )

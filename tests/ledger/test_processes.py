@@ -22,7 +22,7 @@ from tests.ledger.kit import rows
 
 @contextmanager
 def workers(
-    path: Path, mode: str, number: int, count: int = 1
+    path: Path | str, mode: str, number: int, count: int = 1
 ) -> Iterator[Sequence[subprocess.Popen[str]]]:
     """Start worker processes, let all begin at once, and leave none behind."""
     source = Path(samplewise.__file__).parents[1]

@@ -1,8 +1,8 @@
 """A process that uses a ledger, for the tests to kill or to race. Says what was acknowledged.
 
-worker.py PATH hold LIMIT        reserve single rows until the limit is in the way
-worker.py PATH spend LIMIT       the same, but settle each for less, or for more
-worker.py PATH forever TASKS     keep TASKS waves open until killed
+worker.py STORE hold LIMIT        reserve single rows until the limit is in the way
+worker.py STORE spend LIMIT       the same, but settle each for less, or for more
+worker.py STORE forever TASKS     keep TASKS waves open until killed
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ import random
 import sys
 
 from samplewise.policies.price import Usage
-from samplewise.proxy.ledger.base import Account, Hold, Limit, Scope, Settlement, Wave, Window
+from samplewise.proxy.ledger.base import (
+    Account,
+    Hold,
+    Ledger,
+    Limit,
+    Scope,
+    Settlement,
+    Wave,
+    Window,
+)
+from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 
 NANO = 700
@@ -40,7 +50,7 @@ def make_wave(prefix: str, size: int, limit: int | None = None) -> Wave:
     return Wave(prefix, "math", "alice", accounts, tuple((hold,) for hold in holds))
 
 
-async def until_full(ledger: SqliteLedger, name: str, limit: int, settling: bool) -> None:
+async def until_full(ledger: Ledger, name: str, limit: int, settling: bool) -> None:
     """Reserve row by row until there is no room; say every row and what it was settled for."""
     chance = random.Random(name)
     for number in range(10**6):
@@ -53,7 +63,7 @@ async def until_full(ledger: SqliteLedger, name: str, limit: int, settling: bool
         say(f"{nano}")
 
 
-async def forever(ledger: SqliteLedger, name: str) -> None:
+async def forever(ledger: Ledger, name: str) -> None:
     """Keep one or two waves open at any time; say what was acknowledged, after it was."""
     before: Wave | None = None
     for number in range(10**6):
@@ -72,7 +82,11 @@ async def forever(ledger: SqliteLedger, name: str) -> None:
 async def main() -> None:
     """Do what the command line says."""
     path, mode, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    ledger = await SqliteLedger.open(path)
+    ledger: Ledger
+    if path.startswith("postgresql:"):
+        ledger = await PostgresLedger.open(path)
+    else:
+        ledger = await SqliteLedger.open(path)
     say("ready")
     sys.stdin.readline()
     pid = os.getpid()
