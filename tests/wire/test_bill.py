@@ -139,7 +139,9 @@ async def test_cancelled_samples_are_billed_for_what_they_generated(
     upstream: UpstreamProcess, tmp_path: Path, before: int
 ) -> None:
     slow = Answer(text="no " * 50, hold="gate", hold_after=3)
-    await upstream.script("m", *["no"] * before, slow, "yes", slow, slow)
+    # Late enough that what the others have made is here when they are cut.
+    passing = Answer(text="yes", token_delay_s=0.2)
+    await upstream.script("m", *["no"] * before, slow, passing, slow, slow)
     async with opened(upstream, tmp_path) as books:
         reply = await books.proxy.chat("code", "how many are there")
         assert reply.said["stop_reason"] == "passed"
