@@ -323,6 +323,7 @@ def _worth_another(error: Exception) -> bool:
             | asyncpg.OperatorInterventionError
             | asyncpg.TransactionRollbackError
             | asyncpg.InterfaceError
+            | asyncpg.InternalClientError  # what it raises when cut between two messages
             | ConnectionError,
         )
         or getattr(error, "sqlstate", None) == FENCED
