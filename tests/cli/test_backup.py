@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 from samplewise.proxy.cli import main
 from samplewise.proxy.ledger.base import Account, Scope, Window
-from samplewise.proxy.ledger.totals import add_up
 from samplewise.proxy.ledger.spend import spend
 from samplewise.proxy.ledger.sqlite import SqliteLedger
+from samplewise.proxy.ledger.totals import add_up
 from tests.cli.served import config, run, serving
 from tests.ledger.kit import spent, wave
 from tests.upstream import UpstreamProcess
