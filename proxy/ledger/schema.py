@@ -20,15 +20,14 @@ import msgspec
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.accounts import (
-    Book,
     Counter,
     Key,
-    Row,
     account_key,
     window_starts,
 )
 from samplewise.proxy.ledger.advice import ADVICE
 from samplewise.proxy.ledger.base import Account, Balance
+from samplewise.proxy.ledger.book import Book, Row
 
 __all__ = [
     "MIGRATIONS",

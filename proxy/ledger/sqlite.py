@@ -18,13 +18,13 @@ from typing import Any
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.accounts import (
-    Book,
     Totals,
     check_settlements,
     check_wave,
     utc_ms,
 )
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, State, Wave
+from samplewise.proxy.ledger.book import Book
 from samplewise.proxy.ledger.orphans import Orphan, take_over
 from samplewise.proxy.ledger.spend import recent
 from samplewise.proxy.ledger.totals import add_up
