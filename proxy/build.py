@@ -32,7 +32,8 @@ from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.keys.guard import Guard, follow
 from samplewise.proxy.keys.store import KeyStore
-from samplewise.proxy.ledger.base import Account, Ledger, Limit, Scope, Window
+from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
@@ -80,7 +81,6 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
     async with AsyncExitStack() as stack:
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
-        orphans = await ledger.orphans() if recover and isinstance(ledger, SqliteLedger) else ()
         session = await stack.enter_async_context(new_session())
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
@@ -96,9 +96,9 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
             await open_all(verifiers)
         except VerifierSetupError as error:
             raise ConfigError(f"verifiers.{error}") from error
-        if orphans:
+        if recover:
             await stack.enter_async_context(
-                recovering(ledger, orphans, upstreams, _records(config, session))
+                recovering(ledger, upstreams, _records(config, session))
             )
         guard = await _open_guard(config, stack)
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
@@ -138,7 +138,7 @@ async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
     return guard
 
 
-async def _open_ledger(url: str) -> Ledger:
+async def _open_ledger(url: str) -> RecoverableLedger:
     if not is_postgres(url):
         return await SqliteLedger.open(store_path(url))
     try:

@@ -21,7 +21,7 @@ from samplewise.proxy.ledger.postgres_schema import (
     WRONG_COUNTERS,
 )
 
-__all__ = ["claim_epoch", "connect", "label", "migrate", "store_error", "totals"]
+__all__ = ["connect", "label", "migrate", "store_error", "totals"]
 
 _ADVISORY = 0x5357_4C44  # "SWLD"
 _CONNECT_S = 5.0
@@ -107,16 +107,6 @@ async def _version(db: Any, url: str, newest: int) -> int:
             " Start the newer Samplewise, or name another database in `store`."
         )
     return version
-
-
-async def claim_epoch(db: Any) -> int:
-    """Return a number that no other opening of this ledger has; its rows carry it."""
-    async with db.transaction():
-        epoch = await db.fetchval(
-            "UPDATE samplewise.meta SET value = value + 1 WHERE name = 'epoch' RETURNING value"
-        )
-        await db.execute("INSERT INTO samplewise.writers VALUES ($1, 0, NULL)", epoch)
-    return int(epoch)
 
 
 async def totals(url: str) -> Totals:
