@@ -24,14 +24,14 @@ from samplewise.proxy.config_backends import (
 )
 from samplewise.proxy.config_budgets import TagSettings
 from samplewise.proxy.config_policies import RouteSettings
-from samplewise.proxy.config_store import is_postgres, store_path
+from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.keys.guard import Guard, follow
-from samplewise.proxy.keys.store import KeyStore
+from samplewise.proxy.keys.store import key_store
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
@@ -122,9 +122,8 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
 async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
     """Read the client keys, and again whenever they change."""
     guard = Guard(config.keys_required)
-    if is_postgres(config.store):
-        return guard
-    store = KeyStore(store_path(config.store))
+    store = key_store(config.store)
+    stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
@@ -141,13 +140,8 @@ async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
 async def _open_ledger(url: str) -> RecoverableLedger:
     if not is_postgres(url):
         return await SqliteLedger.open(store_path(url))
-    try:
-        # Only here, because it imports the extra.
+    with postgres_extra():
         from samplewise.proxy.ledger.postgres import PostgresLedger
-    except ImportError as error:
-        raise ConfigError(
-            "store: PostgreSQL needs the extra: pip install 'samplewise[postgres]'"
-        ) from error
     return await PostgresLedger.open(url)
 
 

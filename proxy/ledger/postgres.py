@@ -20,7 +20,7 @@ from samplewise.proxy.ledger.orphans import Orphan, ordered, without_held
 from samplewise.proxy.ledger.postgres_jobs import Job, encode, encode_wave, repeated, settle_job
 from samplewise.proxy.ledger.postgres_leases import TAKE_OVER
 from samplewise.proxy.ledger.postgres_schema import OPEN_ROWS
-from samplewise.proxy.ledger.postgres_writer import STORE_ERRORS, Writer
+from samplewise.proxy.ledger.postgres_writer import Writer
 from samplewise.proxy.ledger.sqlite import Stats
 
 __all__ = ["PostgresLedger"]
@@ -50,7 +50,7 @@ class PostgresLedger:
         writer = Writer(url, clock)
         try:
             await writer.begin()
-        except STORE_ERRORS as error:
+        except server.STORE_ERRORS as error:
             raise server.store_error(url, error) from None
         return cls(writer)
 

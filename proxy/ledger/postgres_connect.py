@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
+import msgspec
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.accounts import Totals
@@ -21,7 +22,17 @@ from samplewise.proxy.ledger.postgres_schema import (
     WRONG_COUNTERS,
 )
 
-__all__ = ["connect", "label", "migrate", "store_error", "totals"]
+__all__ = ["STORE_ERRORS", "connect", "label", "migrate", "store_error", "totals"]
+
+STORE_ERRORS = (
+    StoreError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    msgspec.MsgspecError,
+)
+"""Whatever a database that cannot be used raises; `store_error` says it in words."""
 
 _ADVISORY = 0x5357_4C44  # "SWLD"
 _CONNECT_S = 5.0
@@ -39,9 +50,15 @@ def label(url: str) -> str:
 
 
 async def connect(
-    url: str, *, create: bool = False, migrations: Sequence[Sequence[str]] = MIGRATIONS
+    url: str,
+    *,
+    create: bool = False,
+    update: bool = False,
+    migrations: Sequence[Sequence[str]] = MIGRATIONS,
 ) -> Any:
-    """Return a connection to the ledger in a database; only `create` makes or migrates its tables.
+    """Return a connection to the ledger in a database.
+
+    Only `create` makes its tables; `update`, or `create`, brings them up to date.
 
     Raises:
         StoreError: the database holds no ledger, or one of a newer Samplewise.
@@ -53,10 +70,9 @@ async def connect(
         await db.execute(_CONFIGURE)
         version = await _version(db, url, len(migrations))
         if version < len(migrations):
-            if not create:
-                raise StoreError(
-                    f"The ledger {label(url)} is gone or older than this process. Restart it."
-                )
+            if not (create or (update and version)):
+                gone = "is older than this process" if version else "is not there, or is gone"
+                raise StoreError(f"The ledger {label(url)} {gone}. Start the server to make it.")
             await migrate(db, url, migrations)
         undo.pop_all()
     return db
@@ -119,7 +135,7 @@ async def totals(url: str) -> Totals:
                 return Totals(*(*sums, await db.fetchval(WRONG_COUNTERS)))
         finally:
             db.terminate()
-    except (StoreError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except STORE_ERRORS as error:
         raise store_error(url, error) from error
 
 
@@ -133,7 +149,7 @@ async def recent(url: str, now_ms: int | None, route: str, days: int) -> Recent:
             return Recent(int(requests), int(nano))
         finally:
             db.terminate()
-    except (StoreError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except STORE_ERRORS as error:
         raise store_error(url, error) from error
 
 

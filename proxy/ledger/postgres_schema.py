@@ -331,9 +331,24 @@ LANGUAGE sql STABLE AS $$
 $$
 """
 
+_CLIENT_KEYS = """
+CREATE TABLE samplewise.client_keys (
+    rowid BIGINT GENERATED ALWAYS AS IDENTITY,
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    digest BYTEA NOT NULL UNIQUE, -- HMAC-SHA256 of the secret under the pepper
+    terms TEXT NOT NULL,          -- JSON: routes, limits, rate, expiry, tags
+    created_at BIGINT NOT NULL,
+    revoked_at BIGINT
+);
+CREATE TABLE samplewise.key_pepper (id INTEGER PRIMARY KEY CHECK (id = 1), value BYTEA NOT NULL);
+INSERT INTO samplewise.meta VALUES ('keys', 0); -- grows with every change of a key
+"""
+
 # Item n leads from schema version n to n + 1. Never change an item that was released: add one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_TABLES, _STARTS, _LOCK, _RESERVE, _DISPATCH, _SETTLE, _WORK, _FENCE, _BALANCES, *LEASES),
+    (_CLIENT_KEYS,),
 )
 
 NOW_MS = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"

@@ -20,6 +20,7 @@ import structlog
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import postgres_connect as server
 from samplewise.proxy.ledger.base import Grant, Settlement, State, Wave
+from samplewise.proxy.ledger.postgres_connect import STORE_ERRORS
 from samplewise.proxy.ledger.postgres_jobs import (
     Batch,
     Job,
@@ -31,7 +32,7 @@ from samplewise.proxy.ledger.postgres_jobs import (
 from samplewise.proxy.ledger.postgres_leases import FENCED, Lease
 from samplewise.proxy.ledger.sqlite import Stats
 
-__all__ = ["STORE_ERRORS", "Writer"]
+__all__ = ["Writer"]
 
 _log = structlog.get_logger("samplewise.ledger")
 _ANSWER_S = 15.0  # longer than the server waits for a lock
@@ -45,14 +46,6 @@ _CALLER_ERRORS = (
     OverflowError,
     TypeError,
     UnicodeError,
-)
-STORE_ERRORS = (
-    StoreError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    msgspec.MsgspecError,
 )
 
 

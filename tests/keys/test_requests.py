@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from samplewise.proxy.keys.base import Terms, new_secret
+from samplewise.proxy.keys.places import SqlitePlace
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from tests.upstream import Answer, UpstreamProcess
@@ -33,7 +34,7 @@ def _config(upstream: UpstreamProcess, keys: str = "") -> str:
 
 
 def _store(folder: Path) -> KeyStore:
-    return KeyStore(folder / "ledger.db")
+    return KeyStore(SqlitePlace(folder / "ledger.db"))
 
 
 def _bearer(secret: str) -> dict[str, str]:
