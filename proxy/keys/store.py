@@ -19,8 +19,8 @@ from samplewise.proxy.keys.base import (
     digest,
     new_secret,
 )
-from samplewise.proxy.keys.places import Place, Session, SqlitePlace
 from samplewise.proxy.ledger.accounts import utc_ms
+from samplewise.proxy.ledger.places import Place, Session, SqlitePlace
 
 __all__ = ["KeyStore", "Ring", "key_store"]
 
@@ -162,7 +162,7 @@ def key_store(url: str) -> KeyStore:
     if not is_postgres(url):
         return KeyStore(SqlitePlace(store_path(url)))
     with postgres_extra():
-        from samplewise.proxy.keys.postgres import PostgresPlace
+        from samplewise.proxy.ledger.postgres_place import PostgresPlace
     return KeyStore(PostgresPlace(url))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -127,12 +127,28 @@ async def _version(db: Any, url: str, newest: int) -> int:
 
 async def totals(url: str) -> Totals:
     """Add up all rows and compare every counter with its rows, on a connection of its own."""
+    async with reading(url) as db:
+        return await add_up(db)
+
+
+async def add_up(db: Any) -> Totals:
+    """Add up all rows and compare every counter with its rows, in a transaction that is open."""
+    sums = await db.fetchrow(TOTALS)
+    return Totals(*(*sums, await db.fetchval(WRONG_COUNTERS)))
+
+
+@asynccontextmanager
+async def reading(url: str) -> AsyncIterator[Any]:
+    """Give a connection in a transaction, in which all that is read is of one commit.
+
+    Raises:
+        StoreError: the database cannot be reached and used.
+    """
     try:
         db = await connect(url)
         try:
             async with db.transaction(isolation="repeatable_read", readonly=True):
-                sums = await db.fetchrow(TOTALS)
-                return Totals(*(*sums, await db.fetchval(WRONG_COUNTERS)))
+                yield db
         finally:
             db.terminate()
     except STORE_ERRORS as error:
@@ -141,16 +157,10 @@ async def totals(url: str) -> Totals:
 
 async def recent(url: str, now_ms: int | None, route: str, days: int) -> Recent:
     """Return what requests of a route have cost of late; the server's clock counts without one."""
-    try:
-        db = await connect(url)
-        try:
-            now = await db.fetchval(NOW_MS) if now_ms is None else now_ms
-            requests, nano = await db.fetchrow(RECENT, now - days * 86_400_000, route)
-            return Recent(int(requests), int(nano))
-        finally:
-            db.terminate()
-    except STORE_ERRORS as error:
-        raise store_error(url, error) from error
+    async with reading(url) as db:
+        now = await db.fetchval(NOW_MS) if now_ms is None else now_ms
+        requests, nano = await db.fetchrow(RECENT, now - days * 86_400_000, route)
+        return Recent(int(requests), int(nano))
 
 
 def store_error(url: str, error: Exception) -> StoreError:

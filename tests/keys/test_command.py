@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from samplewise.proxy.cli import main
 from samplewise.proxy.config_server import is_loopback
 from samplewise.proxy.keys.base import Terms
-from samplewise.proxy.keys.places import SqlitePlace
 from samplewise.proxy.keys.store import KeyStore, key_store
+from samplewise.proxy.ledger.places import SqlitePlace
 from tests.cli.served import config, run, serving
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire.books import store_url

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from samplewise.proxy.keys.base import Terms, new_secret
-from samplewise.proxy.keys.places import SqlitePlace
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.ledger.places import SqlitePlace
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire.faulty import PROMPT_NANO, TOKEN_NANO
 from tests.wire.proxy import Proxy, Reply, backend, serve

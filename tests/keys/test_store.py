@@ -12,10 +12,10 @@ import pytest
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.keys.base import KeyRefused, Terms
-from samplewise.proxy.keys.places import SqlitePlace
 from samplewise.proxy.keys.store import KeyStore, key_store
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.base import Limit, Scope, Window
+from samplewise.proxy.ledger.places import SqlitePlace
 from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.postgres_connect import connect
 from samplewise.proxy.ledger.postgres_schema import MIGRATIONS

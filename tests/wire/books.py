@@ -15,7 +15,18 @@ import asyncpg
 
 from samplewise.policies.price import NANO
 
-__all__ = ["Series", "counted", "reserved", "rows", "series", "soon", "spent", "store_url", "total"]
+__all__ = [
+    "Series",
+    "counted",
+    "counters",
+    "reserved",
+    "rows",
+    "series",
+    "soon",
+    "spent",
+    "store_url",
+    "total",
+]
 
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -67,10 +78,15 @@ def rows(where: Path | str) -> list[dict[str, Any]]:
     )
 
 
+def counters(where: Path | str) -> list[dict[str, Any]]:
+    """Return every counter of a store."""
+    return _query(where, "counters")
+
+
 def reserved(where: Path | str) -> int:
     """Return what a store holds in all: open rows and reserved amounts of every counter."""
     total: int = sum(row["state"] in ("held", "dispatched", "recovering") for row in rows(where))
-    for counter in _query(where, "counters"):
+    for counter in counters(where):
         for name in ("reserved_nano", "reserved_tokens", "reserved_samples"):
             total += abs(counter[name])
     return total
@@ -78,8 +94,7 @@ def reserved(where: Path | str) -> int:
 
 def spent(where: Path | str, scope: str = "global") -> int:
     """Return the nano-dollars that the day counters of a scope hold."""
-    counters = _query(where, "counters")
-    found = [c for c in counters if (c["scope"], c["window"]) == (scope, "day")]
+    found = [c for c in counters(where) if (c["scope"], c["window"]) == (scope, "day")]
     total: int = sum(counter["spent_nano"] for counter in found)
     return total
 

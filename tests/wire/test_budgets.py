@@ -6,8 +6,8 @@ from pathlib import Path
 
 from samplewise.policies.price import NANO
 from samplewise.proxy.keys.base import Terms
-from samplewise.proxy.keys.places import SqlitePlace
 from samplewise.proxy.keys.store import KeyStore
+from samplewise.proxy.ledger.places import SqlitePlace
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire.faulty import PROMPT_NANO, TOKEN_NANO, counts
 from tests.wire.proxy import backend, serve

@@ -1,4 +1,4 @@
-"""Client keys in the PostgreSQL database of the ledger. Needs the extra `postgres`."""
+"""A PostgreSQL ledger used by whoever can wait for it. Needs the extra `postgres`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from samplewise.proxy.ledger import postgres_connect as server
 
 __all__ = ["PostgresPlace"]
 
-_TIMEOUT_S = 15.0
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # The first thing that a change does: the next one waits here until it is committed.
 _CHANGE = "BEGIN; UPDATE samplewise.meta SET value = value + 1 WHERE name = 'keys'"
@@ -27,12 +26,13 @@ class PostgresPlace:
     The connection lives in a thread with a loop of its own, so it can be used from any other.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout_s: float | None = 15.0) -> None:
         self._url = url
+        self._timeout_s = timeout_s
         self._db: Any = None
         self._lock = threading.Lock()
         self._runner = asyncio.Runner()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="samplewise-keys")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="samplewise-store")
 
     @property
     def label(self) -> str:
@@ -95,7 +95,11 @@ class PostgresPlace:
             self._run(_end(db))
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._thread.submit(self._runner.run, _in_time(work)).result()
+        return self._thread.submit(self._runner.run, self._in_time(work)).result()
+
+    async def _in_time(self, work: Coroutine[Any, Any, Any]) -> Any:
+        async with asyncio.timeout(self._timeout_s):
+            return await work
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -114,9 +118,9 @@ class _Session:
         self._db = db
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> _Rows:
-        """Do one statement with `?` for its values, in their order."""
+        """Do one statement with `?` for its values in their order, or `?1`, `?2`."""
         numbers = itertools.count(1)
-        numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
+        numbered = re.sub(r"\?(\d*)", lambda found: f"${found[1] or next(numbers)}", sql)
         return _Rows(self._run(self._db.fetch(numbered, *parameters)))
 
 
@@ -133,11 +137,6 @@ class _Rows:
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Return all rows that are left."""
         return [tuple(row) for row in self._rows]
-
-
-async def _in_time(work: Coroutine[Any, Any, Any]) -> Any:
-    async with asyncio.timeout(_TIMEOUT_S):
-        return await work
 
 
 async def _end(db: Any) -> None:

@@ -1,6 +1,7 @@
-"""Where client keys are kept, beside the rows of the ledger: what a store must offer, and SQLite.
+"""A ledger's store used by whoever can wait for it, beside the server: transactions of statements.
 
-All stores have the same tables and understand the same plain statements, with `?` for values.
+All stores have the same tables and understand the same plain statements, with `?` for the values
+in their order, or `?1`, `?2` where one is needed twice.
 """
 
 from __future__ import annotations
