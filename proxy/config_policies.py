@@ -25,6 +25,15 @@ from samplewise.proxy.config_search import (
     ParticleFilterSettings,
     RebaseSettings,
 )
+from samplewise.proxy.config_synthesis import (
+    EffortSettings,
+    FuseSettings,
+    MedoidSettings,
+    OptimalStoppingSettings,
+    PrefixConsistencySettings,
+    ReviseSettings,
+    TournamentSettings,
+)
 from samplewise.proxy.config_types import (
     Count,
     Many,
@@ -265,6 +274,13 @@ _Policies = (
     | ParticleFilterSettings
     | BestFirstSettings
     | MctsSettings
+    | TournamentSettings
+    | ReviseSettings
+    | FuseSettings
+    | MedoidSettings
+    | OptimalStoppingSettings
+    | PrefixConsistencySettings
+    | EffortSettings
     | PythonPolicySettings
 )
 
