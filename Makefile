@@ -3,6 +3,7 @@
 PYTHON ?=
 ARGS ?=
 UPGRADE ?=
+POSTGRESQL ?=
 
 # An editable install and the scripts of an environment hold absolute paths, so an environment
 # counts as ready only for the path and the Python it was made for.
@@ -13,7 +14,7 @@ BIN := .venv/bin
 
 PYTEST_PARALLEL := -n auto --maxprocesses 8
 
-.PHONY: help check test test-slow test-litellm demo bench format lock clean
+.PHONY: help check test test-slow test-litellm postgresql demo bench format lock clean
 
 help:
 	@echo 'make check         formatting, lint, types'
@@ -25,6 +26,7 @@ help:
 	@echo 'make format        format and fix what ruff can fix'
 	@echo 'make lock          write requirements*.lock anew (UPGRADE=--upgrade takes newer versions)'
 	@echo 'make clean         remove environments, caches and build output'
+	@echo 'test, test-slow and bench install the Debian package postgresql where they may; POSTGRESQL=no forbids it.'
 	@echo 'Variables: PYTHON=python3.12 picks the interpreter, ARGS="-k name" goes to pytest, ARGS="--quick" to bench.'
 
 check: $(DEV)
@@ -33,11 +35,11 @@ check: $(DEV)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
-test: $(DEV)
+test: $(DEV) postgresql
 	@echo 'test: fast tests'
 	@$(BIN)/pytest -q $(PYTEST_PARALLEL) -m 'not slow and not gpu and not network and not litellm' $(ARGS)
 
-test-slow: $(DEV)
+test-slow: $(DEV) postgresql
 	@echo 'test-slow: slow tests'
 	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm' $(ARGS)
 
@@ -45,10 +47,27 @@ test-litellm: $(LITELLM)
 	@echo 'test-litellm: tests of the litellm backend'
 	@.venv-litellm/bin/pytest -q -m litellm $(ARGS)
 
+# Without it the tests that need it are skipped. A server of the system's own, which the package would
+# start, is not wanted: tests start theirs.
+postgresql:
+	@set -eu; \
+	if [ -n '$(POSTGRESQL)' ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then exit 0; fi; \
+	$(as_root); \
+	if [ "$$root" = none ] || ! command -v apt-get >/dev/null; then \
+		echo 'postgresql: not installed, and cannot be from here: its tests are skipped'; exit 0; \
+	fi; \
+	echo 'postgresql: installing the Debian package for the tests'; \
+	set -- sh -c 'mkdir -p /etc/postgresql-common/createcluster.d && echo create_main_cluster = false >/etc/postgresql-common/createcluster.d/samplewise-tests.conf'; \
+	$$root "$$@" || true; \
+	apt() { $$root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 "$$@" >/dev/null 2>&1; }; \
+	package() { apt install -y --no-install-recommends postgresql; }; \
+	package || { apt update && package; } || \
+		echo 'postgresql: could not be installed: its tests are skipped'
+
 demo: $(DEV)
 	@$(BIN)/samplewise demo $(ARGS)
 
-bench: $(DEV)
+bench: $(DEV) postgresql
 	@echo 'bench: decisions'
 	@$(BIN)/python -m bench.decide
 	@echo 'bench: ledger'
@@ -83,6 +102,9 @@ $(DEV): pyproject.toml requirements-build.lock requirements-dev.lock
 $(LITELLM): pyproject.toml requirements-build.lock requirements-test.lock requirements-litellm.lock
 	$(call environment,.venv-litellm,requirements-build.lock requirements-test.lock requirements-litellm.lock)
 
+# $(as_root): what to put before a command that root must run; none if there is no way.
+as_root = if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; then root='sudo -n'; else root=none; fi
+
 # $(call mirror,FOLDER): uv reads neither pip's settings nor, unasked, the system's certificates;
 # a mirror that pip can reach must do for uv too.
 define mirror
@@ -106,7 +128,7 @@ if [ ! -e '$@' ]; then \
 	echo "$(1): creating with $$($$py --version)"; \
 	if ! $$py -c 'import ensurepip, venv' 2>/dev/null; then \
 		package=$$($$py -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
-		if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; then root='sudo -n'; else root=none; fi; \
+		$(as_root); \
 		if [ "$$root" = none ] || ! command -v apt-get >/dev/null; then \
 			echo "This Python cannot create environments. Install its venv module, on Debian: apt-get install $$package" >&2; exit 1; \
 		fi; \
