@@ -57,7 +57,7 @@ class PostgresLedger:
     @property
     def orphans_every_s(self) -> float:
         """Return how often to ask for orphans, in seconds: three times in a lease."""
-        return self._writer.lease.lasts_s / 3
+        return self._writer.lease.third_s
 
     @property
     def stats(self) -> Stats:

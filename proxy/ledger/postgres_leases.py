@@ -120,6 +120,11 @@ class Lease:
         """Seconds until it should be renewed; 0 if that is now."""
         return max(0.0, self.renew_s - time.monotonic())
 
+    @property
+    def third_s(self) -> float:
+        """How often to renew it, in seconds; not as fast as can be, however short it is."""
+        return max(self.lasts_s / 3, 0.1)
+
     def doubt(self) -> None:
         """Renew it before anything else is done."""
         self.renew_s = 0.0
@@ -142,4 +147,4 @@ class Lease:
     def _begin(self, asked_s: float, lease_ms: int) -> None:
         self.lasts_s = lease_ms / 1000
         self.ends_s = asked_s + self.lasts_s
-        self.renew_s = asked_s + self.lasts_s / 3
+        self.renew_s = asked_s + self.third_s

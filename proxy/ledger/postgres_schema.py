@@ -199,16 +199,21 @@ END
 $$
 """
 
-# op: ["dispatch", [id, ...]]. Answers null, or [id, state] of one that must not be sent.
+# op: ["dispatch", [id, ...]]. Answers null, or [id, state] of one that must not be sent: also one
+# that was taken over, which its heir may be ending just now as never sent.
 _DISPATCH = """
-CREATE FUNCTION samplewise.dispatch(op JSONB, now_ms BIGINT) RETURNS JSONB LANGUAGE plpgsql AS $$
+CREATE FUNCTION samplewise.dispatch(op JSONB, now_ms BIGINT, writer BIGINT) RETURNS JSONB
+LANGUAGE plpgsql AS $$
 DECLARE
     wrong JSONB;
 BEGIN
-    SELECT jsonb_build_array(i.id, coalesce(r.state, 'unknown')) INTO wrong
+    SELECT jsonb_build_array(i.id, CASE WHEN r.state IN ('held', 'dispatched') THEN 'taken over'
+        ELSE coalesce(r.state, 'unknown') END) INTO wrong
     FROM jsonb_array_elements_text(op -> 1) WITH ORDINALITY AS i (id, number)
     LEFT JOIN samplewise.reservations AS r ON r.id = i.id
-    WHERE r.state IS NULL OR r.state NOT IN ('held', 'dispatched') ORDER BY i.number LIMIT 1;
+    WHERE r.state IS NULL OR r.state NOT IN ('held', 'dispatched')
+        OR (r.taken_at IS NOT NULL AND r.owner_epoch <> writer)
+    ORDER BY i.number LIMIT 1;
     IF FOUND THEN
         RETURN wrong;
     END IF;
@@ -286,7 +291,7 @@ BEGIN
     FOR op IN SELECT v FROM jsonb_array_elements(ops) WITH ORDINALITY AS o (v, n) ORDER BY n LOOP
         answers := answers || jsonb_build_array(CASE op ->> 0
             WHEN 'reserve' THEN samplewise.reserve(op, starts, now_ms, writer)
-            WHEN 'dispatch' THEN samplewise.dispatch(op, now_ms)
+            WHEN 'dispatch' THEN samplewise.dispatch(op, now_ms, writer)
             ELSE samplewise.settle(op, now_ms) END);
     END LOOP;
     UPDATE samplewise.writers SET batch = number, reply = answers WHERE epoch = writer;
