@@ -18,8 +18,8 @@ from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
     BackendSettings,
+    HttpBackendSettings,
     LiteLLMBackendSettings,
-    OpenAIBackendSettings,
     TinyBackendSettings,
 )
 from samplewise.proxy.config_policies import RouteSettings
@@ -209,7 +209,7 @@ def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Record
     return {
         name: Records(session, settings.base_urls, settings.request_headers())
         for name, settings in config.backends.items()
-        if isinstance(settings, OpenAIBackendSettings) and settings.records
+        if isinstance(settings, HttpBackendSettings) and settings.records
     }
 
 

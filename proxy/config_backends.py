@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -29,6 +29,7 @@ __all__ = [
     "Amount",
     "BackendSettings",
     "Count",
+    "HttpBackendSettings",
     "LiteLLMBackendSettings",
     "Many",
     "Name",
@@ -38,10 +39,12 @@ __all__ = [
     "PriceSettings",
     "Seconds",
     "Secret",
+    "ServeSettings",
     "Settings",
     "Text",
     "TinyBackendSettings",
     "Url",
+    "VllmBackendSettings",
     "check_name",
     "literal_secrets",
 ]
@@ -207,15 +210,14 @@ RequiredPrice = Annotated[
 ]
 
 
-class OpenAIBackendSettings(Settings):
-    """An upstream that speaks the OpenAI dialect, at one or several base URLs.
+class HttpBackendSettings(Settings):
+    """What all upstreams have that speak the OpenAI dialect, at one or several base URLs.
 
     `max_n` is the largest `n` of one call (1: never more). `params` are body fields that are always
     sent. `headers` and `api_key` are secrets. `records` says that the server tells at `/records/ID`
     what a request id has cost, as `samplewise upstream` does.
     """
 
-    type: Literal["openai"]
     one_url: Url | None = Field(None, alias="base_url", repr=False)
     many_urls: Many[Url] = Field((), alias="base_urls", repr=False)
     model: Text
@@ -235,12 +237,15 @@ class OpenAIBackendSettings(Settings):
     params: Params = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _consistent(self) -> OpenAIBackendSettings:
-        if (self.one_url is None) == (not self.many_urls):
-            raise ValueError("needs either base_url or base_urls")
+    def _consistent(self) -> Self:
+        self._check_place()
         if self.api_key is not None and "authorization" in map(str.lower, self.headers):
             raise ValueError("api_key and the header Authorization: give only one of them")
         return self
+
+    def _check_place(self) -> None:
+        if (self.one_url is None) == (not self.many_urls):
+            raise ValueError("needs either base_url or base_urls")
 
     @property
     def base_urls(self) -> tuple[str, ...]:
@@ -258,6 +263,58 @@ class OpenAIBackendSettings(Settings):
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
         return headers
+
+
+class OpenAIBackendSettings(HttpBackendSettings):
+    """A server or provider that is there already."""
+
+    type: Literal["openai"]
+
+
+class ServeSettings(Settings):
+    """A vLLM server that runs as long as the proxy. `model` is what it loads: a name or a folder.
+
+    `command` starts another server than the vLLM of this environment; it gets `args` after the
+    arguments for model, name, host and port. `env` is added to the proxy's own environment.
+    """
+
+    model: Text
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    args: Many[str] = ()
+    command: Many[Text] = ()
+    env: Mapping[Text, str] = Field(default_factory=dict, repr=False)
+    log_file: Text | None = None
+    start_s: Seconds = 900.0
+    stop_s: Seconds = 15.0
+
+
+class VllmBackendSettings(HttpBackendSettings):
+    """vLLM: servers that run already, or one that is started and stopped with the proxy (`serve`).
+
+    Without `model` the server offers what it loads, under the same name.
+    """
+
+    type: Literal["vllm"]
+    serve: ServeSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_as_loaded(cls, given: Any) -> Any:
+        serve = given.get("serve") if isinstance(given, Mapping) else None
+        if isinstance(serve, Mapping) and "model" in serve:
+            return {"model": serve["model"], **given}
+        return given
+
+    def _check_place(self) -> None:
+        if sum((self.one_url is not None, bool(self.many_urls), self.serve is not None)) != 1:
+            raise ValueError("needs one of base_url, base_urls and serve")
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The base URLs; that of a managed server is on this machine."""
+        if self.serve is not None:
+            return (f"http://127.0.0.1:{self.serve.port}/v1",)
+        return super().base_urls
 
 
 class LiteLLMBackendSettings(Settings):
@@ -287,7 +344,7 @@ class TinyBackendSettings(Settings):
 
 
 BackendSettings = Annotated[
-    OpenAIBackendSettings | LiteLLMBackendSettings | TinyBackendSettings,
+    OpenAIBackendSettings | VllmBackendSettings | LiteLLMBackendSettings | TinyBackendSettings,
     Field(discriminator="type"),
 ]
 

@@ -18,6 +18,7 @@ import uvicorn
 from samplewise.proxy.app import create_app
 from samplewise.proxy.config import Config
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
+from samplewise.proxy.managed.start import model_servers
 
 __all__ = ["ProxyServer", "hang_up", "listen", "quiet_signals", "run_server"]
 
@@ -46,13 +47,15 @@ def run_server(config: Config, workers: int) -> None:
     def ready() -> None:
         click.echo(f"samplewise: serving {names} at http://{shown}:{port}/v1", err=True)
 
-    if workers == 1:
-        ProxyServer(config, ready).run_quietly(listener)
-        return
-    # Only here, because most servers run alone.
-    from samplewise.proxy.cli.workers import run_workers
+    # One of each, however many workers there are.
+    with model_servers(config):
+        if workers == 1:
+            ProxyServer(config, ready).run_quietly(listener)
+            return
+        # Only here, because most servers run alone.
+        from samplewise.proxy.cli.workers import run_workers
 
-    run_workers(config, listener, workers, ready)
+        run_workers(config, listener, workers, ready)
 
 
 def _open_more_files() -> None:
