@@ -23,6 +23,15 @@ from pydantic import (
 )
 
 from samplewise.policies.price import Price
+from samplewise.proxy.backends.profiles import (
+    PLAIN,
+    PROFILES,
+    VLLM,
+    Profile,
+    ProfileName,
+    StreamUsage,
+    TokenField,
+)
 from samplewise.proxy.config_yaml import Document, Path, Problem
 
 __all__ = [
@@ -230,17 +239,25 @@ class HttpBackendSettings(Settings):
     timeout_s: Seconds = 600.0
     max_response_mb: Annotated[float, Field(gt=0, le=1024)] = 64.0
     max_n: Count | None = None
-    stream_usage: Literal["final", "continuous", "none"] = "final"
-    token_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    stream_usage: StreamUsage | None = None
+    token_field: TokenField | None = None
     max_tokens_per_image: Count | None = None
     records: bool = False
+    dispatch: Literal["auto", "calls", "n", "harvest"] = "auto"
+    probe: Literal["none", "free", "full"] = "none"
     params: Params = Field(default_factory=dict)
+
+    @property
+    def profile_data(self) -> Profile:
+        """What is known of this kind of server."""
+        return PLAIN
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         self._check_place()
-        if self.api_key is not None and "authorization" in map(str.lower, self.headers):
-            raise ValueError("api_key and the header Authorization: give only one of them")
+        name = self.profile_data.key_header
+        if self.api_key is not None and name.lower() in map(str.lower, self.headers):
+            raise ValueError(f"api_key and the header {name}: give only one of them")
         return self
 
     def _check_place(self) -> None:
@@ -261,14 +278,21 @@ class HttpBackendSettings(Settings):
         """Return the headers of every call, secrets in clear: for the connection only."""
         headers = {name: value.get_secret_value() for name, value in self.headers.items()}
         if self.api_key is not None:
-            headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+            key, name = self.api_key.get_secret_value(), self.profile_data.key_header
+            headers[name] = f"Bearer {key}" if name == "Authorization" else key
         return headers
 
 
 class OpenAIBackendSettings(HttpBackendSettings):
-    """A server or provider that is there already."""
+    """A server or provider that is there already; `profile` says of which kind."""
 
     type: Literal["openai"]
+    profile: ProfileName | None = None
+
+    @property
+    def profile_data(self) -> Profile:
+        """What is known of this kind of server."""
+        return PLAIN if self.profile is None else PROFILES[self.profile]
 
 
 class ServeSettings(Settings):
@@ -296,6 +320,12 @@ class VllmBackendSettings(HttpBackendSettings):
 
     type: Literal["vllm"]
     serve: ServeSettings | None = None
+    probe: Literal["none", "free", "full"] = "full"
+
+    @property
+    def profile_data(self) -> Profile:
+        """What is known of vLLM."""
+        return VLLM
 
     @model_validator(mode="before")
     @classmethod

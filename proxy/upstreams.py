@@ -7,13 +7,16 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from samplewise.policies.evidence import Offer
 from samplewise.policies.price import Price
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.base import Backend
 
-__all__ = ["Upstream"]
+__all__ = ["Dispatch", "Upstream"]
+
+Dispatch = Literal["auto", "calls", "n", "harvest"]
 
 
 @dataclass(slots=True)
@@ -21,7 +24,9 @@ class Upstream:
     """One entry of `backends:` in use. Shared by all requests; holds no request's state.
 
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
-    seen to ignore or refuse more. `slots` bounds calls in flight (None: unbounded).
+    seen to ignore or refuse more. `developer` says that the role of that name is understood.
+    `dispatch` is how several samples are asked for. `slots` bounds calls in flight (None:
+    unbounded).
     """
 
     name: str
@@ -33,6 +38,10 @@ class Upstream:
     streams: bool = True
     stream_options: Mapping[str, Any] | None = None
     token_field: str | None = None
+    seed_field: str = "seed"
+    developer: bool = True
+    abilities: Abilities = field(default_factory=Abilities)
+    dispatch: Dispatch = "auto"
     max_tokens_per_image: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     slots: asyncio.Semaphore | None = None

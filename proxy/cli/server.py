@@ -8,7 +8,7 @@ import math
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 
@@ -16,6 +16,7 @@ import click
 import uvicorn
 
 from samplewise.proxy.app import create_app
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.config import Config
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
 from samplewise.proxy.managed.start import model_servers
@@ -75,12 +76,20 @@ class ProxyServer(uvicorn.Server):
     second SIGINT cuts what still runs.
     """
 
-    def __init__(self, config: Config, ready: Callable[[], None], *, worker: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ready: Callable[[], None],
+        *,
+        worker: bool = False,
+        known: Mapping[str, Abilities] | None = None,
+    ) -> None:
         """Build the application; nothing is opened before it runs.
 
-        `ready` is called once requests are taken; `worker` says that a parent passes signals on.
+        `ready` is called once requests are taken; `worker` says that a parent passes signals on,
+        which has found out what is `known` of the upstreams.
         """
-        self._app = create_app(config)
+        self._app = create_app(config, known)
         self._ready = ready
         self._worker = worker
         self._drain_s = config.server.drain_s
