@@ -243,7 +243,7 @@ class HttpBackendSettings(Settings):
     token_field: TokenField | None = None
     max_tokens_per_image: Count | None = None
     records: bool = False
-    dispatch: Literal["auto", "calls", "n", "harvest"] = "auto"
+    dispatch: Literal["auto", "calls", "n"] = "auto"
     probe: Literal["none", "free", "full"] = "none"
     params: Params = Field(default_factory=dict)
 

@@ -16,7 +16,7 @@ from samplewise.proxy.backends.base import Backend
 
 __all__ = ["Dispatch", "Upstream"]
 
-Dispatch = Literal["auto", "calls", "n", "harvest"]
+Dispatch = Literal["auto", "calls", "n"]
 
 
 @dataclass(slots=True)
@@ -52,6 +52,16 @@ class Upstream:
     def largest_n(self, wanted: int) -> int:
         """Return how many of `wanted` samples may go into one call."""
         return wanted if self.max_n is None else max(1, min(wanted, self.max_n))
+
+    @property
+    def harvests(self) -> bool:
+        """Whether samples that may be cut are asked for in one stream, and taken as they end."""
+        if not self.streams or self.dispatch == "calls" or self.max_n == 1:
+            return False
+        if self.dispatch == "n":
+            return True
+        # Only where it saves the price of prompts, and n is known to work.
+        return self.abilities.n is True and self.price.prompt_pico > 0
 
     def learn_n(self, choices: int) -> None:
         """Remember that a call for more came back with only so many choices."""

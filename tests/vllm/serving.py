@@ -137,7 +137,7 @@ server: {{port: 0, drain_s: 0, log_format: json}}
 backends:
   vllm: {{type: vllm, model: {MODEL}, price: {PRICE}, serve: {json.dumps(serve)}}}
   calls: {{{there}, dispatch: calls, probe: none}}
-  harvest: {{{there}, dispatch: harvest, probe: none}}
+  harvest: {{{there}, dispatch: n, probe: none}}
   numpy: {{type: tiny, price: {PRICE}}}
 verifiers:
   right: {{type: countdown}}

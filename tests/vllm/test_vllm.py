@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from samplewise.models.countdown import held_out_puzzles
-from tests.vllm.serving import Stack
+from tests.vllm.serving import Stack, processes_on
 from tests.wire.books import reserved, rows, soon
 
 pytestmark = pytest.mark.vllm
@@ -45,9 +45,8 @@ async def test_one_call_and_single_calls_give_the_same_different_samples(
     reply = await served.chat(route, PUZZLE, samplewise={"return": ["candidates"]}, **ask)
     assert reply.said["samples"] | {"drawn": 16, "ok": 16} == reply.said["samples"]
     # Sample i has the seed 100 + i, whichever call it came in.
-    direct = [
-        await served.direct(PUZZLE, seed=100 + i, temperature=1, max_tokens=56) for i in range(16)
-    ]
+    alone = (served.direct(PUZZLE, seed=100 + i, temperature=1, max_tokens=56) for i in range(16))
+    direct = await asyncio.gather(*alone)
     assert Counter(texts(reply.said)) == Counter(answer.text for answer in direct)
     assert len(set(texts(reply.said))) > 8
     calls = {
