@@ -71,6 +71,8 @@ bench: $(DEV)
 	@$(BIN)/python -m bench.decide
 	@echo 'bench: ledger'
 	@$(BIN)/python -m bench.ledger
+	@echo 'bench: how samples are asked for'
+	@$(BIN)/python -m bench.dispatch $(ARGS)
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
 
