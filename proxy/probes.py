@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
@@ -47,7 +47,6 @@ class Probes:
     metrics: Metrics
     accounts: tuple[Account, ...]
     every_s: float = _LOOK_EVERY_S
-    _versions: dict[str, str] = field(default_factory=dict)
 
     async def run(self, known: Mapping[str, Abilities] | None = None) -> None:
         """Learn what every upstream can do, all at the same time; `known` needs no asking again."""
@@ -76,11 +75,14 @@ class Probes:
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(self.every_s)
-            for name, settings in self._asked():
-                seen = await self._look(settings)
-                version = _version(seen)
-                if version and version != self._versions.get(name, ""):
-                    await self._meet(name, settings)
+            await self.look_again()
+
+    async def look_again(self) -> None:
+        """Ask those again that have another version now."""
+        for name, settings in self._asked():
+            version = _version(await self._look(settings))
+            if version and version != self.upstreams[name].abilities.version:
+                await self._meet(name, settings)
 
     async def _look(self, settings: HttpBackendSettings) -> list[Glance]:
         headers = settings.request_headers()
@@ -97,11 +99,12 @@ class Probes:
         self._adopt(name, found)
 
     def _adopt(self, name: str, found: Abilities) -> None:
-        upstream = self.upstreams[name]
-        upstream.abilities = found.over(upstream.abilities)
+        upstream, settings = self.upstreams[name], self.config.backends[name]
+        assert isinstance(settings, HttpBackendSettings)
+        # Not over what was found before: that may have been another version.
+        upstream.abilities = found.over(settings.profile_data.abilities)
         if found.n is False:
             upstream.learn_n(1)
-        self._versions[name] = found.version
 
     async def _probe(
         self, name: str, settings: HttpBackendSettings, seen: list[Glance]

@@ -74,11 +74,18 @@ class Upstream:
     def offer(self) -> Offer:
         """Return what policies may know of this upstream now."""
         free = None if self.max_in_flight is None else max(0, self.max_in_flight - self.in_flight)
+        able = self.abilities
         return Offer(
             backend=self.name,
             price=self.price,
             p50_s=median(self.seconds) if self.seconds else None,
             free_slots=free,
-            honours_n=self.max_n != 1,
+            honours_n=False if self.max_n == 1 else able.n,
             streams=self.streams,
+            logprobs=able.logprobs,
+            seed=able.seed,
+            stop=able.stop,
+            continuation=able.continuation,
+            structured=able.structured,
+            aborts=able.aborts,
         )

@@ -66,6 +66,7 @@ PROFILES: Final[Mapping[ProfileName, Profile]] = {
         Abilities(n=False, seed=True, stop=True, continuation=False, stream_usage=True),
         token_field="max_tokens",
         max_n=1,
+        developer=False,
     ),
     "llama_cpp": Profile(
         Abilities(n=False, seed=True, stop=True, stream_usage=True),
