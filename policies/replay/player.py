@@ -27,22 +27,19 @@ from samplewise.policies.evidence import (
     Finished,
     Granted,
     Judged,
-    Judgement,
     Money,
     Offer,
     Running,
 )
 from samplewise.policies.price import Price, Usage
 from samplewise.policies.ranking import fallback
-from samplewise.policies.replay.chance import Noise, hashed
-from samplewise.policies.replay.records import Problem, RecordedSample, right
+from samplewise.policies.replay.chance import hashed
+from samplewise.policies.replay.judging import Judge
+from samplewise.policies.replay.records import Problem, RecordedSample, prompt_tokens, right
 from samplewise.policies.replay.run import Run
-from samplewise.verifiers.base import Ended, Sample, Status, Task, Verdict
+from samplewise.verifiers.base import Ended, Sample, Task
 
-__all__ = ["EXACT", "Player", "ReplayError"]
-
-EXACT = "correct"
-"""Name of the verifier that the recorded truth stands in for."""
+__all__ = ["Player", "ReplayError"]
 
 _Order = Literal["arrival", "launch"]
 
@@ -56,15 +53,13 @@ class Player:
     """What all runs of a replay share.
 
     `prices` by backend; `tokens_per_s` gives the duration of samples that have none recorded.
-    `judged`: the recorded truth, with its noise, is the verdict of a verifier. In order `launch`
-    results are held back until all samples before them have come.
+    In order `launch` results are held back until all samples before them have come.
     """
 
     prices: Mapping[str, Price]
     tokens_per_s: float = 50.0
     order: _Order = "arrival"
-    judged: bool = False
-    noise: Noise = field(default_factory=Noise)
+    judge: Judge = field(default_factory=Judge)
     seed: int = 0
 
     def play(self, policy: Policy, problem: Problem, order: Sequence[int], turn: int = 0) -> Run:
@@ -179,7 +174,8 @@ class _Game:
         self.now, index = heapq.heappop(self.queue)
         sample = self._sample(index, cut=False)
         self.evidence.fold(Finished(sample, verifying=True))
-        self.evidence.fold(Judged(self._judge(sample, self.problem.samples[self.places[index]])))
+        recorded = self.problem.samples[self.places[index]]
+        self.evidence.fold(Judged(self.player.judge.judge(self.problem, recorded, sample)))
         self.evidence.fold(Money(self.by_call, 0, None))
 
     def _cancel(self, action: Cancel) -> bool:
@@ -211,7 +207,7 @@ class _Game:
             path_text="" if cut else text,
             ended=Ended.CUT if cut else recorded.ended,
             step=recorded.ended is Ended.STOP_STRING,
-            prompt_tokens=self._prompt_tokens(recorded),
+            prompt_tokens=prompt_tokens(self.problem, recorded),
             completion_tokens=tokens,
             cost_nano=completion,
             seconds=self.now - self.began[index],
@@ -220,28 +216,9 @@ class _Game:
             logprobs=None if cut else recorded.logprobs,
         )
 
-    def _prompt_tokens(self, sample: RecordedSample) -> int:
-        own = sample.prompt_tokens
-        return self.problem.prompt_tokens if own is None else own
-
     def _prompt(self, sample: RecordedSample) -> int:
         price = self.player.prices[sample.backend]
-        return price.cost_nano(Usage(prompt=self._prompt_tokens(sample)))
-
-    def _judge(self, sample: Sample, recorded: RecordedSample) -> Judgement:
-        verdicts = [
-            Verdict(name, said.status, said.score, step_scores=said.step_scores)
-            for name, said in recorded.verdicts.items()
-        ]
-        if self.player.judged:
-            status = self.player.noise.status(self.problem, recorded)
-            if status is not None:
-                score = float(status is Status.PASS)
-                verdicts.append(Verdict(EXACT, status, score))
-        status = combined([verdict.status for verdict in verdicts])
-        votes = recorded.answer is not None and sample.complete and status is not Status.FAIL
-        class_ = recorded.answer if votes else None
-        return Judgement(sample, status, tuple(verdicts), recorded.answer, class_)
+        return price.cost_nano(Usage(prompt=prompt_tokens(self.problem, sample)))
 
     def _result(self, stop: Stop) -> Run:
         for _, index in sorted(self.queue):
@@ -264,14 +241,6 @@ class _Game:
 
     def _missing(self, what: str) -> ReplayError:
         return ReplayError(f"the policy asks for {what} (problem {self.problem.id!r})")
-
-
-def combined(statuses: Sequence[Status]) -> Status:
-    """Return what verdicts say together: any fail is a fail, else any error, else any pass."""
-    for status in (Status.FAIL, Status.ERROR, Status.PASS):
-        if status in statuses:
-            return status
-    return Status.NONE
 
 
 def _wanted(source: Source) -> tuple[str, tuple[str, ...], str]:

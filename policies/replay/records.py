@@ -12,7 +12,15 @@ import msgspec
 from samplewise.policies.price import Price
 from samplewise.verifiers.base import Ended, LogprobSummary, Status
 
-__all__ = ["Header", "Problem", "RecordedPrice", "RecordedSample", "RecordedVerdict", "right"]
+__all__ = [
+    "Header",
+    "Problem",
+    "RecordedPrice",
+    "RecordedSample",
+    "RecordedVerdict",
+    "prompt_tokens",
+    "right",
+]
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e7)]
@@ -92,6 +100,11 @@ class Problem(_Record, frozen=True):
             if bool(sample.parents) == (sample.source == "fresh"):
                 said = "needs parents" if sample.source != "fresh" else "has no parents"
                 raise ValueError(f"samples[{place}].source: {sample.source} {said}")
+
+
+def prompt_tokens(problem: Problem, sample: RecordedSample) -> int:
+    """Return the length of the prompt that a sample was drawn from."""
+    return problem.prompt_tokens if sample.prompt_tokens is None else sample.prompt_tokens
 
 
 def right(problem: Problem, sample: RecordedSample) -> bool | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from samplewise.policies.price import Price
 from samplewise.policies.replay.chance import orders
-from samplewise.policies.replay.records import Problem, RecordedSample, right
+from samplewise.policies.replay.records import Problem, RecordedSample, prompt_tokens, right
 
 __all__ = ["Table", "countable"]
 
@@ -55,19 +55,26 @@ class Table:
         passes: int,
         *,
         prices: Mapping[str, Price],
+        backend: str = "",
+        variant: str = "",
         tokens_per_s: float = 50.0,
         seed: int = 0,
     ) -> Table:
-        """Shuffle every problem's samples `passes` times; each must have at least `cap`."""
+        """Shuffle every problem's samples `passes` times; take the first `cap` of one kind.
+
+        Every problem must have so many of this backend, drawn from this variant of the prompt.
+        """
         rows = [_Row(problem, tokens_per_s) for problem in problems]
         places = [
-            orders(problem.id, len(problem.samples), passes, seed)[:, :cap] for problem in problems
+            _places(p, backend, variant, orders(p.id, len(p.samples), passes, seed))[:, :cap]
+            for p in problems
         ]
         pairs = list(zip(rows, places, strict=True))
-        price = [prices[problem.samples[0].backend] for problem in problems]
+        price = prices[backend]
+        # What the first of them was asked stands for all: one call has one prompt.
         prompt = [
-            p.worst_nano(problem.prompt_tokens, 0)
-            for p, problem in zip(price, problems, strict=True)
+            price.worst_nano(prompt_tokens(problem, problem.samples[place[0, 0]]), 0)
+            for problem, place in zip(problems, places, strict=True)
         ]
         return cls(
             passes=passes,
@@ -77,7 +84,7 @@ class Table:
             right=np.concatenate([row.right[place] for row, place in pairs]),
             places=np.concatenate(places).astype(np.int32),
             prompt_nano=np.repeat(np.array(prompt, np.int64), passes),
-            token_pico=np.repeat(np.array([p.completion_pico for p in price], np.int64), passes),
+            token_pico=np.full(len(problems) * passes, price.completion_pico, np.int64),
         )
 
     @property
@@ -106,6 +113,19 @@ class _Row:
         self.tokens = np.array([s.tokens for s in samples], np.int64)
         self.seconds = np.array([_seconds(s, tokens_per_s) for s in samples], np.float64)
         self.right = np.array([bool(right(problem, s)) for s in samples], np.bool_)
+
+
+def _places(
+    problem: Problem, backend: str, variant: str, order: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Return every order with the samples of one kind in front."""
+    kind = [
+        s.backend == backend and s.source == "fresh" and s.variant == variant
+        for s in problem.samples
+    ]
+    # A stable sort leaves their order as it is.
+    front = np.argsort(~np.array(kind)[order], axis=1, kind="stable")
+    return np.take_along_axis(order, front, axis=1)
 
 
 def _number(answer: str | None, numbers: dict[str, int]) -> int:
