@@ -11,6 +11,7 @@ import aiohttp
 import structlog
 
 from samplewise.policies.base import Policy, PolicyError
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.backends.records import Records
@@ -18,8 +19,8 @@ from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
     BackendSettings,
+    HttpBackendSettings,
     LiteLLMBackendSettings,
-    OpenAIBackendSettings,
     TinyBackendSettings,
 )
 from samplewise.proxy.config_budgets import TagSettings
@@ -37,6 +38,7 @@ from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
+from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service
@@ -57,22 +59,27 @@ _STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
 }
 
 
-async def preflight(config: Config) -> None:
+async def preflight(config: Config) -> dict[str, Abilities]:
     """Open everything once and close it, so that what is wrong is known before a server starts.
+
+    Returns what the upstreams can do, by name, so that no worker has to ask again.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
         StoreError: the ledger cannot be opened.
     """
-    async with open_service(config, recover=False):
-        pass
+    async with open_service(config, recover=False) as service:
+        return {name: upstream.abilities for name, upstream in service.upstreams.items()}
 
 
 @asynccontextmanager
-async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator[Service]:
+async def open_service(
+    config: Config, *, recover: bool = True, known: Mapping[str, Abilities] | None = None
+) -> AsyncIterator[Service]:
     """Open everything a server needs and close it again, the ledger last.
 
-    `recover` says whether to end, beside all else, what processes that died have left open.
+    `recover` says whether to end, beside all else, what processes that died have left open. `known`
+    is what was found out of the upstreams before; without it they are asked as configured.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
@@ -103,13 +110,19 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
         guard = await _open_guard(config, stack)
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
         kept = Kept()
+        routes = {
+            name: _route(name, route, config, upstreams, checks)
+            for name, route in config.routes.items()
+        }
+        everywhere = _everywhere(config)
+        probes = Probes(config, upstreams, session, ledger, metrics, everywhere)
+        await probes.run(known)
+        refuse_lacking(routes)
+        await stack.enter_async_context(probes.following())
         yield Service(
             engine=Engine(ledger, metrics, kept),
             retries=Retries(kept, metrics),
-            routes={
-                name: _route(name, route, config, upstreams, checks)
-                for name, route in config.routes.items()
-            },
+            routes=routes,
             upstreams=upstreams,
             max_body_bytes=config.server.max_body_bytes,
             first_comment_after_s=config.server.first_comment_after_s,
@@ -183,18 +196,22 @@ def _upstream(
         idle_timeout_s=settings.idle_timeout_s,
         max_response_bytes=settings.max_response_bytes,
     )
-    most = settings.max_in_flight
+    most, profile = settings.max_in_flight, settings.profile_data
     return Upstream(
         name=name,
         backend=backend,
         model=settings.model,
         price=settings.price.build(),
         timeout_s=settings.timeout_s,
-        max_n=settings.max_n,
-        stream_options=_STREAM_OPTIONS[settings.stream_usage],
-        token_field=settings.token_field,
+        max_n=settings.max_n or profile.max_n,
+        stream_options=_STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
+        token_field=settings.token_field or profile.token_field,
+        seed_field=profile.seed_field,
+        developer=profile.developer,
+        abilities=profile.abilities,
+        dispatch=settings.dispatch,
         max_tokens_per_image=settings.max_tokens_per_image,
-        params=settings.params,
+        params={**profile.sampling, **settings.params},
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
     )
@@ -205,7 +222,7 @@ def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Record
     return {
         name: Records(session, settings.base_urls, settings.request_headers())
         for name, settings in config.backends.items()
-        if isinstance(settings, OpenAIBackendSettings) and settings.records
+        if isinstance(settings, HttpBackendSettings) and settings.records
     }
 
 
@@ -294,17 +311,24 @@ def _least(*values: int | None) -> int | None:
 def _accounts(name: str, settings: RouteSettings, config: Config) -> tuple[Account, ...]:
     """Return the shared counters of a route: every limited window, and the day in any case."""
     own = {Window.DAY: Limit(), **settings.budget.per_window()}
-    everywhere = {Window.DAY: Limit(), **config.budget.per_window()}
     return (
         *_of(Scope.ROUTE, name, own),
         *(account for tag in settings.tags for account in _tag(tag, config.tags[tag])),
+        *_everywhere(config),
+    )
+
+
+def _everywhere(config: Config) -> tuple[Account, ...]:
+    """Return the counters of all routes together, and of every backend that has a limit."""
+    limits = {Window.DAY: Limit(), **config.budget.per_window()}
+    return (
         # Of all backends: a verifier may ask one that the route does not draw from.
         *(
             account
             for backend, its in config.backends.items()
             for account in _of(Scope.BACKEND, backend, its.budget.per_window())
         ),
-        *_of(Scope.GLOBAL, "all", everywhere),
+        *_of(Scope.GLOBAL, "all", limits),
     )
 
 

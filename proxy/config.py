@@ -123,12 +123,17 @@ def load_text(text: str | bytes, name: str, env: Mapping[str, str] | None = None
 
 
 def parse_policy(text: str) -> PolicySettings:
-    """Read the short form of a policy, such as `majority_vote:8` or `single`.
+    """Read a policy: short as in `majority_vote:8`, or a mapping as in a file, in braces.
 
     Raises:
-        ConfigError: there is no such policy, or it needs more than a number of samples.
+        ConfigError: there is no such policy, or its settings are wrong.
     """
-    document = Document("policy", {"policy": text})
+    if text.lstrip().startswith("{"):
+        document = read(f"policy: {text}", "policy", {})
+    else:
+        document = Document("policy", {"policy": text})
+    if document.problems:
+        raise document.error()
     try:
         return _PolicyOnly.model_validate(document.data).policy
     except ValidationError as error:

@@ -19,7 +19,7 @@ from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settle
 from samplewise.proxy.ledger.orphans import Orphan, ordered, without_held
 from samplewise.proxy.ledger.postgres_jobs import Job, encode, encode_wave, repeated, settle_job
 from samplewise.proxy.ledger.postgres_leases import TAKE_OVER
-from samplewise.proxy.ledger.postgres_schema import OPEN_ROWS
+from samplewise.proxy.ledger.postgres_queries import OPEN_ROWS
 from samplewise.proxy.ledger.postgres_writer import Writer
 from samplewise.proxy.ledger.sqlite import Stats
 
