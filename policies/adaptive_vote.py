@@ -144,8 +144,9 @@ class AdaptiveVote:
                 return None
             wave = evidence.waves
             size = self.waves[min(wave, len(self.waves) - 1)]
-            return Draw(f"wave-{wave}", min(size, left)) if left > 0 else None
-        n = min((self.window or 3) - pending, left)
+            n = evidence.fitting(min(size, left))
+            return Draw(f"wave-{wave}", n) if left > 0 else None
+        n = evidence.fitting(min((self.window or 3) - pending, left))
         # Samples that were granted name the refill, so a refused one is not asked for again.
         return Draw(f"window-{evidence.drawn}", n) if n > 0 else None
 

@@ -261,6 +261,16 @@ class Evidence:
             and not self.client_gone
         )
 
+    def fitting(self, n: int, backend: str = "") -> int:
+        """Return how many of `n` samples to draw now: one at least where nothing is pending.
+
+        No more than the backend has room for, without a name the first of the route.
+        """
+        offer = self.offers.get(backend or next(iter(self.offers), ""))
+        if offer is None or offer.free_slots is None:
+            return n
+        return min(n, max(offer.free_slots, 0 if self.pending else 1))
+
     def fold(self, event: Event) -> None:
         """Add one event to the log and bring the tallies up to date, in constant time."""
         self.log.append(event)

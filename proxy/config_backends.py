@@ -213,6 +213,7 @@ class VllmBackendSettings(HttpBackendSettings):
 
     type: Literal["vllm"]
     serve: ServeSettings | None = None
+    follow_load: bool = True
     probe: Literal["none", "free", "full"] = "full"
 
     @property

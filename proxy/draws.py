@@ -283,6 +283,9 @@ class Draws:
     def _learn(self, trip: Trip, errand: _Errand) -> None:
         """Remember what this call shows of its upstream: prompt tokens, speed, the largest n."""
         totals, choices = trip.facts.totals, len(trip.facts.dones)
+        broken, pace = trip.facts.broken, trip.upstream.pace
+        if pace is not None and broken is not None and broken.status == 503:
+            pace.refused()
         if errand.alone and choices:
             # Refused for several, answered for one: it was the number that was refused.
             self._honours(trip.upstream, 1)
