@@ -101,10 +101,10 @@ class Proxy:
 
 
 @asynccontextmanager
-async def serve(config: str, folder: Path) -> AsyncIterator[Proxy]:
+async def serve(config: str, folder: Path, **env: str) -> AsyncIterator[Proxy]:
     """Run the proxy with a configuration; its ledger is a file in `folder`."""
     text = f'store: "sqlite:///{folder}/ledger.db"\n{config}'
-    app = create_app(load_text(text, "test.yaml", {}))
+    app = create_app(load_text(text, "test.yaml", env))
     listener = socket.create_server(("127.0.0.1", 0))
     settings = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
     server = uvicorn.Server(settings)
