@@ -27,8 +27,8 @@ from samplewise.verifiers.base import Sample
 __all__ = ["Draws"]
 
 _log = structlog.get_logger("samplewise.draws")
-# From the last sample of a stream to its usage.
-_LAST_WORDS_S = 0.25
+# From the last sample of a stream to its usage; shorter than what is kept back of a deadline.
+_LAST_WORDS_S = 0.1
 # The client's own mistake: another upstream would refuse it too, and the client must see it.
 _CLIENT_FAULTS = frozenset({400, 413, 422})
 
