@@ -28,15 +28,16 @@ from samplewise.proxy.config_backends import (
 )
 from samplewise.proxy.config_budgets import TagSettings
 from samplewise.proxy.config_policies import RouteSettings
-from samplewise.proxy.config_store import is_postgres, store_path
+from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.keys.guard import Guard, follow
-from samplewise.proxy.keys.store import KeyStore
-from samplewise.proxy.ledger.base import Account, Ledger, Limit, Scope, Window
+from samplewise.proxy.keys.store import key_store
+from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
@@ -91,7 +92,6 @@ async def open_service(
     async with AsyncExitStack() as stack:
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
-        orphans = await ledger.orphans() if recover and isinstance(ledger, SqliteLedger) else ()
         session = await stack.enter_async_context(new_session())
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
@@ -107,9 +107,9 @@ async def open_service(
             await open_all(verifiers)
         except VerifierSetupError as error:
             raise ConfigError(f"verifiers.{error}") from error
-        if orphans:
+        if recover:
             await stack.enter_async_context(
-                recovering(ledger, orphans, upstreams, _records(config, session))
+                recovering(ledger, upstreams, _records(config, session))
             )
         guard = await _open_guard(config, stack)
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
@@ -140,9 +140,8 @@ async def open_service(
 async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
     """Read the client keys, and again whenever they change."""
     guard = Guard(config.keys_required)
-    if is_postgres(config.store):
-        return guard
-    store = KeyStore(store_path(config.store))
+    store = key_store(config.store)
+    stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
@@ -156,16 +155,11 @@ async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
     return guard
 
 
-async def _open_ledger(url: str) -> Ledger:
+async def _open_ledger(url: str) -> RecoverableLedger:
     if not is_postgres(url):
         return await SqliteLedger.open(store_path(url))
-    try:
-        # Only here, because it imports the extra.
+    with postgres_extra():
         from samplewise.proxy.ledger.postgres import PostgresLedger
-    except ImportError as error:
-        raise ConfigError(
-            "store: PostgreSQL needs the extra: pip install 'samplewise[postgres]'"
-        ) from error
     return await PostgresLedger.open(url)
 
 
