@@ -76,14 +76,13 @@ class Upstream:
     def offer(self) -> Offer:
         """Return what policies may know of this upstream now."""
         free = None if self.max_in_flight is None else max(0, self.max_in_flight - self.in_flight)
-        if self.pace is not None:
-            free = self.pace.free if free is None else min(free, self.pace.free)
         able = self.abilities
         return Offer(
             backend=self.name,
             price=self.price,
             p50_s=median(self.seconds) if self.seconds else None,
             free_slots=free,
+            room=None if self.pace is None else self.pace.free,
             honours_n=False if self.max_n == 1 else able.n,
             streams=self.streams,
             logprobs=able.logprobs,

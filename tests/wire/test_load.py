@@ -1,4 +1,4 @@
-"""Waves follow what the server says of its load, and the room that the configuration leaves."""
+"""Waves follow what the server says of its load."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.upstream import Answer, Fault, Rule, UpstreamProcess
 from tests.wire.books import soon
-from tests.wire.proxy import PRICE, backend, serve
+from tests.wire.proxy import PRICE, serve
 
 REST = """verifiers: {good: {type: regex, pattern: '^yes$'}}
 routes:
@@ -68,15 +66,3 @@ async def test_a_server_that_refuses_because_it_is_full_gets_smaller_waves(
         pace = proxy.service.upstreams["local"].pace
         assert pace is not None
         assert pace.limit == 16
-
-
-@pytest.mark.parametrize(("places", "expected"), [(8, 1), (3, 3)])
-async def test_waves_are_no_larger_than_the_places_that_are_configured(
-    upstream: UpstreamProcess, tmp_path: Path, places: int, expected: int
-) -> None:
-    await upstream.script("m", "no")
-    async with serve(
-        f"backends:\n{backend(upstream, max_in_flight=places)}{REST}", tmp_path
-    ) as proxy:
-        reply = await proxy.chat("pass")
-        assert (waves(reply), reply.said["samples"]["drawn"]) == (expected, 8)
