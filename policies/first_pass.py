@@ -60,7 +60,7 @@ class FirstPass:
         waves = evidence.waves
         left = self.max_samples - evidence.drawn
         if left > 0 and evidence.may_draw:
-            return [Draw(f"wave-{waves}", min(self._size(waves), left))]
+            return [Draw(f"wave-{waves}", evidence.fitting(min(self._size(waves), left)))]
         return [Stop(by_score(evidence), why_ended(evidence), Basis.SCORE, _details(evidence))]
 
     def _size(self, wave: int) -> int:

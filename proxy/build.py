@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -12,6 +13,7 @@ import structlog
 
 from samplewise.policies.base import Policy, PolicyError
 from samplewise.proxy.backends.abilities import Abilities
+from samplewise.proxy.backends.glance import work
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.backends.records import Records
@@ -22,6 +24,7 @@ from samplewise.proxy.config_backends import (
     HttpBackendSettings,
     LiteLLMBackendSettings,
     TinyBackendSettings,
+    VllmBackendSettings,
 )
 from samplewise.proxy.config_budgets import TagSettings
 from samplewise.proxy.config_policies import RouteSettings
@@ -38,6 +41,7 @@ from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
+from samplewise.proxy.pace import Pace, following_load
 from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.retries import Retries
@@ -119,6 +123,7 @@ async def open_service(
         await probes.run(known)
         refuse_lacking(routes)
         await stack.enter_async_context(probes.following())
+        await _follow_load(config, upstreams, session, stack)
         yield Service(
             engine=Engine(ledger, metrics, kept),
             retries=Retries(kept, metrics),
@@ -215,6 +220,22 @@ def _upstream(
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
     )
+
+
+async def _follow_load(
+    config: Config,
+    upstreams: Mapping[str, Upstream],
+    session: aiohttp.ClientSession,
+    stack: AsyncExitStack,
+) -> None:
+    """Give backends of vLLM a pace, and have it follow what the servers say."""
+    for name, settings in config.backends.items():
+        if isinstance(settings, VllmBackendSettings) and settings.follow_load:
+            upstream, headers = upstreams[name], settings.request_headers()
+            upstream.pace = Pace()
+            readers = [partial(work, session, base, headers) for base in settings.base_urls]
+            in_flight = partial(getattr, upstream, "in_flight")
+            await stack.enter_async_context(following_load(upstream.pace, in_flight, readers))
 
 
 def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Records]:

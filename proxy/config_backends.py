@@ -192,12 +192,13 @@ class ServeSettings(Settings):
     """A vLLM server that runs as long as the proxy. `model` is what it loads: a name or a folder.
 
     `command` starts another server than the vLLM of this environment; it gets `args` after the
-    arguments for model, name, host and port. `env` is added to the proxy's own environment.
+    arguments for model, name, host and port. `env` is added to the proxy's own environment. Neither
+    is shown: they may hold a key.
     """
 
     model: Text
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    args: Many[str] = ()
+    args: Many[str] = Field((), repr=False)
     command: Many[Text] = ()
     env: Mapping[Text, str] = Field(default_factory=dict, repr=False)
     log_file: Text | None = None
@@ -213,6 +214,7 @@ class VllmBackendSettings(HttpBackendSettings):
 
     type: Literal["vllm"]
     serve: ServeSettings | None = None
+    follow_load: bool = True
     probe: Literal["none", "free", "full"] = "full"
 
     @property

@@ -27,8 +27,8 @@ from samplewise.verifiers.base import Sample
 __all__ = ["Draws"]
 
 _log = structlog.get_logger("samplewise.draws")
-# From the last sample of a stream to its usage.
-_LAST_WORDS_S = 0.25
+# From the last sample of a stream to its usage; shorter than what is kept back of a deadline.
+_LAST_WORDS_S = 0.1
 # The client's own mistake: another upstream would refuse it too, and the client must see it.
 _CLIENT_FAULTS = frozenset({400, 413, 422})
 
@@ -283,6 +283,9 @@ class Draws:
     def _learn(self, trip: Trip, errand: _Errand) -> None:
         """Remember what this call shows of its upstream: prompt tokens, speed, the largest n."""
         totals, choices = trip.facts.totals, len(trip.facts.dones)
+        broken, pace = trip.facts.broken, trip.upstream.pace
+        if pace is not None and broken is not None and broken.status == 503:
+            pace.refused()
         if errand.alone and choices:
             # Refused for several, answered for one: it was the number that was refused.
             self._honours(trip.upstream, 1)

@@ -13,6 +13,7 @@ from samplewise.policies.evidence import Offer
 from samplewise.policies.price import Price
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.base import Backend
+from samplewise.proxy.pace import Pace
 
 __all__ = ["Dispatch", "Upstream"]
 
@@ -26,7 +27,7 @@ class Upstream:
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
     seen to ignore or refuse more. `developer` says that the role of that name is understood.
     `dispatch` is how several samples are asked for. `slots` bounds calls in flight (None:
-    unbounded).
+    unbounded); `pace` is the room that the server itself leaves.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Upstream:
     params: Mapping[str, Any] = field(default_factory=dict)
     slots: asyncio.Semaphore | None = None
     max_in_flight: int | None = None
+    pace: Pace | None = None
     in_flight: int = 0
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 
@@ -80,6 +82,7 @@ class Upstream:
             price=self.price,
             p50_s=median(self.seconds) if self.seconds else None,
             free_slots=free,
+            room=None if self.pace is None else self.pace.free,
             honours_n=False if self.max_n == 1 else able.n,
             streams=self.streams,
             logprobs=able.logprobs,
