@@ -39,9 +39,9 @@ class CodeTestsSettings(PooledSettings):
 
     type: Literal["code_tests"]
     language: Literal["python", "javascript", "c", "cpp", "bash"] = "python"
-    sources: Annotated[
-        Many[Literal["request", "config", "prompt"]], Field(min_length=1, strict=False)
-    ] = ("request", "config", "prompt")
+    sources: Many[Literal["request", "config", "prompt"]] = Field(
+        default_factory=lambda: ("request", "config", "prompt"), min_length=1, strict=False
+    )
     tests: Tests | None = None
     suites: Mapping[Name, Tests] = {}
     extract: Literal["last_block", "all_blocks", "whole"] = "last_block"

@@ -16,6 +16,7 @@ from samplewise.proxy.config import load_text
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.keys.base import Terms
 from samplewise.proxy.keys.store import KeyStore
+from samplewise.proxy.ledger.places import SqlitePlace
 from tests.sandbox.fixtures import opened
 from tests.upstream import UpstreamProcess
 from tests.wire.proxy import Addressed, Proxy, Reply, backend, serve
@@ -170,7 +171,7 @@ async def test_a_key_without_the_right_may_only_name_a_suite(
     await upstream.script("m", RIGHT)
     suite = "{entry_point: f, cases: [{args: [4], expected: 5}]}"
     config = _config(upstream, f"suites: {{adds: {suite}}}")
-    _, secret = KeyStore(tmp_path / "ledger.db").create("client", Terms())
+    _, secret = KeyStore(SqlitePlace(tmp_path / "ledger.db")).create("client", Terms())
     async with serve(config, tmp_path) as proxy:
         headers = {"authorization": f"Bearer {secret}"}
         refused = await proxy.chat("code", headers=headers, samplewise={"tests": CALLS})
