@@ -104,8 +104,8 @@ def _notes(settings: Settings, recording: Recording, judged: bool) -> list[str]:
         "draw, in points; Share: dollars against that call's. Equal n: the least n whose "
         "one call is as accurate, and its price.",
         "$ by call: each sample pays its prompt; $ by wave: each draw pays it once. Share and $ "
-        "per solved take the first for policies that may cut samples, the second for others, as the "
-        "proxy sends them.",
+        "per solved take the first for policies that may cut samples, the second for others, as "
+        "the proxy sends them.",
     ]
     if judged:
         fp, fn = settings.noise
