@@ -53,6 +53,8 @@ bench: $(DEV)
 	@$(BIN)/python -m bench.decide
 	@echo 'bench: ledger'
 	@$(BIN)/python -m bench.ledger
+	@echo 'bench: replay'
+	@$(BIN)/python -m bench.replay
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
 
