@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from samplewise.policies.agreement import agreement_order
 from samplewise.policies.attempts import Class, Stakes, best_attempts, reward
 from samplewise.policies.base import Policy
 from samplewise.policies.best_of_n import BestOfN
@@ -153,6 +154,31 @@ def test_with_one_accuracy_no_number_of_attempts_is_best() -> None:
     assert rewards == sorted(set(rewards))
     bad = Stakes(completeness=1.0, soundness=0.75, wrong=-8.0, none=0.0, attempt=0.0)
     assert best_attempts(one, bad, 50)[0] == 0
+
+
+@pytest.mark.slow
+def test_agreement_on_generated_tests_of_humaneval() -> None:
+    value, off = shared.target("humaneval_codegen16b_codet.json.gz", "CodeT @")
+    passes, found = 1000, np.zeros(3)
+    for row in shared.content("humaneval_codegen16b_codet")["problems"]:
+        written = np.bincount(
+            [test for tests in row["tests_per_sample"] for test in tests],
+            minlength=len(row["tests"]),
+        )
+        # A test that was written n times counts n times.
+        passed = [
+            tuple((np.array(list(row["unique_pass"][program]), int) * written).tolist())
+            for program in row["solution_id"]
+        ]
+        # Chance among the equal: random ties, and a random member of each group.
+        for order in orders(row["task_id"], 100, passes, seed=2).tolist():
+            ranked = [int(id_) for id_ in agreement_order({str(p): passed[p] for p in order})]
+            # As in the target: what passes nothing is taken only if nothing else is there.
+            taken = [place for place in ranked if any(passed[place])] or ranked
+            right_ = [row["correct"][place] for place in taken[:10]]
+            found += [right_[0], any(right_[:2]), any(right_)]
+    shares = 100 * found / passes / len(shared.humaneval())
+    assert shares.tolist() == pytest.approx(value, abs=off)
 
 
 @pytest.mark.slow
