@@ -46,6 +46,7 @@ from samplewise.proxy.config_types import (
 
 __all__ = [
     "AdaptiveVoteSettings",
+    "AgreementSettings",
     "BestOfNSettings",
     "CascadeSettings",
     "FirstPassSettings",
@@ -213,6 +214,21 @@ class FirstPassSettings(Settings):
         return FirstPass(max_samples=self.max_samples, waves=self.waves or (), min_ok=self.min_ok)
 
 
+class AgreementSettings(Settings):
+    """One of the samples that agree on the most tests; `score` is the verifier that runs them."""
+
+    type: Literal["agreement"]
+    samples: Annotated[int, Field(ge=2, le=100_000)]
+    score: Name = Field(description="write the name of the verifier whose step scores are tests")
+    min_ok: _Samples = 1
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        from samplewise.policies.agreement import Agreement
+
+        return Agreement(score=self.score, samples=self.samples, min_ok=self.min_ok)
+
+
 class TierSettings(Settings):
     """One step of a cascade; without `agreement` only a verified sample is good enough."""
 
@@ -272,6 +288,7 @@ _Policies = (
     | BestOfNSettings
     | AdaptiveVoteSettings
     | FirstPassSettings
+    | AgreementSettings
     | CascadeSettings
     | BeamSettings
     | LookaheadSettings

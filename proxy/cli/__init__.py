@@ -34,6 +34,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "samplewise.proxy.cli.keys:keys",
         "Make, list, revoke and rotate the keys of clients.",
     ),
+    "record": (
+        "samplewise.proxy.cli.record:record",
+        "Draw many samples of each prompt into a file for replay.",
+    ),
     "replay": (
         "samplewise.proxy.cli.replay:replay",
         "Run policies on recorded samples and compare accuracy and cost.",
