@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from samplewise.policies.price import Usage, usd
-from samplewise.proxy.job import Job
+from samplewise.proxy.job import Job, likely_bytes
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Recent
 from samplewise.proxy.upstreams import Upstream
@@ -68,7 +68,8 @@ def worst_nano(job: Job) -> int:
     if job.request.max_tokens is not None:
         tokens = min(tokens, job.request.max_tokens)
     judges = {c.name: c for c in (*job.route.checks, job.route.voter) if c is not None}
-    checks = sum(check.worst_nano() for check in judges.values())
+    likely = likely_bytes(job)
+    checks = sum(check.worst(job.task, likely).nano for check in judges.values())
     each = max(
         u.price.worst_nano(prompt_bound(job.request, None, u.max_tokens_per_image), tokens)
         for u in job.route.upstreams.values()

@@ -17,7 +17,10 @@ from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import Sample, Task
 
-__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route"]
+__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route", "likely_bytes"]
+
+# English has four to five, code with deep indentation more; escapes of JSON count too.
+_BYTES_PER_TOKEN = 8
 
 
 class Outcome(StrEnum):
@@ -163,3 +166,9 @@ class Answer:
     def cost_nano(self) -> int:
         """Everything this request cost."""
         return sum(self.costs.values())
+
+
+def likely_bytes(job: Job) -> int:
+    """Return how many bytes an answer of this job will hardly exceed, as data in a prompt."""
+    asked, cap = job.request.max_tokens, job.route.max_tokens
+    return _BYTES_PER_TOKEN * (cap if asked is None else min(asked, cap))
