@@ -11,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
+from samplewise.policies.price import Price
 from samplewise.proxy.backends.base import Broken, Call, Done, Totals
 from samplewise.proxy.backends.choices import read_usage
 from samplewise.proxy.backends.scores import Answered, ScoresBackend
@@ -29,10 +30,11 @@ from samplewise.verifiers.asking import (
 )
 from samplewise.verifiers.base import VerifierError
 
-__all__ = ["Connected", "Models", "NoModels", "UpstreamChat", "UpstreamScores"]
+__all__ = ["Connected", "Models", "Priced", "UpstreamChat", "UpstreamScores"]
 
 # What a chat template adds at most to the texts of a prompt, and what it makes of each message.
 _TEMPLATE_TOKENS = 256
+_FREE = Price(0, 0, 0)
 _REFUSALS = frozenset({400, 404, 405, 413, 415, 422})
 _REASONS = {"connect": "unavailable", "status": "unavailable", "timeout": "timeout"}
 
@@ -58,7 +60,7 @@ class UpstreamChat:
 
     def worst(self, prompt_bytes: int, max_tokens: int) -> Cost:
         """Return the most that one call costs: a token for every byte, and all that it may say."""
-        return _worst(self.upstream, prompt_bytes, max_tokens)
+        return _worst(self.upstream.price, prompt_bytes, max_tokens)
 
     async def ask(self, question: Question, tab: Tab) -> Reply:
         """Ask once; raises `VerifierError` without a reply."""
@@ -104,7 +106,7 @@ class UpstreamScores:
 
     def worst(self, prompt_bytes: int) -> Cost:
         """Return the most that one call costs: a token for every byte."""
-        return _worst(self.upstream, prompt_bytes, 0)
+        return _worst(self.upstream.price, prompt_bytes, 0)
 
     async def post(
         self, path: str, body: Mapping[str, Any], prompt_bytes: int, tab: Tab
@@ -171,9 +173,9 @@ async def _billed(
         tab.exact &= row.source in (UsageSource.PROVIDER, UsageSource.NONE)
 
 
-def _worst(upstream: Upstream, prompt_bytes: int, max_tokens: int) -> Cost:
+def _worst(price: Price, prompt_bytes: int, max_tokens: int) -> Cost:
     prompt = prompt_bytes + _TEMPLATE_TOKENS
-    return Cost(upstream.price.worst_nano(prompt, max_tokens), prompt + max_tokens)
+    return Cost(price.worst_nano(prompt, max_tokens), prompt + max_tokens)
 
 
 def _prompt_bytes(question: Question) -> int:
@@ -197,31 +199,32 @@ def _raise(broken: Broken) -> NoReturn:
 
 
 @dataclass(frozen=True, slots=True)
-class NoModels:
-    """Stands for models where verifiers are built to be looked at alone; `worst` is free."""
+class Priced:
+    """Stands for models where verifiers are only looked at: they have a price and no server.
+
+    A backend without a price here costs nothing.
+    """
+
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
     def chat(self, backend: str, timeout_s: float) -> ChatModel:
-        """Return a model that nobody is asked through."""
-        return _Nobody()
+        """Return a model that cannot be asked."""
+        return _Nobody(self.prices.get(backend, _FREE))
 
     def scores(self, backend: str, timeout_s: float) -> ScoringModel:
-        """Return a model that nobody is asked through."""
-        return _NobodyScores()
+        """Return a model that cannot be asked."""
+        return _Nobody(self.prices.get(backend, _FREE))
 
 
 @dataclass(frozen=True, slots=True)
 class _Nobody:
-    def worst(self, prompt_bytes: int, max_tokens: int) -> Cost:
-        return Cost()
+    price: Price
+
+    def worst(self, prompt_bytes: int, max_tokens: int = 0) -> Cost:
+        return _worst(self.price, prompt_bytes, max_tokens)
 
     async def ask(self, question: Question, tab: Tab) -> Reply:
         raise VerifierError("no backend is open", reason="unavailable")
-
-
-@dataclass(frozen=True, slots=True)
-class _NobodyScores:
-    def worst(self, prompt_bytes: int) -> Cost:
-        return Cost()
 
     async def post(
         self, path: str, body: Mapping[str, Any], prompt_bytes: int, tab: Tab

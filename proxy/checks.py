@@ -81,7 +81,7 @@ class Checks:
         priced = [check for check in self.job.route.automatic if check.priced]
         if not priced:
             return []
-        likely = likely_bytes(self.job) + len(slot.before.encode())
+        likely = likely_bytes(self.job.max_tokens) + len(slot.before.encode())
         return [
             _hold(f"{slot.id}:{check.name}", slot.index, check, check.worst(self.job.task, likely))
             for check in priced

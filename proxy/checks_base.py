@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from samplewise.policies.price import NANO
-from samplewise.proxy.asking import Models, NoModels
+from samplewise.proxy.asking import Models, Priced
 from samplewise.proxy.build_verifiers import build_verifier
 from samplewise.proxy.config_verifiers import MultiSettings, PooledSettings, VerifierSettings
 from samplewise.verifiers.asking import Cost, Metered
@@ -84,7 +84,7 @@ def make_check(name: str, settings: VerifierSettings, models: Models | None = No
     per_call, cpu_hour = _price(settings)
     return Check(
         name=name,
-        verifier=_build(name, settings, NoModels() if models is None else models),
+        verifier=_build(name, settings, Priced() if models is None else models),
         scope=settings.scope,
         when=settings.when,
         gate=settings.gate,

@@ -64,11 +64,9 @@ def worst_nano(job: Job) -> int:
     Every sample at the dearest backend, with a token for every byte of the prompt, all the tokens
     it may have and all its verdicts in all their time; never above the request's limit.
     """
-    tokens = job.route.max_tokens
-    if job.request.max_tokens is not None:
-        tokens = min(tokens, job.request.max_tokens)
+    tokens = job.max_tokens
     judges = {c.name: c for c in (*job.route.checks, job.route.voter) if c is not None}
-    likely = likely_bytes(job)
+    likely = likely_bytes(tokens)
     checks = sum(check.worst(job.task, likely).nano for check in judges.values())
     each = max(
         u.price.worst_nano(prompt_bound(job.request, None, u.max_tokens_per_image), tokens)

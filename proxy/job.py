@@ -123,6 +123,12 @@ class Job:
     pool: list[Sample] = field(default_factory=list)
 
     @property
+    def max_tokens(self) -> int:
+        """The most tokens that a sample may have by route and request."""
+        asked, cap = self.request.max_tokens, self.route.max_tokens
+        return cap if asked is None else min(asked, cap)
+
+    @property
     def accounts(self) -> tuple[Account, ...]:
         """The shared counters that every wave must fit into: the route's and the key's."""
         return self.route.accounts + (() if self.key is None else self.key.accounts)
@@ -168,7 +174,6 @@ class Answer:
         return sum(self.costs.values())
 
 
-def likely_bytes(job: Job) -> int:
-    """Return how many bytes an answer of this job will hardly exceed, as data in a prompt."""
-    asked, cap = job.request.max_tokens, job.route.max_tokens
-    return _BYTES_PER_TOKEN * (cap if asked is None else min(asked, cap))
+def likely_bytes(max_tokens: int) -> int:
+    """Return how many bytes an answer of so many tokens will hardly exceed, as data in a prompt."""
+    return _BYTES_PER_TOKEN * max_tokens
