@@ -81,6 +81,8 @@ class Generative:
         score = await self._by_word(task, sample) if self._may_ask_word() else None
         if score is None:
             score = await self._by_chains(task, sample)
+            # A refusal may have had another reason, so only now it is sure.
+            self.learnt.logprobs = False
         status = status_of(score, self.pass_threshold)
         return Verdict(self.name, status, score, raw_score=score, assurance=Assurance.MODEL)
 
@@ -110,7 +112,6 @@ class Generative:
                 "the model's server gave no log-probabilities: set mode to chains",
                 reason="protocol",
             )
-        self.learnt.logprobs = False
         return None
 
     async def _by_chains(self, task: Task, sample: Sample) -> float:

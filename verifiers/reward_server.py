@@ -93,8 +93,8 @@ class RewardServer:
             return answer, variant
         said = "; ".join(refusals) or "it offers none of the paths"
         raise VerifierError(
-            f"the model's server takes no form of the request ({said}); is it started with "
-            "--runner pooling?",
+            "the model's server takes no form of the request; is it started with --runner "
+            f"pooling? It said: {said}",
             reason="unavailable",
         )
 
