@@ -16,6 +16,7 @@ from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.scores import ScoresBackend
+from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
@@ -267,6 +268,7 @@ def _route(
         usage=settings.usage,
         description=settings.description,
         seed=settings.seed,
+        prior=read_prior(name, settings, policy),
     )
 
 

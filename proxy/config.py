@@ -372,6 +372,9 @@ class _Checks:
         if needs.verdicts and not route.verifiers:
             wrong = f"{kind} needs a verifier: name one under `verifiers`"
             self._problem((*path, "policy"), wrong)
+        if needs.prior and route.prior is None:
+            wrong = "weighs right against wrong answers: set `prior` to a file of `samplewise "
+            self._problem((*path, "policy"), f"{kind} {wrong}calibrate`")
         if needs.comparator and route.comparator is None:
             wrong = f"{kind} compares samples: set `comparator` to a verifier's name"
             self._problem((*path, "policy"), wrong)

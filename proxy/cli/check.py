@@ -13,6 +13,7 @@ from rich.text import Text
 
 from samplewise.policies.price import usd
 from samplewise.proxy.asking import Priced
+from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
 from samplewise.proxy.config_models import asked_models
@@ -44,6 +45,8 @@ def check(file: Path, prompt_tokens: int) -> None:
     try:
         config = load_config(file)
         check_exposed(config)
+        for name, route in config.routes.items():
+            read_prior(name, route, route.policy.build())
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
