@@ -31,6 +31,8 @@ _JSON_ONLY = "Reply with one JSON object and nothing else, in this form: "
 _SURE = {"temperature": 0}
 _VARIED = {"temperature": 0.8}
 _MOST_TOP = 20
+# As the models were trained: paragraphs, and lines.
+_SEPARATORS = {"qwen": "\n\n", "shepherd": "\n"}
 
 
 def build_judge(name: str, settings: ModelSettings, models: Models) -> Verifier:
@@ -64,7 +66,7 @@ def build_judge(name: str, settings: ModelSettings, models: Models) -> Verifier:
                 server=_server(settings, models, process_variants),
                 layout=settings.layout,
                 aggregation=settings.aggregate,
-                separator=settings.separator,
+                separator=settings.separator or _SEPARATORS[settings.layout],
                 min_chars=settings.min_chars,
                 pass_threshold=settings.pass_threshold,
             )

@@ -367,7 +367,7 @@ class _Checks:
     def _judges(self, route: RouteSettings, needs: Needs, path: Path) -> None:
         """Check that the verifiers of a route can do what its policy and outcome rest on."""
         kind, verifiers = route.policy.type, self.config.verifiers
-        judged = route_problems(route, verifiers, verdicts=needs.verdicts, path=path)
+        judged = route_problems(route, verifiers, path)
         self.document.problems += judged
         if needs.verdicts and not route.verifiers:
             wrong = f"{kind} needs a verifier: name one under `verifiers`"

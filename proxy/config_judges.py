@@ -97,7 +97,7 @@ class ScoreModelSettings(_GraderSettings):
     """A judge that gives a number; `pass_threshold` is on the scale of `range`."""
 
     type: Literal["score_model"]
-    range: Many[float] = (0.0, 1.0)
+    range: Many[float] = Field(default_factory=lambda: (0.0, 1.0))
     pass_threshold: float | None = None
 
     @model_validator(mode="after")
@@ -163,5 +163,5 @@ class ProcessRewardSettings(ModelSettings):
     type: Literal["process_reward"]
     layout: Literal["qwen", "shepherd"] = "qwen"
     aggregate: Literal["last", "min", "prod"] = "last"
-    separator: Annotated[str, Field(min_length=1, max_length=100)] = "\n\n"
+    separator: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     pass_threshold: Probability | None = None

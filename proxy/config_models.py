@@ -13,7 +13,7 @@ from samplewise.proxy.config_judges import (
     RewardModelSettings,
     ScoreModelSettings,
 )
-from samplewise.proxy.config_policies import RouteSettings
+from samplewise.proxy.config_policies import FirstPassSettings, RouteSettings
 from samplewise.proxy.config_verifiers import MultiSettings, VerifierSettings
 from samplewise.proxy.config_yaml import Path, Problem, near, quoted
 
@@ -72,11 +72,11 @@ def model_warnings(
 
 
 def route_problems(
-    route: RouteSettings, verifiers: Mapping[str, VerifierSettings], *, verdicts: bool, path: Path
+    route: RouteSettings, verifiers: Mapping[str, VerifierSettings], path: Path
 ) -> Iterator[Problem]:
-    """Yield what a route's models cannot do for it; `verdicts` says that its policy needs a pass.
+    """Yield what a route's models cannot do for it.
 
-    A score without a threshold never passes: such a policy would draw all it may, every time.
+    A score without a threshold never passes: `first_pass` would draw all it may, every time.
     """
     for field, names in (("verifiers", route.verifiers), ("answers", (route.answers,))):
         for name in names:
@@ -85,11 +85,11 @@ def route_problems(
                 yield Problem((*path, field), wrong)
     for name in route.verifiers:
         settings = verifiers.get(name)
-        if not verdicts or not isinstance(settings, _THRESHOLDS) or not settings.required:
+        if not isinstance(settings, _THRESHOLDS) or not settings.required:
             continue
-        if settings.pass_threshold is None:
+        if settings.pass_threshold is None and isinstance(route.policy, FirstPassSettings):
             wrong = (
                 f"{quoted(name)} gives a score and passes nothing: set its pass_threshold, or "
-                f"required: false, because {route.policy.type} waits for a pass"
+                "required: false, because first_pass waits for a pass"
             )
             yield Problem((*path, "verifiers"), wrong)

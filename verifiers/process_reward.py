@@ -61,8 +61,9 @@ class ProcessReward:
     def answer_bytes(self, sample: Sample) -> int:
         """Return how many bytes the sample takes in a prompt, its marks included."""
         text = answer_text(sample)
-        tag = len(_TAGS[self.layout].encode()) + 2
-        return len(text.encode()) + (text.count(self.separator) + 1) * tag
+        tag = _TAGS[self.layout]
+        marks = text.count(self.separator) + 1 + text.count(tag)
+        return len(text.encode()) + marks * (len(tag.encode()) + 2)
 
     def worst(self, task: Task, answer_bytes: int) -> Cost:
         """Return the most that one verdict can cost."""
@@ -115,10 +116,11 @@ def process_variants(fields: Fields | None) -> Iterator[Variant]:
 
 
 def steps_of(text: str, separator: str, tag: str) -> tuple[str, ...]:
-    """Return the steps of a text, none of them empty, with no tag that the text brought itself."""
-    pieces = (piece.replace(tag, "").strip() for piece in text.split(separator))
-    steps = tuple(piece for piece in pieces if piece)
-    return steps or (text.replace(tag, "").strip(),)
+    """Return the steps of a text, none of them empty; a tag that the text brought is broken."""
+    # Not taken out: what stands around a tag could fall together to another.
+    safe = text.replace(tag, f"{tag[0]} {tag[1:]}")
+    steps = tuple(piece.strip() for piece in safe.split(separator) if piece.strip())
+    return steps or (safe.strip(),)
 
 
 def aggregate(scores: tuple[float, ...], how: Aggregation) -> float:

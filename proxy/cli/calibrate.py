@@ -34,7 +34,7 @@ _PIPE_WIDTH = 160
     epilog="Example: samplewise calibrate labelled.jsonl --config config.yaml --route math "
     "--out math-prior.json"
 )
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--config", "config_file", required=True, metavar="FILE", help="Names the route.")
 @click.option("--route", required=True, metavar="NAME", help="Whose verifiers are measured.")
 @click.option(
@@ -82,8 +82,11 @@ def calibrate(file: Path, config_file: str, route: str, out: Path | None, parall
 
 
 def _read(file: Path) -> list[Labelled]:
-    with file.open("rb") as lines:
-        return read_labelled(lines, str(file))
+    try:
+        with file.open("rb") as lines:
+            return read_labelled(lines, str(file))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _alone(config: Config, route: str, name: str) -> Config:

@@ -12,7 +12,7 @@ from tests.wire.proxy import serve
 from tests.wire.test_judges import asked, check_books, judged
 
 ROUTE = (
-    "policy: {type: python, factory: 'tests.contract.policies:Knockout', args: {samples: 2}}, "
+    "policy: {type: python, factory: 'examples.knockout:Knockout', args: {samples: 2}}, "
     "comparator: judge, verifiers: [says]"
 )
 LIKES_SPLENDID = (

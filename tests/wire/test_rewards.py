@@ -168,7 +168,7 @@ async def test_steps_are_scored_in_the_layout_of_math_shepherd(
 ) -> None:
     await upstream.script("m", "Step 1: r=2\nStep 2: r=-1")
     with ScoreServer(task="step", tag="\u043a\u0438", good=0, version="old") as server:
-        verifier = 'type: process_reward, layout: shepherd, separator: "\\n", aggregate: min'
+        verifier = "type: process_reward, layout: shepherd, aggregate: min"
         config = rewarded(upstream, server, verifier, "verifiers: [rm]")
         async with serve(config, tmp_path) as proxy:
             reply = await proxy.chat("r", "How many?")
