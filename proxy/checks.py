@@ -13,15 +13,15 @@ import structlog
 
 from samplewise.policies.base import Compare
 from samplewise.policies.evidence import Asked, Compared, Event, Evidence, Judged, Judgement
-from samplewise.policies.price import Usage
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.calls import Slot
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.job import Job, likely_bytes
-from samplewise.proxy.ledger.base import Hold, Settlement, State, UsageSource
+from samplewise.proxy.ledger.base import Hold, Settlement, State
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.purse import Purse
-from samplewise.verifiers.asking import Cost, Tab
+from samplewise.proxy.verdict_rows import held_for, settled
+from samplewise.verifiers.asking import Tab
 from samplewise.verifiers.base import (
     Comparator,
     Comparison,
@@ -83,7 +83,9 @@ class Checks:
             return []
         likely = likely_bytes(self.job.max_tokens) + len(slot.before.encode())
         return [
-            _hold(f"{slot.id}:{check.name}", slot.index, check, check.worst(self.job.task, likely))
+            held_for(
+                f"{slot.id}:{check.name}", slot.index, check, check.worst(self.job.task, likely)
+            )
             for check in priced
         ]
 
@@ -290,7 +292,7 @@ class Checks:
         if held is not None and held.nano >= worst.nano and held.tokens >= worst.tokens:
             return
         before, row = tab.id, tab.id if held is None else f"{tab.id}.1"
-        if not await self.purse.reserve([(_hold(row, samples[0].index, check, worst),)]):
+        if not await self.purse.reserve([(held_for(row, samples[0].index, check, worst),)]):
             raise VerifierError("the budget has no room for it", reason="budget")
         tab.id = row
         if held is not None:
@@ -299,13 +301,7 @@ class Checks:
     def _pay(self, tab: Tab, cost: int) -> None:
         if tab.id not in self.purse.open:
             return
-        usage = Usage(
-            tab.prompt_tokens, tab.cached_tokens, tab.completion_tokens, tab.reasoning_tokens
-        )
-        source = UsageSource.NONE
-        if usage.prompt or usage.completion:
-            source = UsageSource.PROVIDER if tab.exact else UsageSource.WORST_CASE
-        self.purse.settle([Settlement(tab.id, cost, usage, source)])
+        self.purse.settle([settled(tab, cost)])
 
     async def _compare(self, action: Compare) -> None:
         try:
@@ -347,22 +343,6 @@ class Checks:
     def _failed(self, id_: str) -> bool:
         judgement = self.evidence.judgements.get(id_)
         return judgement is not None and judgement.status is Status.FAIL
-
-
-def _hold(row: str, index: int, check: Check, worst: Cost) -> Hold:
-    """Return what one verdict may cost, as a row of the ledger."""
-    return Hold(
-        id=row,
-        call_id=row,
-        index=index,
-        backend=check.name,
-        model="",
-        purpose="verify",
-        nano=worst.nano,
-        tokens=worst.tokens,
-        price_version=f"verifier:{check.worst_nano()}",
-        sample=False,
-    )
 
 
 def _reads_tool_calls(check: Check) -> bool:
