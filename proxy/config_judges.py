@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from samplewise.proxy.config_backends import Many, Name, Seconds, Settings, Text
+from samplewise.proxy.config_types import Many, Name, Seconds, Settings, Text
 from samplewise.proxy.config_verifier_base import _VerifierSettings
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal
 
-from samplewise.proxy.config_backends import Amount, Seconds, Settings
+from samplewise.proxy.config_types import Amount, Seconds, Settings
 
 __all__ = ["VerifierPriceSettings", "_VerifierSettings"]
 

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from samplewise.proxy.config_backends import Count, Name, Seconds, Secret, Text
 from samplewise.proxy.config_judges import (
     GenerativeSettings,
     LabelModelSettings,
@@ -17,6 +16,7 @@ from samplewise.proxy.config_judges import (
     RewardModelSettings,
     ScoreModelSettings,
 )
+from samplewise.proxy.config_types import Count, Name, Seconds, Secret, Text
 from samplewise.proxy.config_verifier_base import VerifierPriceSettings, _VerifierSettings
 
 __all__ = [

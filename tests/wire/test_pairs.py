@@ -11,9 +11,11 @@ from tests.upstream import Answer, Rule, UpstreamProcess
 from tests.wire.proxy import serve
 from tests.wire.test_judges import asked, check_books, judged
 
-ROUTE = (
-    "policy: {type: python, factory: 'examples.knockout:Knockout', args: {samples: 2}}, "
-    "comparator: judge, verifiers: [says]"
+ROUTE = "policy: {type: tournament, samples: 2}, comparator: judge, verifiers: [says]"
+# It lets samples meet whatever their checks say.
+KNOCKOUT = ROUTE.replace(
+    "{type: tournament, samples: 2}",
+    "{type: python, factory: 'tests.contract.policies:Knockout', args: {samples: 2}}",
 )
 LIKES_SPLENDID = (
     Rule(
@@ -40,7 +42,7 @@ async def test_a_judge_that_prefers_a_place_makes_a_tie(
     await upstream.script("m", "yes, poor", "yes, splendid")
     await upstream.script("j", f'{{"better": "{place}"}}')
     async with serve(judged(upstream, "type: pairwise, model: judge", ROUTE), tmp_path) as proxy:
-        # Knockout gives a tie to the earlier draw.
+        # A tie goes to the earlier draw.
         assert (await proxy.chat("r")).text == "yes, poor"
         assert len(await asked(upstream)) == 2
 
@@ -68,7 +70,7 @@ async def test_a_failed_check_loses_without_a_judge(
 ) -> None:
     await upstream.script("m", "no, splendid", "yes, poor")
     await upstream.script("j", "Better: second", rules=LIKES_SPLENDID)
-    async with serve(judged(upstream, "type: pairwise, model: judge", ROUTE), tmp_path) as proxy:
+    async with serve(judged(upstream, "type: pairwise, model: judge", KNOCKOUT), tmp_path) as proxy:
         reply = await proxy.chat("r")
         assert reply.text == "yes, poor"
         assert await asked(upstream) == []
