@@ -20,6 +20,7 @@ from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Hold, UsageSource
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.asking import (
+    Biller,
     ChatModel,
     Cost,
     Question,
@@ -57,6 +58,11 @@ class UpstreamChat:
 
     upstream: Upstream
     timeout_s: float
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return Biller(self.upstream.name, self.upstream.price.version)
 
     def worst(self, prompt_bytes: int, max_tokens: int) -> Cost:
         """Return the most that one call costs: a token for every byte, and all that it may say."""
@@ -103,6 +109,11 @@ class UpstreamScores:
     upstream: Upstream
     backend: ScoresBackend
     timeout_s: float
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return Biller(self.upstream.name, self.upstream.price.version)
 
     def worst(self, prompt_bytes: int) -> Cost:
         """Return the most that one call costs: a token for every byte."""
@@ -209,16 +220,21 @@ class Priced:
 
     def chat(self, backend: str, timeout_s: float) -> ChatModel:
         """Return a model that cannot be asked."""
-        return _Nobody(self.prices.get(backend, _FREE))
+        return _Nobody(backend, self.prices.get(backend, _FREE))
 
     def scores(self, backend: str, timeout_s: float) -> ScoringModel:
         """Return a model that cannot be asked."""
-        return _Nobody(self.prices.get(backend, _FREE))
+        return _Nobody(backend, self.prices.get(backend, _FREE))
 
 
 @dataclass(frozen=True, slots=True)
 class _Nobody:
+    backend: str
     price: Price
+
+    @property
+    def biller(self) -> Biller:
+        return Biller(self.backend, self.price.version)
 
     def worst(self, prompt_bytes: int, max_tokens: int = 0) -> Cost:
         return _worst(self.price, prompt_bytes, max_tokens)

@@ -53,6 +53,11 @@ def model_problems(
             yield Problem((*path, "model"), wrong)
         if isinstance(settings, PairwiseSettings) and len(path) > 2:
             yield Problem(path, "pairwise compares samples: it cannot be a grader")
+    for name, verifier in verifiers.items():
+        asked = {settings.model for _, settings in asked_models({name: verifier})}
+        if len(asked) > 1:
+            wrong = "its graders ask several backends: a verdict is paid to one; make two verifiers"
+            yield Problem(("verifiers", name), wrong)
 
 
 def model_warnings(

@@ -11,17 +11,27 @@ __all__ = ["held_for", "settled"]
 
 
 def held_for(row: str, index: int, check: Check, worst: Cost) -> Hold:
-    """Return what one verdict may cost, as a row of the ledger."""
+    """Return what one verdict may cost, as a row of the ledger.
+
+    The backend is the one whose model is asked, so that its budget and its records hold for
+    verdicts too; else the verifier.
+    """
+    backend, version = check.name, f"verifier:{check.worst_nano()}"
+    if check.metered is not None:
+        biller = check.metered.biller
+        backend = biller.backend
+        # With a price of its own a row costs more than its tokens, which no record knows.
+        version = version if check.worst_nano() else biller.price_version
     return Hold(
         id=row,
         call_id=row,
         index=index,
-        backend=check.name,
+        backend=backend,
         model="",
         purpose="verify",
         nano=worst.nano,
         tokens=worst.tokens,
-        price_version=f"verifier:{check.worst_nano()}",
+        price_version=version,
         sample=False,
     )
 

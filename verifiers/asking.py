@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from samplewise.verifiers.base import Sample, Task, Verifier, VerifierError
 
 __all__ = [
+    "Biller",
     "ChatModel",
     "Cost",
     "Messages",
@@ -49,6 +50,14 @@ class Cost:
     def __mul__(self, times: int) -> Cost:
         """Return the cost of asking so many times."""
         return Cost(self.nano * times, self.tokens * times)
+
+
+@dataclass(frozen=True, slots=True)
+class Biller:
+    """Who is paid: a configured backend, and the version of its price."""
+
+    backend: str
+    price_version: str
 
 
 @dataclass(slots=True)
@@ -105,6 +114,11 @@ class Writer(Protocol):
 class ChatModel(Protocol):
     """A chat model of a configured backend."""
 
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        ...
+
     def worst(self, prompt_bytes: int, max_tokens: int) -> Cost:
         """Return the most that one call can cost whose texts have so many bytes of UTF-8."""
         ...
@@ -121,6 +135,11 @@ class ChatModel(Protocol):
 
 class ScoringModel(Protocol):
     """A reward model or cross-encoder of a configured backend: texts in, numbers out."""
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        ...
 
     def worst(self, prompt_bytes: int) -> Cost:
         """Return the most that one call can cost whose texts have so many bytes of UTF-8."""
@@ -150,6 +169,11 @@ class ScoringModel(Protocol):
 @runtime_checkable
 class Metered(Verifier, Protocol):
     """A verifier or comparator that asks models: its price depends on what it is asked about."""
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid for its verdicts: one backend, because a verdict is one row."""
+        ...
 
     def answer_bytes(self, sample: Sample) -> int:
         """Return how many bytes the sample takes in a prompt."""

@@ -15,7 +15,7 @@ from typing import Literal, Self
 import msgspec
 
 from samplewise.verifiers.answers import strip_thinking
-from samplewise.verifiers.asking import Cost, Refused, Tab
+from samplewise.verifiers.asking import Biller, Cost, Refused, Tab
 from samplewise.verifiers.base import Assurance, Sample, Task, Verdict, VerifierError
 from samplewise.verifiers.judge_reading import read_word
 from samplewise.verifiers.judges import Asking, status_of
@@ -55,6 +55,11 @@ class Generative:
     def key(self, sample: Sample) -> str:
         """Return what the judge is shown."""
         return strip_thinking(sample.path_text)
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return self.word.model.biller
 
     def answer_bytes(self, sample: Sample) -> int:
         """Return how many bytes the sample takes in a prompt."""

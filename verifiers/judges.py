@@ -13,7 +13,16 @@ from typing import Any, Self
 import msgspec
 
 from samplewise.verifiers.answers import strip_thinking
-from samplewise.verifiers.asking import ChatModel, Cost, Question, Refused, Reply, Tab, Writer
+from samplewise.verifiers.asking import (
+    Biller,
+    ChatModel,
+    Cost,
+    Question,
+    Refused,
+    Reply,
+    Tab,
+    Writer,
+)
 from samplewise.verifiers.base import Assurance, Sample, Status, Task, Verdict, VerifierError
 from samplewise.verifiers.judge_reading import read_number, read_word
 from samplewise.verifiers.screening import screened
@@ -103,6 +112,11 @@ class _Judge:
     def key(self, sample: Sample) -> str:
         """Return what the judge is shown."""
         return strip_thinking(sample.path_text)
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return self.asking.model.biller
 
     def answer_bytes(self, sample: Sample) -> int:
         """Return how many bytes the sample takes in a prompt."""

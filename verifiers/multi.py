@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
-from samplewise.verifiers.asking import Cost, Metered, Tab
+from samplewise.verifiers.asking import Biller, Cost, Metered, Tab
 from samplewise.verifiers.base import (
     Assurance,
     Sample,
@@ -143,6 +143,11 @@ class Multi:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeteredMulti(Multi):
     """Graders of which at least one asks a model."""
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return next(g.biller for g in self.graders.values() if isinstance(g, Metered))
 
     def answer_bytes(self, sample: Sample) -> int:
         """Return the most bytes that the sample takes in any grader's prompt."""

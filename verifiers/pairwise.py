@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from samplewise.verifiers.asking import Cost, Tab
+from samplewise.verifiers.asking import Biller, Cost, Tab
 from samplewise.verifiers.base import Comparison, Sample, Task, Verdict
 from samplewise.verifiers.judge_reading import read_word
 from samplewise.verifiers.judges import Asking
@@ -35,6 +35,11 @@ class Pairwise:
     asking: Asking
     min_chars: int = 1
     tab: Tab = field(default_factory=lambda: Tab(""), repr=False, compare=False)
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return self.asking.model.biller
 
     def answer_bytes(self, sample: Sample) -> int:
         """Return how many bytes the sample takes in a prompt."""

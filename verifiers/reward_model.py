@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from samplewise.verifiers.asking import Cost, Tab
+from samplewise.verifiers.asking import Biller, Cost, Tab
 from samplewise.verifiers.base import Assurance, Sample, Task, Verdict, VerifierError
 from samplewise.verifiers.judges import status_of
 from samplewise.verifiers.reward_server import (
@@ -54,6 +54,11 @@ class RewardModel:
     def key(self, sample: Sample) -> str:
         """Return what the model is shown."""
         return answer_text(sample)
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return self.server.model.biller
 
     def answer_bytes(self, sample: Sample) -> int:
         """Return how many bytes the sample takes in a prompt."""

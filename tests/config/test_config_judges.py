@@ -88,6 +88,11 @@ def test_every_kind_loads_and_its_backend_counts_as_used(verifier: str) -> None:
             "{type: multi, calculate_output: all, graders: {a: {type: score_model, model: x}}}",
             "verifiers.v.graders.a.model: no backend 'x'",
         ),
+        (
+            "{type: multi, calculate_output: all, graders: {a: {type: score_model, model: judge}, "
+            "b: {type: score_model, model: local}}}",
+            "its graders ask several backends",
+        ),
         ("{type: pairwise, model: judge}", "name it under `comparator`"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplewise.proxy.backends.scores import described_fields
-from samplewise.verifiers.asking import Cost, Refused, Tab
+from samplewise.verifiers.asking import Biller, Cost, Refused, Tab
 from samplewise.verifiers.base import VerifierError
 from samplewise.verifiers.process_reward import aggregate, process_variants, steps_of
 from samplewise.verifiers.reward_model import RewardModel, reward_variants
@@ -31,6 +31,7 @@ class Refusing:
     takes: str
     asked: list[str] = field(default_factory=list)
     described: int = 0
+    biller: Biller = field(default_factory=lambda: Biller("rewards", "v"))
 
     def worst(self, prompt_bytes: int) -> Cost:
         return Cost(prompt_bytes, prompt_bytes)

@@ -293,6 +293,30 @@ async def test_a_wave_takes_no_more_than_samples_and_verdicts_fit_into_the_limit
         assert all(v["status"] == "none" for v in reply.said["verifiers"])
 
 
+async def test_the_budget_of_a_judges_backend_holds_for_verdicts(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "yes")
+    await upstream.script("j", score(1))
+    config = judged(
+        upstream,
+        "type: score_model, model: judge, when: asked",
+        "policy: {type: python, factory: 'tests.contract.policies:AskLater', args: "
+        "{samples: 1, verifier: judge}}, verifiers: [says, judge]",
+        budget={"usd_per_day": 0.0001},
+    )
+    async with serve(config, tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.text, reply.said["verifiers"][-1]["status"]) == ("yes", "error")
+        assert await asked(upstream) == []
+    wide = config.replace("0.0001", "1.0")
+    async with serve(wide, tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert reply.said["verifiers"][-1]["score"] == 1.0
+        (account,) = [b for b in await proxy.service.balances() if b.account.name == "judge"]
+        assert account.spent.nano == round(reply.said["cost_usd"]["verification"] * NANO)
+
+
 async def test_a_judge_never_sees_what_a_check_has_failed(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
