@@ -62,7 +62,7 @@ class UpstreamChat:
     @property
     def biller(self) -> Biller:
         """Who is paid."""
-        return Biller(self.upstream.name, self.upstream.price.version)
+        return _biller(self.upstream)
 
     def worst(self, prompt_bytes: int, max_tokens: int) -> Cost:
         """Return the most that one call costs: a token for every byte, and all that it may say."""
@@ -113,7 +113,7 @@ class UpstreamScores:
     @property
     def biller(self) -> Biller:
         """Who is paid."""
-        return Biller(self.upstream.name, self.upstream.price.version)
+        return _biller(self.upstream)
 
     def worst(self, prompt_bytes: int) -> Cost:
         """Return the most that one call costs: a token for every byte."""
@@ -184,6 +184,10 @@ async def _billed(
         tab.exact &= row.source in (UsageSource.PROVIDER, UsageSource.NONE)
 
 
+def _biller(upstream: Upstream) -> Biller:
+    return Biller(upstream.name, upstream.model, upstream.price.version)
+
+
 def _worst(price: Price, prompt_bytes: int, max_tokens: int) -> Cost:
     prompt = prompt_bytes + _TEMPLATE_TOKENS
     return Cost(price.worst_nano(prompt, max_tokens), prompt + max_tokens)
@@ -234,7 +238,7 @@ class _Nobody:
 
     @property
     def biller(self) -> Biller:
-        return Biller(self.backend, self.price.version)
+        return Biller(self.backend, "", self.price.version)
 
     def worst(self, prompt_bytes: int, max_tokens: int = 0) -> Cost:
         return _worst(self.price, prompt_bytes, max_tokens)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from samplewise.proxy.jsontext import encode
 from samplewise.verifiers.answers import strip_thinking
 from samplewise.verifiers.asking import Messages
@@ -190,7 +192,12 @@ def _answer(sample: Sample) -> str:
 def _conversation(task: Task) -> str:
     raw = task.messages
     if any(word in raw for word in _MEDIA):
-        raw = encode([_without_media(message) for message in task.decoded_messages()])
+        try:
+            raw = encode([_without_media(message) for message in task.decoded_messages()])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise VerifierError(
+                f"the messages cannot be read: {error}", reason="protocol"
+            ) from None
     return _hidden(raw.decode())
 
 

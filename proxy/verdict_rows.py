@@ -16,10 +16,10 @@ def held_for(row: str, index: int, check: Check, worst: Cost) -> Hold:
     The backend is the one whose model is asked, so that its budget and its records hold for
     verdicts too; else the verifier.
     """
-    backend, version = check.name, f"verifier:{check.worst_nano()}"
+    backend, model, version = check.name, "", f"verifier:{check.worst_nano()}"
     if check.metered is not None:
         biller = check.metered.biller
-        backend = biller.backend
+        backend, model = biller.backend, biller.model
         # With a price of its own a row costs more than its tokens, which no record knows.
         version = version if check.worst_nano() else biller.price_version
     return Hold(
@@ -27,7 +27,7 @@ def held_for(row: str, index: int, check: Check, worst: Cost) -> Hold:
         call_id=row,
         index=index,
         backend=backend,
-        model="",
+        model=model,
         purpose="verify",
         nano=worst.nano,
         tokens=worst.tokens,

@@ -54,9 +54,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Biller:
-    """Who is paid: a configured backend, and the version of its price."""
+    """Who is paid: a configured backend, its model, and the version of its price."""
 
     backend: str
+    model: str
     price_version: str
 
 

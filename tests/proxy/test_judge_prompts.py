@@ -99,6 +99,13 @@ def test_media_are_left_out() -> None:
     assert "What is it?" in user["content"]
 
 
+def test_messages_that_nest_too_deeply_are_an_error_and_have_no_size() -> None:
+    deep = b'[{"role": "user", "content": "image", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]"
+    assert prompt().fixed_bytes(task(messages=deep)) == 0
+    with pytest.raises(VerifierError, match="cannot be read"):
+        prompt().write(task(messages=deep), [sample("x")])
+
+
 def test_an_own_prompt_has_one_system_message_and_our_rules_first() -> None:
     writer = judge_prompt(
         "Say it.", None, [("system", "Kind."), ("user", "{{sample.output_text}}")]

@@ -31,7 +31,7 @@ class Refusing:
     takes: str
     asked: list[str] = field(default_factory=list)
     described: int = 0
-    biller: Biller = field(default_factory=lambda: Biller("rewards", "v"))
+    biller: Biller = field(default_factory=lambda: Biller("rewards", "rm", "v"))
 
     def worst(self, prompt_bytes: int) -> Cost:
         return Cost(prompt_bytes, prompt_bytes)

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from tests.hostile.judges.gullible import Gullible, Sight, listening, plain
 from tests.upstream import Answer, UpstreamProcess
@@ -91,16 +90,10 @@ async def test_the_rates_are_those_of_the_page(upstream: UpstreamProcess, tmp_pa
         kind: (count, results[0][1][kind], *(passed[kind] for passed, _ in results))
         for kind, count in total.items()
     }
+    # No attack reaches a judge that keeps data and orders apart, however sloppily it reads marks.
+    assert sum(results[0][0].values()) == sum(results[1][0].values()) == 0
+    assert all(unseen == results[0][1] for _, unseen in results)
     page = (ROOT / "docs" / "security.md").read_text()
     told = {row[0]: tuple(map(int, row[1:])) for row in ROW.findall(page)}
     assert told.pop("all") == tuple(sum(row[i] for row in measured.values()) for i in range(5))
     assert told == measured
-
-
-@pytest.mark.parametrize("sight", ["outside", "sloppy"])
-async def test_no_attack_reaches_a_judge_that_keeps_data_and_orders_apart(
-    upstream: UpstreamProcess, tmp_path: Path, sight: Sight
-) -> None:
-    passed, unseen = await measure(upstream, tmp_path, sight)
-    assert sum(passed.values()) == 0
-    assert unseen == Counter({kind: 10 * (kind == "master key") for kind in unseen})
