@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from samplewise.proxy.config_backends import BackendSettings, OpenAIBackendSettings
+from samplewise.proxy.config_backends import BackendSettings, HttpBackendSettings
 from samplewise.proxy.config_judges import (
     GenerativeSettings,
     ModelSettings,
@@ -47,9 +47,9 @@ def model_problems(
             wrong = f"no backend {quoted(name)}{near(name, known)}"
             yield Problem((*path, "model"), wrong)
         elif isinstance(settings, _SCORERS) and not isinstance(
-            backends.get(name), OpenAIBackendSettings | None
+            backends.get(name), HttpBackendSettings | None
         ):
-            wrong = f"backend {quoted(name)} gives no scores: its type must be openai"
+            wrong = f"backend {quoted(name)} gives no scores: its type must be openai or vllm"
             yield Problem((*path, "model"), wrong)
         if isinstance(settings, PairwiseSettings) and len(path) > 2:
             yield Problem(path, "pairwise compares samples: it cannot be a grader")

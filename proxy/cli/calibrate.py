@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -20,14 +18,16 @@ from samplewise.proxy.build import open_service
 from samplewise.proxy.calibrating import Labelled, Measured, read_labelled
 from samplewise.proxy.calibrating import calibrate as measure
 from samplewise.proxy.calibration import Counts, write
-from samplewise.proxy.cli.store import WRONG_FILE
 from samplewise.proxy.config import Config, load_config
+from samplewise.proxy.config_backends import HttpBackendSettings
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.logs import set_up_logs
+from samplewise.proxy.progress import progress
 
 __all__ = ["calibrate"]
 
 _PIPE_WIDTH = 160
+_WRONG_FILE = 2
 
 
 @click.command(
@@ -65,7 +65,7 @@ def calibrate(file: Path, config_file: str, route: str, out: Path | None, parall
         measured = asyncio.run(_measure(config, route, samples, parallel))
     except (ConfigError, StoreError) as error:
         click.echo(str(error), err=True)
-        sys.exit(WRONG_FILE)
+        sys.exit(_WRONG_FILE)
     _show(measured)
     found = measured.calibration
     for kind, counts in (("right", found.right), ("wrong", found.wrong)):
@@ -90,30 +90,30 @@ def _read(file: Path) -> list[Labelled]:
 
 
 def _alone(config: Config, route: str, name: str) -> Config:
-    """Return the settings with this route alone, without a prior, which is measured only now."""
+    """Return the settings with this route alone, without its prior, which is measured only now.
+
+    Backends are not asked what they can do: no sample is drawn.
+    """
     settings = config.routes.get(route)
     if settings is None:
         known = ", ".join(config.routes)
         raise ConfigError(f"--route: {name} has no route {route!r}; it has: {known}")
-    return config.model_copy(
-        update={"routes": {route: settings.model_copy(update={"prior": None})}}
-    )
+    backends = {
+        name: backend.model_copy(update={"probe": "none"})
+        if isinstance(backend, HttpBackendSettings)
+        else backend
+        for name, backend in config.backends.items()
+    }
+    alone = {route: settings.model_copy(update={"prior": None})}
+    return config.model_copy(update={"routes": alone, "backends": backends})
 
 
 async def _measure(
     config: Config, route: str, samples: Sequence[Labelled], parallel: int
 ) -> Measured:
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.completed}/{task.total} samples"),
-        BarColumn(),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     async with open_service(config, recover=False) as service:
-        with bar:
-            task = bar.add_task("", total=len(samples))
-            return await measure(service, route, samples, parallel, partial(bar.advance, task))
+        with progress(len(samples), "samples") as advance:
+            return await measure(service, route, samples, parallel, advance)
 
 
 def _show(measured: Measured) -> None:

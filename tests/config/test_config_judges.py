@@ -56,7 +56,7 @@ def test_every_kind_loads_and_its_backend_counts_as_used(verifier: str) -> None:
     [
         ("{type: score_model, model: juge}", "verifiers.v.model: no backend 'juge'"),
         ("{type: score_model}", "model"),
-        ("{type: reward_model, model: tiny}", "gives no scores: its type must be openai"),
+        ("{type: reward_model, model: tiny}", "gives no scores: its type must be openai or vllm"),
         ("{type: score_model, model: judge, range: [5, 1]}", "the lower one first"),
         ("{type: score_model, model: judge, pass_threshold: 7}", "must lie in range"),
         ("{type: label_model, model: judge, labels: [a, A], passing_labels: [a]}", "different"),
