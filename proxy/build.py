@@ -12,11 +12,14 @@ import aiohttp
 import structlog
 
 from samplewise.policies.base import Policy, PolicyError
+from samplewise.proxy.asking import Connected, Models
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.backends.records import Records
+from samplewise.proxy.backends.scores import ScoresBackend
+from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
@@ -100,7 +103,7 @@ async def open_service(
             name: _upstream(name, settings, session, litellm, batcher)
             for name, settings in config.backends.items()
         }
-        checks = _checks(config)
+        checks = _checks(config, Connected(upstreams, _score_servers(config, session)))
         verifiers = [check.verifier for check in checks.values()]
         stack.push_async_callback(close_all, verifiers)
         try:
@@ -247,11 +250,22 @@ def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Record
     }
 
 
-def _checks(config: Config) -> dict[str, Check]:
+def _score_servers(config: Config, session: aiohttp.ClientSession) -> dict[str, ScoresBackend]:
+    """Return every backend that can be asked for scores: those that are reached over HTTP."""
+    return {
+        name: ScoresBackend(
+            session, settings.base_urls, settings.request_headers(), settings.connect_timeout_s
+        )
+        for name, settings in config.backends.items()
+        if isinstance(settings, HttpBackendSettings)
+    }
+
+
+def _checks(config: Config, models: Models) -> dict[str, Check]:
     found = {}
     for name, settings in config.verifiers.items():
         try:
-            found[name] = make_check(name, settings)
+            found[name] = make_check(name, settings, models)
         except VerifierSetupError as error:
             raise ConfigError(f"verifiers.{name}: {error}") from error
     return found
@@ -288,6 +302,7 @@ def _route(
         usage=settings.usage,
         description=settings.description,
         seed=settings.seed,
+        prior=read_prior(name, settings, policy),
     )
 
 

@@ -19,6 +19,12 @@ from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config_backends import BackendSettings, literal_secrets
 from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
 from samplewise.proxy.config_explain import explain
+from samplewise.proxy.config_models import (
+    asked_models,
+    model_problems,
+    model_warnings,
+    route_problems,
+)
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
     PolicySettings,
@@ -269,6 +275,10 @@ class _Checks:
                 self.comparators |= {name} if isinstance(check.verifier, Comparator) else set()
             except VerifierSetupError as error:
                 self._problem(("verifiers", name), str(error).removeprefix(f"{name}: "))
+        verifiers, backends = self.config.verifiers, self.config.backends
+        self.used |= {("backends", s.model) for _, s in asked_models(verifiers)}
+        self.document.problems += model_problems(verifiers, backends, self._known("backends"))
+        self.warnings += model_warnings(verifiers, backends)
 
     def _name(self, name: str, section: str, path: Path) -> None:
         self.used.add((section, name))
@@ -307,15 +317,20 @@ class _Checks:
 
     def _judges(self, route: RouteSettings, needs: Needs, path: Path) -> None:
         """Check that the verifiers of a route can do what its policy and outcome rest on."""
-        kind = route.policy.type
+        kind, verifiers = route.policy.type, self.config.verifiers
+        judged = route_problems(route, verifiers, path)
+        self.document.problems += judged
         if needs.verdicts and not route.verifiers:
             wrong = f"{kind} needs a verifier: name one under `verifiers`"
             self._problem((*path, "policy"), wrong)
+        if needs.prior and route.prior is None:
+            wrong = "weighs right against wrong answers: set `prior` to a file of `samplewise "
+            self._problem((*path, "policy"), f"{kind} {wrong}calibrate`")
         if needs.comparator and route.comparator is None:
             wrong = f"{kind} compares samples: set `comparator` to a verifier's name"
             self._problem((*path, "policy"), wrong)
         if route.comparator in self.config.verifiers and route.comparator not in self.comparators:
-            wrong = "cannot compare samples: it must be a python verifier with `compare`"
+            wrong = "cannot compare samples: it must be pairwise, or python with `compare`"
             self._problem((*path, "comparator"), wrong)
         if route.on_unverified == "vote" and route.answers is None and not needs.answers:
             self._problem((*path, "on_unverified"), "vote needs `answers`, whose answers vote")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from samplewise.policies.base import Needs, Policy, PolicyError
+from samplewise.policies.price import nano_from_usd
 from samplewise.policies.vote_names import Order, RuleName
 from samplewise.proxy.config_budgets import RouteBudgetSettings
 from samplewise.proxy.config_search import (
@@ -36,10 +37,12 @@ from samplewise.proxy.config_synthesis import (
     TournamentSettings,
 )
 from samplewise.proxy.config_types import (
+    Amount,
     Count,
     Many,
     Name,
     Params,
+    PositiveAmount,
     Settings,
     Text,
 )
@@ -200,18 +203,35 @@ class AdaptiveVoteSettings(Settings):
 
 
 class FirstPassSettings(Settings):
-    """Waves until one sample passes its verifiers; without `waves` they are 4, 4, 8, 16, ..."""
+    """Waves until one sample passes its verifiers; without `waves` they are 4, 4, 8, 16, ...
+
+    `right_usd` and `wrong_usd`, what accepted answers are worth and cost, need the route's `prior`.
+    """
 
     type: Literal["first_pass"]
     max_samples: _Samples
     waves: _Waves | None = None
     min_ok: _Samples = 1
+    right_usd: PositiveAmount | None = None
+    wrong_usd: Amount | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> FirstPassSettings:
+        if (self.right_usd is None) != (self.wrong_usd is None):
+            raise ValueError("needs both right_usd and wrong_usd, or neither")
+        return self
 
     def build(self) -> Policy:
         """Return the policy."""
         from samplewise.policies.first_pass import FirstPass
 
-        return FirstPass(max_samples=self.max_samples, waves=self.waves or (), min_ok=self.min_ok)
+        return FirstPass(
+            max_samples=self.max_samples,
+            waves=self.waves or (),
+            min_ok=self.min_ok,
+            right_nano=None if self.right_usd is None else nano_from_usd(str(self.right_usd)),
+            wrong_nano=nano_from_usd(str(self.wrong_usd or 0)),
+        )
 
 
 class AgreementSettings(Settings):
@@ -353,7 +373,8 @@ class RouteSettings(Settings):
 
     `answers` names the verifier whose canonical answers vote, `verifiers` those that judge.
     `max_tokens` is the cap written into every upstream call; `params` are request defaults;
-    `prompts` are variants of the system prompt by name.
+    `prompts` are variants of the system prompt by name. `prior` is a file that `samplewise
+    calibrate` wrote.
     """
 
     backends: Annotated[_Names, AfterValidator(_filled)]
@@ -370,5 +391,6 @@ class RouteSettings(Settings):
     stream: Literal["chunks", "whole", "raw"] = "chunks"
     usage: Literal["billed", "chosen"] = "billed"
     prompts: Annotated[Mapping[Name, Text], Field(repr=False)] = {}
+    prior: Text | None = None
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

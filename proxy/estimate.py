@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from samplewise.policies.price import Usage, usd
-from samplewise.proxy.job import Job
+from samplewise.proxy.job import Job, likely_bytes
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Recent
 from samplewise.proxy.upstreams import Upstream
@@ -64,11 +64,10 @@ def worst_nano(job: Job) -> int:
     Every sample at the dearest backend, with a token for every byte of the prompt, all the tokens
     it may have and all its verdicts in all their time; never above the request's limit.
     """
-    tokens = job.route.max_tokens
-    if job.request.max_tokens is not None:
-        tokens = min(tokens, job.request.max_tokens)
+    tokens = job.max_tokens
     judges = {c.name: c for c in (*job.route.checks, job.route.voter) if c is not None}
-    checks = sum(check.worst_nano() for check in judges.values())
+    likely = likely_bytes(tokens)
+    checks = sum(check.worst(job.task, likely).nano for check in judges.values())
     each = max(
         u.price.worst_nano(prompt_bound(job.request, None, u.max_tokens_per_image), tokens)
         for u in job.route.upstreams.values()

@@ -17,7 +17,10 @@ from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import Sample, Task
 
-__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route"]
+__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route", "likely_bytes"]
+
+# English has four to five, code with deep indentation more; escapes of JSON count too.
+_BYTES_PER_TOKEN = 8
 
 
 class Outcome(StrEnum):
@@ -121,6 +124,12 @@ class Job:
     tagged: tuple[Account, ...] = ()
 
     @property
+    def max_tokens(self) -> int:
+        """The most tokens that a sample may have by route and request."""
+        asked, cap = self.request.max_tokens, self.route.max_tokens
+        return cap if asked is None else min(asked, cap)
+
+    @property
     def accounts(self) -> tuple[Account, ...]:
         """The shared counters that every wave must fit into: the route's, the key's, its tags'."""
         return self.route.accounts + (() if self.key is None else self.key.accounts) + self.tagged
@@ -164,3 +173,8 @@ class Answer:
     def cost_nano(self) -> int:
         """Everything this request cost."""
         return sum(self.costs.values())
+
+
+def likely_bytes(max_tokens: int) -> int:
+    """Return how many bytes an answer of so many tokens will hardly exceed, as data in a prompt."""
+    return _BYTES_PER_TOKEN * max_tokens

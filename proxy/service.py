@@ -94,16 +94,17 @@ class Service:
             warnings.append("tests: no verifier of this route runs tests of a request; not run")
         if request.tools is not None and policy.needs.max_samples > 1:
             policy = ToolsFirst(policy)
+        seed = _seed(request, route, request_id)
         job = Job(
             request_id=request_id,
             route=route,
             request=request,
             policy=policy,
             policy_name=name,
-            task=_task(request, request_id, route.name),
+            task=_task(request, request_id, route.name, seed),
             limit=limit,
             began=asyncio.get_running_loop().time(),
-            seed=_seed(request, route, request_id),
+            seed=seed,
             deadline_s=_least(route.deadline_s, options.deadline_s),
             warnings=warnings,
             key=key,
@@ -225,7 +226,7 @@ def _seed(request: ChatRequest, route: Route, request_id: str) -> int:
     return int(request_id[-8:], 16)
 
 
-def _task(request: ChatRequest, request_id: str, route: str) -> Task:
+def _task(request: ChatRequest, request_id: str, route: str, seed: int) -> Task:
     options = request.options
     tests = bytes(options.tests)
     return Task(
@@ -237,6 +238,7 @@ def _task(request: ChatRequest, request_id: str, route: str) -> Task:
         reference=options.reference,
         tests=None if tests == b"null" else tests,
         item=options.item or {},
+        seed=seed,
     )
 
 
