@@ -1,4 +1,4 @@
-"""Client keys in the ledger's SQLite file: made, listed, revoked, rotated, read again.
+"""Client keys in the ledger's SQLite file: made, changed, rotated, revoked, read again.
 
 Every call opens the file anew, so it can be used from any thread and sees a file that was replaced.
 """
@@ -30,7 +30,7 @@ from samplewise.proxy.ledger.advice import store_error
 
 __all__ = ["KeyStore", "Ring"]
 
-_COLUMNS = "id, name, digest, terms, created_at, revoked_at"
+_COLUMNS = "id, name, digest, terms, created_at, revoked_at, previous, previous_until"
 _VERSION = "SELECT value FROM meta WHERE name = 'keys'"
 _PEPPER_BYTES = 32
 
@@ -46,10 +46,14 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """The keys of one file. Every method raises `StoreError` when it cannot be used."""
+    """The keys of one file. Every method raises `StoreError` when it cannot be used.
+
+    `actor` says in the audit who makes the changes.
+    """
 
     path: Path
     clock: Callable[[], int] = utc_ms
+    actor: str = ""
 
     def version(self) -> int:
         """Return a number that grows with every change. One read of one row."""
@@ -83,10 +87,24 @@ class KeyStore:
                 )
             id_ = f"key_{secrets.token_hex(8)}"
             key = ClientKey(id_, name, digest(_pepper(db), secret), terms, self.clock())
-            text = msgspec.json.encode(terms).decode()
-            row = (key.id, name, key.digest, text, key.created_at, None)
-            db.execute(f"INSERT INTO client_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
+            row = (key.id, name, key.digest, _json(terms), key.created_at, None, None, None)
+            db.execute(f"INSERT INTO client_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._note(db, "create", key)
         return key.with_accounts(), secret
+
+    def update(self, name: str, change: Callable[[Terms], Terms]) -> ClientKey:
+        """Give a key, named by name or id, other terms; what it has spent stays.
+
+        Raises:
+            KeyRefused: there is no such key that is not revoked, or the terms cannot be.
+        """
+        with self._changing() as db:
+            key = _find(db, name)
+            key = replace(key, terms=change(key.terms)).with_accounts()
+            check_terms(key.name, key.terms)
+            db.execute("UPDATE client_keys SET terms = ? WHERE id = ?", (_json(key.terms), key.id))
+            self._note(db, "update", key)
+        return key
 
     def revoke(self, name: str) -> ClientKey:
         """End a key for good, named by name or id.
@@ -99,10 +117,13 @@ class KeyStore:
             db.execute(
                 "UPDATE client_keys SET revoked_at = ? WHERE id = ?", (key.revoked_at, key.id)
             )
+            self._note(db, "revoke", key)
         return key
 
-    def rotate(self, name: str) -> tuple[ClientKey, str]:
-        """Give a key a new secret; return both. The old secret ends, limits and spend stay.
+    def rotate(self, name: str, overlap_ms: int = 0) -> tuple[ClientKey, str]:
+        """Give a key a new secret; return both. Limits and spend stay.
+
+        The secret before is good for `overlap_ms` more; one that was on its way out ends at once.
 
         Raises:
             KeyRefused: there is no such key that is not revoked already.
@@ -110,9 +131,24 @@ class KeyStore:
         secret = new_secret()
         with self._changing() as db:
             key = _find(db, name)
-            key = replace(key, digest=digest(_pepper(db), secret))
-            db.execute("UPDATE client_keys SET digest = ? WHERE id = ?", (key.digest, key.id))
+            before = (key.digest, self.clock() + overlap_ms) if overlap_ms else (None, None)
+            key = replace(
+                key,
+                digest=digest(_pepper(db), secret),
+                previous=before[0],
+                previous_until=before[1],
+            )
+            db.execute(
+                "UPDATE client_keys SET digest = ?, previous = ?, previous_until = ? WHERE id = ?",
+                (key.digest, *before, key.id),
+            )
+            self._note(db, "rotate", key)
         return key, secret
+
+    def _note(self, db: sqlite3.Connection, action: str, key: ClientKey) -> None:
+        """Write a line of the audit, in the transaction of the change itself."""
+        row = (self.clock(), self.actor, action, key.id, key.name, _json(key.terms))
+        db.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)", row)
 
     @contextmanager
     def _changing(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
@@ -158,10 +194,14 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     return int(row[0])
 
 
+def _json(terms: Terms) -> str:
+    return msgspec.json.encode(terms).decode()
+
+
 def _key(row: tuple[Any, ...]) -> ClientKey:
-    id_, name, digest_, text, created, revoked = row
+    id_, name, digest_, text, *rest = row
     terms = msgspec.json.decode(text, type=Terms)
-    return ClientKey(id_, name, digest_, terms, created, revoked).with_accounts()
+    return ClientKey(id_, name, digest_, terms, *rest).with_accounts()
 
 
 def _find(db: sqlite3.Connection, name: str) -> ClientKey:
