@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -25,23 +26,27 @@ from samplewise.proxy.config_backends import (
 from samplewise.proxy.config_budgets import TagSettings
 from samplewise.proxy.config_policies import RouteSettings
 from samplewise.proxy.config_store import is_postgres, store_path
+from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
-from samplewise.proxy.keys.guard import Guard, follow
+from samplewise.proxy.keys.guard import follow
+from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Ledger, Limit, Scope, Window
+from samplewise.proxy.ledger.books import SqliteBooks
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
 from samplewise.proxy.recovery import recovering
+from samplewise.proxy.reload import Parts, Reload, unchanged
 from samplewise.proxy.retries import Retries
-from samplewise.proxy.service import Service
+from samplewise.proxy.service import Service, Setup
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
-from samplewise.verifiers.lifecycle import close_all, open_all
+from samplewise.verifiers.lifecycle import open_all
 
 if TYPE_CHECKING:
     from samplewise.proxy.embedded.batcher import Batcher
@@ -84,47 +89,82 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
         session = await stack.enter_async_context(new_session())
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
-        batcher = _open_model(stack) if _uses_model(config) else None
-        upstreams = {
-            name: _upstream(name, settings, session, litellm, batcher)
-            for name, settings in config.backends.items()
-        }
-        checks = _checks(config)
-        verifiers = [check.verifier for check in checks.values()]
-        stack.push_async_callback(close_all, verifiers)
+        shared = _Shared(stack, session, litellm)
+        parts = _parts(config, shared)
+        metrics = Metrics(config.routes, {n: u.model for n, u in parts.upstreams.items()})
+        kept = Kept()
+        service = Service(
+            engine=Engine(ledger, metrics, kept),
+            setup=parts.setup,
+            retries=Retries(kept, metrics),
+            rates=Rates(ledger),
+        )
+        reload = Reload(lambda new, old: _parts(new, shared, old), service, parts)
+        stack.push_async_callback(reload.close)
         try:
-            await open_all(verifiers)
+            await open_all([check.verifier for check in parts.checks.values()])
         except VerifierSetupError as error:
             raise ConfigError(f"verifiers.{error}") from error
         if orphans:
             await stack.enter_async_context(
-                recovering(ledger, orphans, upstreams, _records(config, session))
+                recovering(ledger, orphans, parts.upstreams, _records(config, session))
             )
-        guard = await _open_guard(config, stack)
-        metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
-        kept = Kept()
-        yield Service(
-            engine=Engine(ledger, metrics, kept),
-            retries=Retries(kept, metrics),
-            routes={
-                name: _route(name, route, config, upstreams, checks)
-                for name, route in config.routes.items()
-            },
-            upstreams=upstreams,
-            max_body_bytes=config.server.max_body_bytes,
-            first_comment_after_s=config.server.first_comment_after_s,
-            comment_every_s=config.server.comment_every_s,
-            guard=guard,
-            tags={name: _tag(name, tag) for name, tag in config.tags.items()},
-        )
+        await _open_guard(config, service, stack)
+        service.reload = reload
+        yield service
 
 
-async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
+@dataclass(slots=True)
+class _Shared:
+    """What serves every configuration of a process. `stack` closes it."""
+
+    stack: AsyncExitStack
+    session: aiohttp.ClientSession
+    litellm: LiteLLMThread
+    _batcher: Batcher | None = None
+
+    def batcher(self) -> Batcher:
+        """Return the embedded model's batch, one for all backends of this process."""
+        if self._batcher is None:
+            self._batcher = _open_model(self.stack)
+        return self._batcher
+
+
+def _parts(config: Config, shared: _Shared, old: Parts | None = None) -> Parts:
+    """Build what a configuration says, with what is the same as before; nothing is opened."""
+    upstreams, checks = {}, {}
+    if old is not None:
+        upstreams = unchanged(old.upstreams, old.config.backends, config.backends)
+        checks = unchanged(old.checks, old.config.verifiers, config.verifiers)
+    upstreams |= {
+        name: _upstream(name, settings, shared)
+        for name, settings in config.backends.items()
+        if name not in upstreams
+    }
+    checks |= _checks({n: v for n, v in config.verifiers.items() if n not in checks})
+    setup = Setup(
+        routes={
+            name: _route(name, route, config, upstreams, checks)
+            for name, route in config.routes.items()
+        },
+        upstreams=upstreams,
+        max_body_bytes=config.server.max_body_bytes,
+        first_comment_after_s=config.server.first_comment_after_s,
+        comment_every_s=config.server.comment_every_s,
+        tags={name: _tag(name, tag) for name, tag in config.tags.items()},
+    )
+    return Parts(config, upstreams, checks, setup)
+
+
+async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -> None:
     """Read the client keys, and again whenever they change."""
-    guard = Guard(config.keys_required)
+    guard = service.guard
+    guard.configure(config.given_keys())
     if is_postgres(config.store):
-        return guard
-    store = KeyStore(store_path(config.store))
+        return
+    path = store_path(config.store)
+    store = service.keys = KeyStore(path, actor="admin")
+    service.books = SqliteBooks(path)
     guard.adopt(await asyncio.to_thread(store.load))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
@@ -135,7 +175,6 @@ async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
         await asyncio.wait([following])
 
     stack.push_async_callback(stop)
-    return guard
 
 
 async def _open_ledger(url: str) -> Ledger:
@@ -151,12 +190,8 @@ async def _open_ledger(url: str) -> Ledger:
     return await PostgresLedger.open(url)
 
 
-def _uses_model(config: Config) -> bool:
-    return any(isinstance(b, TinyBackendSettings) for b in config.backends.values())
-
-
 def _open_model(stack: AsyncExitStack) -> Batcher:
-    """Load the embedded model and start its batch, one for all backends of this process."""
+    """Load the embedded model and start its batch."""
     model = load()
     # Only here, because it imports numpy.
     from samplewise.proxy.embedded.batcher import Batcher
@@ -167,22 +202,15 @@ def _open_model(stack: AsyncExitStack) -> Batcher:
     return batcher
 
 
-def _upstream(
-    name: str,
-    settings: BackendSettings,
-    session: aiohttp.ClientSession,
-    litellm: LiteLLMThread,
-    batcher: Batcher | None,
-) -> Upstream:
+def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream:
     if isinstance(settings, TinyBackendSettings):
         from samplewise.proxy.backends.tiny import tiny_upstream
 
-        assert batcher is not None
-        return tiny_upstream(name, settings, batcher)
+        return tiny_upstream(name, settings, shared.batcher())
     if isinstance(settings, LiteLLMBackendSettings):
-        return litellm_upstream(name, settings, litellm)
+        return litellm_upstream(name, settings, shared.litellm)
     backend = OpenAIBackend(
-        session=session,
+        session=shared.session,
         base_urls=settings.base_urls,
         headers=settings.request_headers(),
         connect_timeout_s=settings.connect_timeout_s,
@@ -215,9 +243,9 @@ def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Record
     }
 
 
-def _checks(config: Config) -> dict[str, Check]:
+def _checks(verifiers: Mapping[str, VerifierSettings]) -> dict[str, Check]:
     found = {}
-    for name, settings in config.verifiers.items():
+    for name, settings in verifiers.items():
         try:
             found[name] = make_check(name, settings)
         except VerifierSetupError as error:

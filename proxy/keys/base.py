@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from samplewise.proxy.errors import SamplewiseError
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
@@ -15,6 +15,7 @@ __all__ = [
     "CONFIGURED",
     "PREFIX",
     "ClientKey",
+    "Given",
     "KeyRefused",
     "Terms",
     "check_terms",
@@ -106,6 +107,18 @@ class ClientKey:
             for window, most in self.terms.requests
         ]
         return replace(self, accounts=tuple(accounts), rates=tuple(rates))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the configuration says of keys: whether one is needed, its own ones, the admin's secret.
+
+    `keys` are name, secret and terms of each.
+    """
+
+    required: bool = False
+    keys: tuple[tuple[str, str, Terms], ...] = field(default=(), repr=False)
+    admin: str | None = field(default=None, repr=False)
 
 
 def new_secret() -> str:

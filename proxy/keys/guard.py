@@ -14,26 +14,16 @@ from dataclasses import dataclass, field
 import structlog
 
 from samplewise.proxy.errors import RequestError, StoreError
-from samplewise.proxy.keys.base import CONFIGURED, PREFIX, ClientKey, Terms, digest, well_formed
+from samplewise.proxy.keys.base import CONFIGURED, PREFIX, ClientKey, Given, digest, well_formed
 from samplewise.proxy.keys.store import KeyStore, Ring
 from samplewise.proxy.ledger.accounts import utc_ms
 
-__all__ = ["Given", "Guard", "follow", "unauthorized"]
+__all__ = ["Guard", "follow", "unauthorized"]
 
 _log = structlog.get_logger("samplewise.keys")
 _EVERY_S = 0.5
 _LONGEST = 1_000
 _ASK = "ask whoever runs this server for another one"
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What the configuration says of keys: whether one is needed, its own keys, the admin's."""
-
-    required: bool = False
-    keys: tuple[tuple[str, str, Terms], ...] = field(default=(), repr=False)
-    """Name, secret and terms of each."""
-    admin: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)

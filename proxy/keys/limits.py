@@ -1,4 +1,4 @@
-"""Limits of a key: what they are called, how much they may be, how they are shown. No input or output.
+"""Limits of a key: what they are called, how much they may be. No input or output.
 
 Dollars, tokens and samples are money: a request draws less when they are short, or is a 402. The
 number of requests is a rate: one too many is a 429.

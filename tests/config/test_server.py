@@ -22,7 +22,7 @@ from tests.config.given import given, loaded, only_problem
         ({"cors_origins": "*"}, "cors_origins: must be a list, got '*'"),
         ({"cors_origins": ["a.com"]}, "cors_origins[0]: must be an origin such as"),
         ({"cors_origins": ["https://a.com/x"]}, "cors_origins[0]: must be an origin such as"),
-        ({"admin_key": "x"}, "admin_key: is not supported yet in this version: remove it"),
+        ({"admin_key": "x" * 20}, 'admin_key: must come from the environment: write "${NAME}"'),
     ],
 )
 def test_server_fields_are_checked(section: dict[str, Any], reason: str) -> None:

@@ -34,7 +34,7 @@ def _secret(result: Result) -> str:
 def test_create_shows_the_secret_once_and_list_never(tmp_path: Path) -> None:
     file = config(tmp_path, NOWHERE, ROUTES)
     limits = ["--limit", "usd_per_day=5", "--limit", "tokens_total=100", "--tag", "team:x"]
-    rest = ["--requests-per-minute", "60", "--max-samples", "4", "--expires", "90d"]
+    rest = ["--limit", "requests_per_minute=60", "--max-samples", "4", "--expires", "90d"]
     made = _keys("create", "ci", "--config", file, "--route", "vote", *limits, *rest)
     secret = _secret(made)
     assert made.stderr.count("shown this once") == 1
@@ -45,9 +45,9 @@ def test_create_shows_the_secret_once_and_list_never(tmp_path: Path) -> None:
         assert secret not in shown.output
         assert "usd_per_day" in shown.output
     line = msgspec.json.decode(shown.stdout)
-    assert line["limits"] == {"usd_per_day": 5, "tokens_total": 100}
+    assert line["limits"] == {"usd_per_day": 5, "tokens_total": 100, "requests_per_minute": 60}
     assert (line["name"], line["state"], line["routes"]) == ("ci", "active", ["vote"])
-    assert (line["requests_per_minute"], line["max_samples"], line["tags"]) == (60, 4, ["team:x"])
+    assert (line["max_samples"], line["tags"], line["source"]) == (4, ["team:x"], "store")
     found = b"".join(part.read_bytes() for part in tmp_path.iterdir())
     assert secret[6:].encode() not in found
 
@@ -175,4 +175,4 @@ async def test_spend_names_the_key_that_spent(upstream: UpstreamProcess, tmp_pat
 
 
 def test_the_command_is_in_the_list() -> None:
-    assert "revoke and rotate the keys" in CliRunner().invoke(main, ["--help"]).output
+    assert "rotate and revoke the keys" in CliRunner().invoke(main, ["--help"]).output

@@ -18,7 +18,7 @@ from samplewise.proxy.ledger.base import Limit, Scope, Window
 TERMS = Terms(
     routes=("a", "b"),
     limits=((Window.TOTAL, Limit(nano=5, samples=7)),),
-    requests_per_minute=60,
+    requests=((Window.MINUTE, 60),),
     max_samples=3,
     expires_at=2**42,
     tests=True,

@@ -1,0 +1,47 @@
+"""What a ledger says of the past, read beside the server: sums, and the bill of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from samplewise.proxy.ledger.bill import Entry, bill
+from samplewise.proxy.ledger.spend import Report, spend
+
+__all__ = ["Books", "SqliteBooks"]
+
+
+class Books(Protocol):
+    """Reads of the whole ledger. They block and take long: never on the event loop.
+
+    Both raise `StoreError` when the store cannot be read.
+    """
+
+    def spend(
+        self, by: Sequence[str], since_ms: int | None, until_ms: int | None, key: str | None
+    ) -> Report:
+        """Add up what was reserved between two times, of one key (its id) or of all."""
+        ...
+
+    def bill(self, request_id: str) -> Sequence[Entry]:
+        """Return the rows of one request."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteBooks:
+    """`Books` of an SQLite ledger."""
+
+    path: Path
+
+    def spend(
+        self, by: Sequence[str], since_ms: int | None, until_ms: int | None, key: str | None
+    ) -> Report:
+        """Add up what was reserved between two times, of one key (its id) or of all."""
+        return spend(self.path, by, since_ms, until_ms, key)
+
+    def bill(self, request_id: str) -> Sequence[Entry]:
+        """Return the rows of one request."""
+        return bill(self.path, request_id)
