@@ -31,15 +31,20 @@ def _name(value: str) -> str:
     try:
         check_terms(value, Terms())
     except KeyRefused as error:
-        raise ValueError(str(error).removeprefix("name: ")) from None
+        raise ValueError(_rule(error)) from None
     return value
+
+
+def _rule(error: KeyRefused) -> str:
+    """Return what must be, without the value that is wrong: it may be a secret out of place."""
+    return str(error).rpartition(": ")[2]
 
 
 def _tag(value: str) -> str:
     try:
         check_terms("a", Terms(tags=(value,)))
     except KeyRefused as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(_rule(error)) from None
     return value
 
 

@@ -76,12 +76,6 @@ def test_other_stores_are_refused(url: object, reason: str) -> None:
     assert "ter2" not in found
 
 
-def test_keys_do_not_stand_in_the_file() -> None:
-    found = only_problem(given(keys=[{"name": "a", "key": "sk-literal", "routes": ["r"]}]))
-    assert found.startswith("keys: must be a mapping")
-    assert "sk-literal" not in found
-
-
 @pytest.mark.parametrize(
     ("section", "reason"),
     [
