@@ -65,6 +65,81 @@ def test_rotate_shows_another_secret_and_revoke_ends_the_key(tmp_path: Path) -> 
     assert "there is no key 'ci' that is not revoked" in again.stderr
 
 
+def test_update_changes_what_is_named_and_nothing_else(tmp_path: Path) -> None:
+    file = config(tmp_path, NOWHERE, ROUTES)
+    limits = ["--limit", "usd_per_day=5", "--limit", "samples_per_day=9", "--tag", "x"]
+    made = _keys("create", "ci", "--config", file, *limits, "--route", "vote", "--expires", "90d")
+    _secret(made)
+    rates = ["--limit", "samples_per_day=none", "--limit", "requests_per_hour=7"]
+    done = _keys("update", "ci", "--config", file, *rates, "--max-samples", "3", "--allow-tests")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "is changed" in done.stderr
+    key = msgspec.json.decode(_keys("list", "--json", "--config", file).stdout)
+    assert key["limits"] == {"usd_per_day": 5, "requests_per_hour": 7}
+    assert (key["routes"], key["tags"], key["max_samples"]) == (["vote"], ["x"], 3)
+    assert (key["tests"], key["expires_at"] is None) == (True, False)
+    rest = ["--max-samples", "none", "--expires", "never", "--forbid-tests"]
+    done = _keys("update", "ci", "--config", file, "--all-routes", "--no-tags", *rest)
+    assert done.exit_code == 0
+    key = msgspec.json.decode(_keys("list", "--json", "--config", file).stdout)
+    assert (key["routes"], key["tags"], key["max_samples"]) == ([], [], None)
+    assert (key["tests"], key["expires_at"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        ((), 2, "say what to change, such as --limit usd_per_day=5"),
+        (("--route", "vote", "--all-routes"), 2, "give --route or --all-routes"),
+        (("--max-samples", "-1"), 1, "max-samples: must be a whole number or none, got '-1'"),
+        (("--limit", "usd_per_day=-1"), 1, "limit usd_per_day: must be greater than 0"),
+        (("--expires", "2020-01-01"), 1, "expires: is in the past"),
+    ],
+)
+def test_updates_that_cannot_be_change_nothing(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, reason: str
+) -> None:
+    file = config(tmp_path, NOWHERE, ROUTES)
+    _secret(_keys("create", "ci", "--config", file))
+    before = KeyStore(tmp_path / "ledger.db").load()
+    done = _keys("update", "ci", "--config", file, *arguments)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert reason in done.stderr
+    assert KeyStore(tmp_path / "ledger.db").load() == before
+
+
+def test_rotate_with_overlap_says_how_long_the_old_secret_is_good(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/ledger.db"
+    _secret(_keys("create", "ci", "--store", store))
+    rotated = _keys("rotate", "ci", "--store", store, "--overlap", "1h")
+    _secret(rotated)
+    assert "the old secret is good until 20" in rotated.stderr
+    for wrong in ("soon", "31d", "-1h"):
+        refused = _keys("rotate", "ci", "--store", store, "--overlap", wrong)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "overlap: must be a time up to 30d, such as 1h" in refused.stderr
+
+
+def test_keys_of_the_configuration_are_listed_and_changed_there_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI_KEY", "the-key-of-ci-in-the-file")
+    extra = 'keys: [{name: ci, key: "${CI_KEY}", budget: {usd_per_day: 5}}]\n'
+    file = config(tmp_path, NOWHERE, ROUTES, extra=extra)
+    _secret(_keys("create", "made", "--config", file))
+    for form in ([], ["--json"]):
+        listed = _keys("list", "--config", file, *form)
+        assert "the-key-of-ci" not in listed.output
+        assert "config:ci" in listed.output
+        assert "made" in listed.output
+    for action in ("create", "revoke", "rotate"):
+        refused = _keys(action, "ci", "--config", file)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "stands in the configuration: change it there" in refused.stderr
+    refused = _keys("update", "config:ci", "--config", file, "--max-samples", "1")
+    assert "stands in the configuration" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -24,6 +24,10 @@ keys:
 """
 
 
+def _bytes(folder: Path) -> bytes:
+    return b"".join(part.read_bytes() for part in folder.iterdir())
+
+
 async def test_both_kinds_of_keys_are_let_in_and_nobody_else(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
@@ -60,8 +64,7 @@ async def test_what_a_configured_key_has_spent_goes_by_its_name(
     assert {row["key"] for row in rows(ledger)} == {"config:ci"}
     with closing(sqlite3.connect(ledger)) as db:
         assert db.execute("SELECT count(*) FROM client_keys").fetchall() == [(0,)]
-    found = b"".join(part.read_bytes() for part in tmp_path.iterdir())
-    assert b"the-secret-of-turn" not in found
+    assert b"the-secret-of-turn" not in _bytes(tmp_path)
 
 
 async def test_a_configured_key_that_has_expired_is_refused(
