@@ -16,6 +16,24 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from samplewise.policies.base import Needs, Policy, PolicyError
 from samplewise.proxy.config_budgets import RouteBudgetSettings
+from samplewise.proxy.config_search import (
+    BeamSettings,
+    BestFirstSettings,
+    DvtsSettings,
+    LookaheadSettings,
+    MctsSettings,
+    ParticleFilterSettings,
+    RebaseSettings,
+)
+from samplewise.proxy.config_synthesis import (
+    EffortSettings,
+    FuseSettings,
+    MedoidSettings,
+    OptimalStoppingSettings,
+    PrefixConsistencySettings,
+    ReviseSettings,
+    TournamentSettings,
+)
 from samplewise.proxy.config_types import (
     Count,
     Many,
@@ -249,6 +267,20 @@ _Policies = (
     | AdaptiveVoteSettings
     | FirstPassSettings
     | CascadeSettings
+    | BeamSettings
+    | LookaheadSettings
+    | DvtsSettings
+    | RebaseSettings
+    | ParticleFilterSettings
+    | BestFirstSettings
+    | MctsSettings
+    | TournamentSettings
+    | ReviseSettings
+    | FuseSettings
+    | MedoidSettings
+    | OptimalStoppingSettings
+    | PrefixConsistencySettings
+    | EffortSettings
     | PythonPolicySettings
 )
 
