@@ -168,6 +168,10 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     guard.adopt(await asyncio.to_thread(store.load))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
+    for key in guard.keys:
+        if key.revoked_at is None and guard.find(key.name) is not key:
+            twice = f"{key.id} is called as a key of the configuration: revoke it, or rename that"
+            _log.warning("two keys of one name", client=key.name, warning=twice)
     following = asyncio.create_task(follow(guard, store))
 
     async def stop() -> None:

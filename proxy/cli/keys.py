@@ -34,6 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT_STORE = "sqlite:///samplewise.db"
 _PIPE_WIDTH = 160
+_SAME = object()
 _LONGEST_OVERLAP_MS = 30 * 86_400_000
 
 
@@ -137,19 +138,14 @@ def update(
         found.check()
         _check_routes(config, routes)
         _check_stored(config, name)
-        changes: dict[str, Any] = {}
-        if routes or all_routes:
-            changes["routes"] = tuple(dict.fromkeys(routes))
-        if tags or no_tags:
-            changes["tags"] = tuple(dict.fromkeys(tags))
-        if max_samples is not None:
-            changes["max_samples"] = _number(max_samples)
-        if expires is not None:
-            never = expires == "never"
-            changes["expires_at"] = None if never else parse_expiry(expires, utc_ms())
-        if allow_tests is not None:
-            changes["tests"] = allow_tests
         amounts = parse_limits(limits)
+        changes = _replaced(
+            routes=tuple(dict.fromkeys(routes)) if routes or all_routes else _SAME,
+            tags=tuple(dict.fromkeys(tags)) if tags or no_tags else _SAME,
+            max_samples=_SAME if max_samples is None else _number(max_samples),
+            expires_at=_SAME if expires is None else _expiry(expires),
+            tests=_SAME if allow_tests is None else allow_tests,
+        )
         if not changes and not amounts:
             raise click.UsageError("say what to change, such as --limit usd_per_day=5")
         key = found.update(name, lambda terms: _changed(terms, changes, amounts))
@@ -160,6 +156,15 @@ def _changed(
     terms: Terms, changes: Mapping[str, Any], amounts: Mapping[str, Decimal | None]
 ) -> Terms:
     return with_limits(replace(terms, **changes), amounts)
+
+
+def _replaced(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are to change; None is a value."""
+    return {name: value for name, value in fields.items() if value is not _SAME}
+
+
+def _expiry(text: str) -> int | None:
+    return None if text == "never" else parse_expiry(text, utc_ms())
 
 
 def _number(text: str) -> int | None:

@@ -88,6 +88,20 @@ async def test_where_no_key_is_needed_a_wrong_one_is_a_client_without_a_key(
     assert [row["key"] for row in rows(tmp_path / "ledger.db")] == ["config:ci", ""]
 
 
+async def test_a_made_key_of_the_same_name_is_told_and_both_work(
+    upstream: UpstreamProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await upstream.script("m", SAID)
+    key, made = store_of(tmp_path).create("ci", Terms())
+    async with serve(both_routes(upstream, KEYS), tmp_path, ENV) as proxy:
+        for secret in (made, ENV["CI"]):
+            assert (await proxy.chat("one", headers=bearer(secret))).status == 200
+    assert [row["key"] for row in rows(tmp_path / "ledger.db")][-1] == "config:ci"
+    lines = [line for line in capsys.readouterr().err.splitlines() if "two keys of one" in line]
+    assert len(lines) == 1
+    assert key.id in lines[0]
+
+
 async def test_logs_have_no_secret_of_the_configuration(
     upstream: UpstreamProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
