@@ -208,6 +208,9 @@ async def test_reloads_under_load_cost_no_request_and_change_no_sum(
         await asyncio.gather(*clients)
         assert set(statuses) == {200}
         assert len(_events(served, "reloaded")) == reloads
+        config(tmp_path, upstream.base_url, **forms[0])
+        await _reload(served)
+        await soon(lambda: not served.children(), "processes of verifiers end")
         assert not _events(served, "reload refused", "internal error", "verifier could not tell")
         served.signal(signal.SIGINT)
         assert await served.ended(20) == 0
