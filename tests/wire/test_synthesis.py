@@ -26,7 +26,9 @@ async def test_a_tournament_returns_what_the_comparator_prefers(
 ) -> None:
     await upstream.script("m", "a b", "a b c d", "a", "a b c", "a b c d e", "x")
     verifiers = "  judge: {type: python, compare: 'tests.contract.graders:longer'}\n"
-    policies = [f"{{type: tournament, samples: 6, rule: {r}}}" for r in ("knockout", "borda")]
+    policies = [
+        f"{{type: tournament, samples: 6, opponents: 6, rule: {r}}}" for r in ("knockout", "borda")
+    ]
     for number, policy in enumerate(policies):
         config = _config(upstream, policy, ", comparator: judge", verifiers)
         (tmp_path / str(number)).mkdir()
