@@ -36,7 +36,7 @@ from samplewise.proxy.keys.guard import follow
 from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Ledger, Limit, Scope, Window
-from samplewise.proxy.ledger.books import SqliteBooks
+from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
@@ -135,7 +135,8 @@ def _parts(config: Config, shared: _Shared, old: Parts | None = None) -> Parts:
     upstreams, checks = {}, {}
     if old is not None:
         upstreams = unchanged(old.upstreams, old.config.backends, config.backends)
-        checks = unchanged(old.checks, old.config.verifiers, config.verifiers)
+        if old.config.backends == config.backends:  # a verifier may ask one of them
+            checks = unchanged(old.checks, old.config.verifiers, config.verifiers)
     upstreams |= {
         name: _upstream(name, settings, shared)
         for name, settings in config.backends.items()
@@ -164,7 +165,7 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
         return
     path = store_path(config.store)
     store = service.keys = KeyStore(path, actor="admin")
-    service.books = SqliteBooks(path)
+    service.books = Books(path)
     guard.adopt(await asyncio.to_thread(store.load))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")

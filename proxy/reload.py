@@ -7,6 +7,7 @@ limits are read from the configuration, what was spent is in the ledger.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -69,7 +70,9 @@ class Reload:
         Raises:
             ConfigError: something cannot be built or opened; all stays as it was.
         """
-        before, parts = self.parts, self.make(config, self.parts)
+        before = self.parts
+        # In a thread: a library that is new to this process can take seconds to import.
+        parts = await asyncio.to_thread(self.make, config, before)
         kept = {id(check.verifier) for check in before.checks.values()}
         added = [c.verifier for c in parts.checks.values() if id(c.verifier) not in kept]
         try:

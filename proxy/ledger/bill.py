@@ -13,7 +13,8 @@ _ROWS = """
 SELECT id, "key", route, sample_index, purpose, backend, model, state, nano_held, nano_settled,
     overrun_nano, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, usage_source,
     price_version, held_at, settled_at
-FROM reservations WHERE request_id = ? AND purpose <> 'request' ORDER BY held_at, rowid"""
+FROM reservations WHERE request_id = ? AND purpose <> 'request'
+ORDER BY held_at, sample_index, id"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,34 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from samplewise.proxy.ledger.bill import Entry, bill
 from samplewise.proxy.ledger.spend import Report, spend
 
-__all__ = ["Books", "SqliteBooks"]
-
-
-class Books(Protocol):
-    """Reads of the whole ledger. They block and take long: never on the event loop.
-
-    Both raise `StoreError` when the store cannot be read.
-    """
-
-    def spend(
-        self, by: Sequence[str], since_ms: int | None, until_ms: int | None, key: str | None
-    ) -> Report:
-        """Add up what was reserved between two times, of one key (its id) or of all."""
-        ...
-
-    def bill(self, request_id: str) -> Sequence[Entry]:
-        """Return the rows of one request."""
-        ...
+__all__ = ["Books"]
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteBooks:
-    """`Books` of an SQLite ledger."""
+class Books:
+    """Reads of one ledger file. They block and take long: never on the event loop.
+
+    Both raise `StoreError` when the file cannot be read.
+    """
 
     path: Path
 

@@ -35,7 +35,7 @@ coalesce(sum(overrun_nano), 0)"""
 # Rows that count a request against a rate are neither money nor samples.
 _BETWEEN = """
 FROM reservations WHERE purpose <> 'request' AND (?1 IS NULL OR held_at >= ?1)
-    AND (?2 IS NULL OR held_at < ?2) AND (?3 IS NULL OR "key" = ?3)"""
+    AND (?2 IS NULL OR held_at < ?2) AND "key" = coalesce(?3, "key")"""
 
 # There is no index by route and time, and one would cost every reservation: so the newest rows.
 _NEWEST_ROWS = 10_000
