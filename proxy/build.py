@@ -12,6 +12,7 @@ import aiohttp
 import structlog
 
 from samplewise.policies.base import Policy, PolicyError
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.backends.records import Records
@@ -19,13 +20,13 @@ from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
     BackendSettings,
+    HttpBackendSettings,
     LiteLLMBackendSettings,
-    OpenAIBackendSettings,
     TinyBackendSettings,
 )
 from samplewise.proxy.config_budgets import TagSettings
 from samplewise.proxy.config_policies import RouteSettings
-from samplewise.proxy.config_store import is_postgres, store_path
+from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
@@ -34,19 +35,21 @@ from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.keys.guard import follow
 from samplewise.proxy.keys.rates import Rates
-from samplewise.proxy.keys.store import KeyStore
-from samplewise.proxy.ledger.base import Account, Ledger, Limit, Scope, Window
+from samplewise.proxy.keys.store import key_store
+from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.ledger.books import Books
+from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
+from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.recovery import recovering
-from samplewise.proxy.reload import Parts, Reload, unchanged
+from samplewise.proxy.reload import Known, Parts, Reload, unchanged
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service, Setup
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
-from samplewise.verifiers.lifecycle import open_all
+from samplewise.verifiers.lifecycle import close_all, open_all
 
 if TYPE_CHECKING:
     from samplewise.proxy.embedded.batcher import Batcher
@@ -61,22 +64,28 @@ _STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
 }
 
 
-async def preflight(config: Config) -> None:
+async def preflight(config: Config, known: Known = None) -> dict[str, Abilities]:
     """Open everything once and close it, so that what is wrong is known before a server starts.
+
+    Returns what the upstreams can do, by name, so that no worker has to ask again; `known` of them
+    are not asked.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
         StoreError: the ledger cannot be opened.
     """
-    async with open_service(config, recover=False):
-        pass
+    async with open_service(config, recover=False, known=known) as service:
+        return {name: upstream.abilities for name, upstream in service.upstreams.items()}
 
 
 @asynccontextmanager
-async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator[Service]:
+async def open_service(
+    config: Config, *, recover: bool = True, known: Mapping[str, Abilities] | None = None
+) -> AsyncIterator[Service]:
     """Open everything a server needs and close it again, the ledger last.
 
-    `recover` says whether to end, beside all else, what processes that died have left open.
+    `recover` says whether to end, beside all else, what processes that died have left open. `known`
+    is what was found out of the upstreams before; without it they are asked as configured.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
@@ -85,32 +94,29 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
     async with AsyncExitStack() as stack:
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
-        orphans = await ledger.orphans() if recover and isinstance(ledger, SqliteLedger) else ()
         session = await stack.enter_async_context(new_session())
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
-        shared = _Shared(stack, session, litellm)
-        parts = _parts(config, shared)
-        metrics = Metrics(config.routes, {n: u.model for n, u in parts.upstreams.items()})
+        shared = _Shared(stack, session, litellm, ledger, Metrics((), {}))
+        parts = await _open_parts(config, shared, known)
         kept = Kept()
         service = Service(
-            engine=Engine(ledger, metrics, kept),
+            engine=Engine(ledger, shared.metrics, kept),
             setup=parts.setup,
-            retries=Retries(kept, metrics),
+            retries=Retries(kept, shared.metrics),
             rates=Rates(ledger),
         )
-        reload = Reload(lambda new, old: _parts(new, shared, old), service, parts)
+
+        async def another(new: Config, old: Parts, known: Known) -> Parts:
+            return await _open_parts(new, shared, known, old)
+
+        reload = service.reload = Reload(another, service, parts)
         stack.push_async_callback(reload.close)
-        try:
-            await open_all([check.verifier for check in parts.checks.values()])
-        except VerifierSetupError as error:
-            raise ConfigError(f"verifiers.{error}") from error
-        if orphans:
+        if recover:
             await stack.enter_async_context(
-                recovering(ledger, orphans, parts.upstreams, _records(config, session))
+                recovering(ledger, parts.upstreams, _records(config, session))
             )
         await _open_guard(config, service, stack)
-        service.reload = reload
         yield service
 
 
@@ -121,6 +127,8 @@ class _Shared:
     stack: AsyncExitStack
     session: aiohttp.ClientSession
     litellm: LiteLLMThread
+    ledger: RecoverableLedger
+    metrics: Metrics
     _batcher: Batcher | None = None
 
     def batcher(self) -> Batcher:
@@ -130,7 +138,43 @@ class _Shared:
         return self._batcher
 
 
-def _parts(config: Config, shared: _Shared, old: Parts | None = None) -> Parts:
+async def _open_parts(
+    config: Config, shared: _Shared, known: Known, old: Parts | None = None
+) -> Parts:
+    """Build and open what a configuration says, with what is the same as before.
+
+    Raises:
+        ConfigError: something cannot be built or opened, or an upstream lacks what a route needs.
+    """
+    # In a thread: a library that is new to this process can take seconds to import.
+    parts = await asyncio.to_thread(_build_parts, config, shared, old)
+    async with AsyncExitStack() as undo:
+        opened = {} if old is None else old.checks
+        added = [c.verifier for name, c in parts.checks.items() if opened.get(name) is not c]
+        undo.push_async_callback(close_all, added)
+        try:
+            await open_all(added)
+        except VerifierSetupError as error:
+            raise ConfigError(f"verifiers.{error}") from error
+        shared.metrics.adopt(config.routes, {n: u.model for n, u in parts.upstreams.items()})
+        asked = {} if old is None else old.upstreams
+        met = {n: u.abilities for n, u in parts.upstreams.items() if asked.get(n) is u}
+        probes = Probes(
+            config,
+            parts.upstreams,
+            shared.session,
+            shared.ledger,
+            shared.metrics,
+            _everywhere(config),
+        )
+        await probes.run({**(known or {}), **met} if met else known)
+        refuse_lacking(parts.setup.routes)
+        await parts.own.enter_async_context(probes.following())
+        undo.pop_all()
+    return parts
+
+
+def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
     """Build what a configuration says, with what is the same as before; nothing is opened."""
     upstreams, checks = {}, {}
     if old is not None:
@@ -161,11 +205,10 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     """Read the client keys, and again whenever they change."""
     guard = service.guard
     guard.configure(config.given_keys())
-    if is_postgres(config.store):
-        return
-    path = store_path(config.store)
-    store = service.keys = KeyStore(path, actor="admin")
-    service.books = Books(path)
+    url = config.store
+    service.books = Books(url if is_postgres(url) else store_path(url))
+    store = service.keys = key_store(url, actor="admin")
+    stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
@@ -182,16 +225,11 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     stack.push_async_callback(stop)
 
 
-async def _open_ledger(url: str) -> Ledger:
+async def _open_ledger(url: str) -> RecoverableLedger:
     if not is_postgres(url):
         return await SqliteLedger.open(store_path(url))
-    try:
-        # Only here, because it imports the extra.
+    with postgres_extra():
         from samplewise.proxy.ledger.postgres import PostgresLedger
-    except ImportError as error:
-        raise ConfigError(
-            "store: PostgreSQL needs the extra: pip install 'samplewise[postgres]'"
-        ) from error
     return await PostgresLedger.open(url)
 
 
@@ -222,18 +260,22 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         idle_timeout_s=settings.idle_timeout_s,
         max_response_bytes=settings.max_response_bytes,
     )
-    most = settings.max_in_flight
+    most, profile = settings.max_in_flight, settings.profile_data
     return Upstream(
         name=name,
         backend=backend,
         model=settings.model,
         price=settings.price.build(),
         timeout_s=settings.timeout_s,
-        max_n=settings.max_n,
-        stream_options=_STREAM_OPTIONS[settings.stream_usage],
-        token_field=settings.token_field,
+        max_n=settings.max_n or profile.max_n,
+        stream_options=_STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
+        token_field=settings.token_field or profile.token_field,
+        seed_field=profile.seed_field,
+        developer=profile.developer,
+        abilities=profile.abilities,
+        dispatch=settings.dispatch,
         max_tokens_per_image=settings.max_tokens_per_image,
-        params=settings.params,
+        params={**profile.sampling, **settings.params},
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
     )
@@ -244,7 +286,7 @@ def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Record
     return {
         name: Records(session, settings.base_urls, settings.request_headers())
         for name, settings in config.backends.items()
-        if isinstance(settings, OpenAIBackendSettings) and settings.records
+        if isinstance(settings, HttpBackendSettings) and settings.records
     }
 
 
@@ -333,17 +375,24 @@ def _least(*values: int | None) -> int | None:
 def _accounts(name: str, settings: RouteSettings, config: Config) -> tuple[Account, ...]:
     """Return the shared counters of a route: every limited window, and the day in any case."""
     own = {Window.DAY: Limit(), **settings.budget.per_window()}
-    everywhere = {Window.DAY: Limit(), **config.budget.per_window()}
     return (
         *_of(Scope.ROUTE, name, own),
         *(account for tag in settings.tags for account in _tag(tag, config.tags[tag])),
+        *_everywhere(config),
+    )
+
+
+def _everywhere(config: Config) -> tuple[Account, ...]:
+    """Return the counters of all routes together, and of every backend that has a limit."""
+    limits = {Window.DAY: Limit(), **config.budget.per_window()}
+    return (
         # Of all backends: a verifier may ask one that the route does not draw from.
         *(
             account
             for backend, its in config.backends.items()
             for account in _of(Scope.BACKEND, backend, its.budget.per_window())
         ),
-        *_of(Scope.GLOBAL, "all", everywhere),
+        *_of(Scope.GLOBAL, "all", limits),
     )
 
 

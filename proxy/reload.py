@@ -7,34 +7,39 @@ limits are read from the configuration, what was spent is in the ledger.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.config import Config
+from samplewise.proxy.config_backends import VllmBackendSettings
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.service import Service, Setup
 from samplewise.proxy.upstreams import Upstream
-from samplewise.verifiers.base import VerifierSetupError
-from samplewise.verifiers.lifecycle import close_all, open_all
+from samplewise.verifiers.lifecycle import close_all
 
-__all__ = ["Parts", "Reload", "restart_needed", "unchanged"]
+__all__ = ["Known", "Parts", "Reload", "restart_needed", "unchanged"]
 
 T = TypeVar("T")
+
+Known: TypeAlias = Mapping[str, Abilities] | None
+"""What upstreams can do, by name, so that they are not asked again."""
 
 _FIXED = ("host", "port", "cors_origins")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """What one configuration says, as objects."""
+    """What one configuration says, as objects. `own` closes what no other one takes over."""
 
     config: Config
     upstreams: Mapping[str, Upstream]
     checks: Mapping[str, Check]
     setup: Setup
+    own: AsyncExitStack = field(default_factory=AsyncExitStack)
 
 
 def unchanged(
@@ -45,7 +50,18 @@ def unchanged(
 
 
 def restart_needed(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
-    """Return the new settings with those of the old that hold until a restart, and their names."""
+    """Return the new settings with those of the old that hold until a restart, and their names.
+
+    Raises:
+        ConfigError: a model server that Samplewise starts itself is another one.
+    """
+    for name, settings in new.backends.items():
+        if old.backends.get(name) != settings and (
+            _managed(settings) or _managed(old.backends.get(name))
+        ):
+            raise ConfigError(
+                f"backends.{name}: a model server of Samplewise changes only with a restart"
+            )
     changed = [f for f in _FIXED if getattr(old.server, f) != getattr(new.server, f)]
     kept = {name: getattr(old.server, name) for name in changed}
     names = [f"server.{name}" for name in changed] + ["store"] * (old.store != new.store)
@@ -53,16 +69,20 @@ def restart_needed(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     return new.model_copy(update={"server": server, "store": old.store}), tuple(names)
 
 
+def _managed(settings: object) -> bool:
+    return isinstance(settings, VllmBackendSettings) and settings.serve is not None
+
+
 @dataclass(slots=True)
 class Reload:
-    """Puts configurations in place, one after another. `make` builds one out of the one before."""
+    """Puts configurations in place, one after another. `open` makes one out of the one before."""
 
-    make: Callable[[Config, Parts], Parts]
+    open: Callable[[Config, Parts, Known], Awaitable[Parts]]
     service: Service
     parts: Parts
     _left: list[object] = field(default_factory=list)
 
-    async def __call__(self, config: Config) -> Callable[[], Awaitable[None]]:
+    async def __call__(self, config: Config, known: Known = None) -> Callable[[], Awaitable[None]]:
         """Put a configuration in place; return what closes what only the one before has used.
 
         That is to be called when all requests have ended that ran at this moment.
@@ -71,25 +91,15 @@ class Reload:
             ConfigError: something cannot be built or opened; all stays as it was.
         """
         before = self.parts
-        # In a thread: a library that is new to this process can take seconds to import.
-        parts = await asyncio.to_thread(self.make, config, before)
-        kept = {id(check.verifier) for check in before.checks.values()}
-        added = [c.verifier for c in parts.checks.values() if id(c.verifier) not in kept]
-        try:
-            await open_all(added)
-        except VerifierSetupError as error:
-            await close_all(added)
-            raise ConfigError(f"verifiers.{error}") from error
+        parts = await self.open(config, before, known)
         # From here on nothing waits, so no request sees a half of it.
-        service = self.service
-        upstreams = {name: upstream.model for name, upstream in parts.upstreams.items()}
-        service.engine.metrics.adopt(config.routes, upstreams)
-        service.guard.configure(config.given_keys())
-        service.setup = parts.setup
+        self.service.guard.configure(config.given_keys())
+        self.service.setup = parts.setup
         self.parts = parts
         used = {id(check.verifier) for check in parts.checks.values()}
         left = [c.verifier for c in before.checks.values() if id(c.verifier) not in used]
         self._left += left
+        await before.own.aclose()
 
         async def retire() -> None:
             self._left = [verifier for verifier in self._left if verifier not in left]
@@ -98,5 +108,6 @@ class Reload:
         return retire
 
     async def close(self) -> None:
-        """Close all verifiers that are still open."""
+        """Close all that is still open."""
+        await self.parts.own.aclose()
         await close_all([*self._left, *(check.verifier for check in self.parts.checks.values())])

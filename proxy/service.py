@@ -14,7 +14,6 @@ from samplewise.policies.base import Policy
 from samplewise.policies.price import nano_from_usd, usd
 from samplewise.policies.tools_first import ToolsFirst
 from samplewise.proxy.checks_base import plain_voter
-from samplewise.proxy.config import Config
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
     AnswerError,
@@ -80,7 +79,7 @@ class Service:
     guard: Guard = field(default_factory=Guard)
     keys: KeyStore | None = None
     books: Books | None = None
-    reload: Callable[[Config], Awaitable[Callable[[], Awaitable[None]]]] | None = None
+    reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None
     draining: bool = False
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 

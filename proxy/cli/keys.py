@@ -5,10 +5,9 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -24,7 +23,7 @@ from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.keys.base import ClientKey, KeyRefused, Terms
 from samplewise.proxy.keys.guard import Guard
 from samplewise.proxy.keys.limits import limits_of, parse_limits, plain, with_limits
-from samplewise.proxy.keys.store import KeyStore
+from samplewise.proxy.keys.store import KeyStore, key_store
 from samplewise.proxy.keys.text import fields, parse_duration, parse_expiry, shown_time
 from samplewise.proxy.ledger.accounts import utc_ms
 
@@ -86,7 +85,7 @@ def create(
 ) -> None:
     """Make a key called NAME and write its secret to standard output, this once."""
     with _told():
-        config, found = _opened(file, store)
+        config = None if file is None else load_config(file)
         _check_routes(config, routes)
         _check_stored(config, name)
         terms = Terms(
@@ -96,7 +95,9 @@ def create(
             tests=allow_tests,
             tags=tuple(dict.fromkeys(tags)),
         )
-        key, secret = found.create(name, with_limits(terms, parse_limits(limits)))
+        with_all = with_limits(terms, parse_limits(limits))
+        with _opened(config, store) as found:
+            key, secret = found.create(name, with_all)
     _show_secret(key, secret)
 
 
@@ -133,9 +134,7 @@ def update(
     """Change what the key NAME (or id) may do. What is not named stays, and so does its spend."""
     if (routes and all_routes) or (tags and no_tags):
         raise click.UsageError("give --route or --all-routes, --tag or --no-tags, not both")
-    with _told():
-        config, found = _opened(file, store)
-        found.check()
+    with _told(), _existing(file, store) as (config, found):
         _check_routes(config, routes)
         _check_stored(config, name)
         amounts = parse_limits(limits)
@@ -180,10 +179,8 @@ def _number(text: str) -> int | None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_(file: str | None, store: str | None, as_json: bool) -> None:
     """Show all keys, without their secrets, which nobody has."""
-    with _told():
-        config, found = _opened(file, store)
-        found.check()
-        guard = Guard()
+    guard = Guard()
+    with _told(), _existing(file, store) as (config, found):
         guard.adopt(found.load())
         if config is not None:
             guard.configure(config.given_keys())
@@ -202,9 +199,7 @@ def list_(file: str | None, store: str | None, as_json: bool) -> None:
 @_store_options
 def revoke(name: str, file: str | None, store: str | None) -> None:
     """End the key NAME (or id) for good. Requests that run already come to their end."""
-    with _told():
-        config, found = _opened(file, store)
-        found.check()
+    with _told(), _existing(file, store) as (config, found):
         _check_stored(config, name)
         key = found.revoke(name)
     click.echo(f"samplewise: key {key.name} ({key.id}) is revoked", err=True)
@@ -216,9 +211,7 @@ def revoke(name: str, file: str | None, store: str | None) -> None:
 @click.option("--overlap", metavar="TIME", help="How long the old one stays good: 1h, 30m, 2d.")
 def rotate(name: str, file: str | None, store: str | None, overlap: str | None) -> None:
     """Give the key NAME (or id) a new secret; the old one ends. Limits and spend stay."""
-    with _told():
-        config, found = _opened(file, store)
-        found.check()
+    with _told(), _existing(file, store) as (config, found):
         _check_stored(config, name)
         key, secret = found.rotate(name, _overlap(overlap))
     if key.previous_until is not None:
@@ -245,8 +238,8 @@ def _told() -> Iterator[None]:
         sys.exit(1)
 
 
-def _opened(file: str | None, store: str | None) -> tuple[Config | None, KeyStore]:
-    config = None if file is None else load_config(file)
+def _opened(config: Config | None, store: str | None) -> AbstractContextManager[KeyStore]:
+    """Return the keys of the store that is named; closed at the end."""
     try:
         named = _DEFAULT_STORE if config is None else config.store
         url = named if store is None else check_store(store)
@@ -254,7 +247,16 @@ def _opened(file: str | None, store: str | None) -> tuple[Config | None, KeyStor
         raise click.UsageError(f"--store: {error}") from None
     if config is None and store is None and not store_path(url).exists():
         raise click.UsageError("say where the keys are: --config FILE or --store URL")
-    return config, KeyStore(Path(store_path(url)), actor=f"command: {_user()}")
+    return closing(key_store(url, actor=f"command: {_user()}"))
+
+
+@contextmanager
+def _existing(file: str | None, store: str | None) -> Iterator[tuple[Config | None, KeyStore]]:
+    """Give the configuration, and the keys of a store that is there already."""
+    config = None if file is None else load_config(file)
+    with _opened(config, store) as found:
+        found.check()
+        yield config, found
 
 
 def _user() -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.config import Config
 from samplewise.proxy.errors import ConfigError, SamplewiseError
 from samplewise.proxy.reload import restart_needed
@@ -57,14 +58,18 @@ class Reloader:
     applied: Callable[[Config], None]
     done: Callable[[], None] = lambda: None
     _given: Config | None = None
+    _known: Mapping[str, Abilities] | None = None
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def ask(self, given: Config | None = None) -> None:
+    def ask(
+        self, given: Config | None = None, known: Mapping[str, Abilities] | None = None
+    ) -> None:
         """Ask for a reload, of the file or of the configuration given. Asked again, once is enough.
 
-        To be called in the event loop, or before it runs.
+        `known` is what was found out of its upstreams. To be called in the event loop, or before it
+        runs.
         """
-        self._given = given
+        self._given, self._known = given, known
         self._asked.set()
 
     async def run(self, service: Service) -> None:
@@ -73,17 +78,24 @@ class Reloader:
             while True:
                 await self._asked.wait()
                 self._asked.clear()
-                config, self._given = self._given, None
+                config, known = self._given, self._known
+                self._given = self._known = None
                 if config is None:
                     config = await asyncio.to_thread(load_next, self.config, self.load)
                 if config is not None:
-                    await self._apply(service, config, group)
+                    await self._apply(service, config, known, group)
                 self.done()
 
-    async def _apply(self, service: Service, config: Config, group: asyncio.TaskGroup) -> None:
+    async def _apply(
+        self,
+        service: Service,
+        config: Config,
+        known: Mapping[str, Abilities] | None,
+        group: asyncio.TaskGroup,
+    ) -> None:
         assert service.reload is not None
         try:
-            retire = await service.reload(config)
+            retire = await service.reload(config, known)
         except ConfigError as error:
             refuse(error)
             return

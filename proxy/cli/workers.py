@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -20,6 +20,7 @@ import click
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build import preflight
 from samplewise.proxy.cli.hangup import HangUp
 from samplewise.proxy.cli.reloader import Reloader, load_next, refuse
@@ -27,6 +28,7 @@ from samplewise.proxy.cli.server import ProxyServer, quiet_signals
 from samplewise.proxy.config import Config
 from samplewise.proxy.errors import ConfigError, SamplewiseError, StoreError
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
+from samplewise.proxy.reload import unchanged
 
 __all__ = ["run_workers"]
 
@@ -52,10 +54,10 @@ def run_workers(
         SystemExit: a worker could not start; it has said why.
     """
     # Once here, so that what is wrong is told once, and not by every worker.
-    asyncio.run(preflight(config))
+    known = asyncio.run(preflight(config))
     hang_up = HangUp()  # before signals are taken
     with _shared_metrics(), _signals() as signals:
-        _Workers(config, listener, ready, signals, load, hang_up).run(count)
+        _Workers(config, known, listener, ready, signals, load, hang_up).run(count)
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class _Worker:
 @dataclass(slots=True)
 class _Workers:
     config: Config
+    known: Mapping[str, Abilities]
     listener: socket.socket
     told: Callable[[], None]
     signals: socket.socket
@@ -106,7 +109,8 @@ class _Workers:
     def _start(self) -> None:
         context = get_context("spawn")
         pipe, its_end = context.Pipe()
-        process = context.Process(target=_work, args=(self.config, self.listener, its_end))
+        given = (self.config, self.known, self.listener, its_end)
+        process = context.Process(target=_work, args=given)
         process.start()
         # Without another copy here, either side sees the end of the other one.
         its_end.close()
@@ -131,7 +135,8 @@ class _Workers:
         if config is None or self.stopping:
             return
         try:
-            asyncio.run(preflight(config))
+            same = unchanged(self.known, self.config.backends, config.backends)
+            self.known = asyncio.run(preflight(config, same))
         except (ConfigError, StoreError) as error:
             refuse(error)
         else:
@@ -143,7 +148,7 @@ class _Workers:
             worker.config, worker.busy = self.config, True
             # It may have ended just now.
             with suppress(OSError):
-                worker.pipe.send(self.config)
+                worker.pipe.send((self.config, self.known))
 
     def _tell(self, number: signal.Signals) -> None:
         for worker in self.alive:
@@ -181,7 +186,9 @@ class _Workers:
         self._tell(signal.SIGTERM)
 
 
-def _work(config: Config, listener: socket.socket, pipe: Connection) -> None:
+def _work(
+    config: Config, known: Mapping[str, Abilities], listener: socket.socket, pipe: Connection
+) -> None:
     """Serve as one worker, in a process of its own."""
     # Ctrl-C at a terminal is for the parent alone, which passes it on.
     os.setsid()
@@ -198,7 +205,7 @@ def _work(config: Config, listener: socket.socket, pipe: Connection) -> None:
         with suppress(OSError):
             pipe.send_bytes(_RELOADED)
 
-    server = ProxyServer(config, ready, worker=True)
+    server = ProxyServer(config, ready, worker=True, known=known)
     server.reloader.done = reloaded
     try:
         server.run_quietly(listener)
@@ -210,7 +217,7 @@ def _work(config: Config, listener: socket.socket, pipe: Connection) -> None:
 def _hear_parent(loop: asyncio.AbstractEventLoop, pipe: Connection, reloader: Reloader) -> None:
     """Take a new configuration from the parent, or its end."""
     try:
-        reloader.ask(pipe.recv())
+        reloader.ask(*pipe.recv())
     except (EOFError, OSError):
         loop.remove_reader(pipe.fileno())
         _log.error("parent died", worker=os.getpid())

@@ -42,11 +42,13 @@ class Entry:
     settled_at: int | None
 
 
-def bill(path: Path, request_id: str) -> tuple[Entry, ...]:
+def bill(where: Path | str, request_id: str) -> tuple[Entry, ...]:
     """Return the rows of a request in the order they were made; none if nothing was bought for it.
 
+    `where` is the file of an SQLite ledger, or the URL of a database.
+
     Raises:
-        StoreError: the file cannot be read as a ledger.
+        StoreError: there is no such ledger, or it cannot be read.
     """
-    with reading(path) as db:
+    with reading(where) as db:
         return tuple(Entry(*row) for row in db.execute(_ROWS, (request_id,)).fetchall())

@@ -14,19 +14,19 @@ __all__ = ["Books"]
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Reads of one ledger file. They block and take long: never on the event loop.
+    """Reads of one ledger: a file, or the URL of a database. Never on the event loop: they block.
 
-    Both raise `StoreError` when the file cannot be read.
+    Both raise `StoreError` when it cannot be read.
     """
 
-    path: Path
+    where: Path | str
 
     def spend(
         self, by: Sequence[str], since_ms: int | None, until_ms: int | None, key: str | None
     ) -> Report:
         """Add up what was reserved between two times, of one key (its id) or of all."""
-        return spend(self.path, by, since_ms, until_ms, key)
+        return spend(self.where, by, since_ms, until_ms, key)
 
     def bill(self, request_id: str) -> Sequence[Entry]:
         """Return the rows of one request."""
-        return bill(self.path, request_id)
+        return bill(self.where, request_id)

@@ -17,6 +17,7 @@ import pytest
 
 from samplewise.proxy.keys.base import Terms
 from samplewise.proxy.keys.store import KeyStore
+from samplewise.proxy.ledger.places import SqlitePlace
 from tests.cli.served import Served, command, config, serving
 from tests.upstream import Answer, Rule, UpstreamProcess
 from tests.wire.books import reserved, rows, soon, spent
@@ -183,7 +184,7 @@ async def test_reloads_under_load_cost_no_request_and_change_no_sum(
         {"routes": ONE + plain, "backend": ", max_in_flight: 50"},
     ]
     ledger = tmp_path / "ledger.db"
-    key, secret = KeyStore(ledger).create("ci", Terms())
+    key, secret = KeyStore(SqlitePlace(ledger)).create("ci", Terms())
     file = config(tmp_path, upstream.base_url, **forms[0])
     done = False
     statuses: Counter[int] = Counter()

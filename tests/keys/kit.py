@@ -6,6 +6,7 @@ from pathlib import Path
 
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Limit, Window
+from samplewise.proxy.ledger.places import SqlitePlace
 from tests.upstream import UpstreamProcess
 from tests.wire.proxy import backend
 
@@ -26,7 +27,7 @@ def both_routes(upstream: UpstreamProcess, more: str = "") -> str:
 
 def store_of(folder: Path) -> KeyStore:
     """Return the keys of the ledger of a test's proxy."""
-    return KeyStore(folder / "ledger.db")
+    return KeyStore(SqlitePlace(folder / "ledger.db"))
 
 
 def bearer(secret: str) -> dict[str, str]:

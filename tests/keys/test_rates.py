@@ -15,6 +15,7 @@ from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.accounts import window_end, window_starts
 from samplewise.proxy.ledger.base import Window
+from samplewise.proxy.ledger.places import SqlitePlace
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from tests.cli.served import config, serving
 from tests.keys.kit import TOO_LITTLE, bearer, both_routes, store_of
@@ -179,7 +180,7 @@ async def test_rates_are_no_money_and_money_is_no_rate(
 async def test_rates_are_exact_over_workers(upstream: UpstreamProcess, tmp_path: Path) -> None:
     await upstream.script("m", SAID)
     file = config(tmp_path, upstream.base_url, "  one: {backends: [local]}\n", ", log_level: error")
-    _, secret = KeyStore(tmp_path / "ledger.db").create("a", _requests(day=20))
+    _, secret = KeyStore(SqlitePlace(tmp_path / "ledger.db")).create("a", _requests(day=20))
     body = b'{"model": "one", "messages": [{"role": "user", "content": "hi"}]}'
     async with serving(tmp_path, "--config", file, "--workers", "2") as served:
         asked = [served.post(body, authorization=f"Bearer {secret}") for _ in range(60)]

@@ -110,10 +110,11 @@ class Proxy:
 
 @asynccontextmanager
 async def serve(
-    config: str, folder: Path, env: Mapping[str, str] | None = None
+    config: str, where: Path | str, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[Proxy]:
-    """Run the proxy with a configuration; its ledger is a file in `folder`."""
-    text = f'store: "sqlite:///{folder}/ledger.db"\n{config}'
+    """Run the proxy with a configuration; its ledger is a file in the folder `where`, or there."""
+    store = where if isinstance(where, str) else f"sqlite:///{where}/ledger.db"
+    text = f'store: "{store}"\n{config}'
     app = create_app(load_text(text, "test.yaml", env or {}))
     listener = socket.create_server(("127.0.0.1", 0))
     settings = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
