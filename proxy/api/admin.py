@@ -20,7 +20,7 @@ from samplewise.proxy.api.callers import check_admin
 from samplewise.proxy.api.pages import page
 from samplewise.proxy.api.replies import json_reply, read_body, store_error
 from samplewise.proxy.config_yaml import near
-from samplewise.proxy.errors import AnswerError, RequestError, StoreError
+from samplewise.proxy.errors import RequestError, StoreError
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.keys.base import ClientKey, KeyRefused, Terms
 from samplewise.proxy.keys.guard import Guard
@@ -205,12 +205,7 @@ def _refusing(make: Callable[[], T]) -> T:
 
 
 def _store(service: Service) -> KeyStore:
-    if service.keys is None:
-        raise AnswerError(
-            "keys: this store keeps no client keys in this version; use keys in the configuration",
-            status=501,
-            code="not_supported",
-        )
+    assert service.keys is not None  # set before the first request comes
     return service.keys
 
 

@@ -14,7 +14,7 @@ from samplewise.proxy.api.bodies import check_query
 from samplewise.proxy.api.callers import caller
 from samplewise.proxy.api.pages import page
 from samplewise.proxy.api.replies import json_reply, store_error
-from samplewise.proxy.errors import AnswerError, RequestError, StoreError
+from samplewise.proxy.errors import RequestError, StoreError
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.text import parse_time, shown_time
@@ -113,10 +113,7 @@ async def request_bill(request: Request, service: Service) -> Response:
 
 async def _read(service: Service, read: Callable[[Books], T]) -> T:
     """Read the ledger in a thread, one reader at a time: a report can take seconds."""
-    if service.books is None:
-        raise AnswerError(
-            "this store has no reports in this version", status=501, code="not_supported"
-        )
+    assert service.books is not None  # set before the first request comes
     try:
         async with service.reading:
             return await asyncio.to_thread(read, service.books)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 
 from samplewise.proxy.keys.base import Terms
 from samplewise.proxy.keys.limits import parse_limits, with_limits
+from samplewise.proxy.keys.store import key_store
 from tests.keys.kit import bearer, both_routes, store_of
 from tests.upstream import Answer, Rule, UpstreamProcess
-from tests.wire.books import rows
+from tests.wire.books import rows, store_url
 from tests.wire.proxy import Proxy, serve
 
 ENV = {"ADMIN": "the-admin-key-of-this-test", "CI": "the-key-of-ci-in-the-file"}
@@ -41,11 +43,13 @@ class Spent:
 
 
 @asynccontextmanager
-async def _spent(upstream: UpstreamProcess, folder: Path) -> AsyncIterator[Spent]:
+async def _spent(upstream: UpstreamProcess, where: Path | str) -> AsyncIterator[Spent]:
     await upstream.script("m", Answer(text="forty-two", tokens=40), rules=(HELD,))
     terms = with_limits(Terms(), parse_limits(["usd_per_day=5", "requests_total=50"]))
-    key, secret = store_of(folder).create("made", terms)
-    async with serve(both_routes(upstream, HEAD), folder, ENV) as proxy:
+    with closing(key_store(store_url(where))) as store:
+        key, secret = await asyncio.to_thread(store.create, "made", terms)
+    place = where if isinstance(where, str) else where.parent
+    async with serve(both_routes(upstream, HEAD), place, ENV) as proxy:
         sent = [
             (await proxy.chat(route, headers=bearer(one))).headers["x-request-id"]
             for route, one in (("one", secret), ("many", secret), ("one", ENV["CI"]))
@@ -59,9 +63,9 @@ def _found(data: list[Any], **wanted: Any) -> Any:
 
 
 async def test_budgets_of_a_key_are_its_own_and_the_admins_are_all(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, where: Path | str
 ) -> None:
-    async with _spent(upstream, tmp_path) as spent:
+    async with _spent(upstream, where) as spent:
         path = "/v1/samplewise/budgets"
         own = (await spent.proxy.get(path, spent.made)).json["data"]
         assert {(item["scope"], item["name"], item["id"]) for item in own} == {
@@ -69,9 +73,7 @@ async def test_budgets_of_a_key_are_its_own_and_the_admins_are_all(
             ("requests", "made", spent.id),
         }
         day = _found(own, scope="key", window="day")
-        nano = sum(
-            row["nano_settled"] for row in rows(tmp_path / "ledger.db") if row["key"] == spent.id
-        )
+        nano = sum(row["nano_settled"] for row in rows(where) if row["key"] == spent.id)
         assert day["limit"] == {"usd": 5, "tokens": None, "samples": None}
         assert day["spent"]["usd"] == pytest.approx(nano / 1e9, abs=1e-12)
         assert (day["spent"]["samples"], day["reserved"]["samples"]) == (9, 0)
@@ -95,12 +97,12 @@ async def test_budgets_of_a_key_are_its_own_and_the_admins_are_all(
 
 
 async def test_the_bill_of_a_request_is_for_who_sent_it(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, where: Path | str
 ) -> None:
-    async with _spent(upstream, tmp_path) as spent:
+    async with _spent(upstream, where) as spent:
         path = "/v1/samplewise/requests/"
         bill = (await spent.proxy.get(path + spent.mine[1], spent.made)).json
-        found = [r for r in rows(tmp_path / "ledger.db") if r["request_id"] == spent.mine[1]]
+        found = [r for r in rows(where) if r["request_id"] == spent.mine[1]]
         assert [row["id"] for row in bill["rows"]] == [
             row["id"] for row in found if row["purpose"] != "request"
         ]
@@ -119,9 +121,9 @@ async def test_the_bill_of_a_request_is_for_who_sent_it(
 
 
 async def test_spend_adds_up_what_the_caller_may_see(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, where: Path | str
 ) -> None:
-    async with _spent(upstream, tmp_path) as spent:
+    async with _spent(upstream, where) as spent:
         path = "/v1/samplewise/spend"
         found = (await spent.proxy.get(f"{path}?by=key,route", ADMIN)).json
         lines = {(line["key"], line["route"]): line for line in found["data"]}
@@ -146,7 +148,7 @@ async def test_spend_adds_up_what_the_caller_may_see(
         page = await spent.proxy.get(f"{path}?by=route&format=csv", ADMIN)
         assert page.headers["content-type"].startswith("text/csv")
         table = list(csv.DictReader(io.StringIO(page.body.decode())))
-        nano = sum(row["nano_settled"] for row in rows(tmp_path / "ledger.db"))
+        nano = sum(row["nano_settled"] for row in rows(where))
         assert sum(round(float(line["settled_usd"]) * 1e9) for line in table) == nano
         accept = await spent.proxy.get(f"{path}?by=route", {**ADMIN, "accept": "text/csv"})
         assert accept.body == page.body
@@ -157,7 +159,7 @@ async def test_spend_adds_up_what_the_caller_may_see(
 async def test_wrong_questions_and_wrong_keys_are_told(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
-    async with _spent(upstream, tmp_path) as spent:
+    async with _spent(upstream, tmp_path / "ledger.db") as spent:
         for query, reason in {
             "spend?by=rout": "by: must list some of key, route, backend, day, got 'rout'",
             "spend?bye=day": "unknown parameter 'bye'; did you mean 'by'?",
