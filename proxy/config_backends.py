@@ -281,9 +281,14 @@ def literal_secrets(document: Document, value: Any, path: Path) -> Iterator[Prob
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from literal_secrets(document, inner, (*path, name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from literal_secrets(document, inner, (*path, index))
     elif isinstance(value, str) and path not in document.templates:
         match path:
             case ("backends", _, "api_key") | ("verifiers", _, *_, "secret"):
+                secret = True
+            case ("keys", *_, "key") | ("server", "admin_key"):
                 secret = True
             case ("backends", _, "headers", header):
                 secret = str(header).lower() in _CREDENTIAL_HEADERS

@@ -5,7 +5,7 @@ SamplewiseError
 |-- StoreError        503  the ledger cannot be reached: nothing is dispatched
 `-- AnswerError            a request ends without an answer; carries the HTTP status
     |-- RequestError  400  the request is wrong (401, 403, 404, 405, 413 by `status`)
-    |-- RateLimited   429  a key sends more requests a minute than it may
+    |-- RateLimited   429  a key sends more requests than it may
     |-- BudgetExceeded 402 the first wave does not fit into a limit
     |-- NoVerifiedAnswer 422  nothing passed and the route wants an error then
     `-- UpstreamFailed 502 too few samples came back (504 when time ran out)
@@ -77,7 +77,7 @@ class RequestError(AnswerError):
 
 
 class RateLimited(AnswerError):
-    """A key sends more requests a minute than it may; `retry-after` says when to come back."""
+    """A key sends more requests than it may; `retry-after` says when to come back."""
 
     status = 429
     type = "rate_limit_error"

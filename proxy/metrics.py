@@ -35,12 +35,17 @@ class Metrics:
 
         `models` gives the configured model of each backend, for the `model` label.
         """
-        self._models = models
+        self._models: Mapping[str, str] = {}
         self.registry = CollectorRegistry()
         self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
         self._define_requests()
         self._define_samples()
         self._define_upstreams()
+        self.adopt(routes, models)
+
+    def adopt(self, routes: Iterable[str], models: Mapping[str, str]) -> None:
+        """Take the names of another configuration; those of requests that still run stay known."""
+        self._models = {**self._models, **models}
         for route in routes:
             for outcome in ("verified", "agreed", "best_effort", "unverified"):
                 self._of(self.requests, route, "chat", outcome)

@@ -132,8 +132,10 @@ class Retries:
             mine.done.cancel()  # changes nothing where there is an answer or an error
             if not found_again:
                 self._drop(retry.name, mine)
-        self._samples += len(answer.evidence.samples)
-        self._trim()
+        if self._runs.get(retry.name) is mine:
+            # Else the same request has come meanwhile, and its run is the one to be found.
+            self._samples += len(answer.evidence.samples)
+            self._trim()
         return answer
 
     def _pool(self, job: Job) -> list[Sample]:

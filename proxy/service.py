@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -29,14 +29,17 @@ from samplewise.proxy.estimate import RECENT_DAYS, estimate
 from samplewise.proxy.job import Answer, Job, Route
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.guard import Guard
+from samplewise.proxy.keys.rates import Rates
+from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
+from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.options import Options
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import TakesTests, Task, TestsError
 
-__all__ = ["Service"]
+__all__ = ["Service", "Setup"]
 
 _log = structlog.get_logger("samplewise.requests")
 # How requests without an answer are counted; any other error is our own.
@@ -49,20 +52,47 @@ _ENDED: Mapping[type[AnswerError], str] = {
 }
 
 
-@dataclass(slots=True)
-class Service:
-    """The running proxy without its HTTP skin."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """All that one configuration says, ready to use. A reload puts another one in its place."""
 
-    engine: Engine
     routes: Mapping[str, Route]
     upstreams: Mapping[str, Upstream]
     max_body_bytes: int
     first_comment_after_s: float
     comment_every_s: float
-    retries: Retries
-    guard: Guard = field(default_factory=Guard)
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Service:
+    """The running proxy without its HTTP skin.
+
+    A request takes what it needs of `setup` when it comes, and keeps that to its end. `keys` is the
+    store that the admin's changes go to, `books` what the ledger says of the past, `reload` puts
+    another configuration in place; `reading` is for one long read of the books at a time.
+    """
+
+    engine: Engine
+    setup: Setup
+    retries: Retries
+    rates: Rates
+    guard: Guard = field(default_factory=Guard)
+    keys: KeyStore | None = None
+    books: Books | None = None
+    reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None
     draining: bool = False
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """The routes that there are now."""
+        return self.setup.routes
+
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """The backends that there are now."""
+        return self.setup.upstreams
 
     def new_request_id(self) -> str:
         """Return an id for one request; ledger rows and upstream request ids are made from it."""
@@ -143,7 +173,7 @@ class Service:
 
     def _tagged(self, key: ClientKey | None, route: Route) -> tuple[Account, ...]:
         names = () if key is None else key.terms.tags
-        found = (account for name in names for account in self.tags.get(name, ()))
+        found = (account for name in names for account in self.setup.tags.get(name, ()))
         return tuple(account for account in found if account not in route.accounts)
 
     async def estimate(self, job: Job) -> bytes:
@@ -198,12 +228,19 @@ class Service:
         Raises:
             StoreError: the ledger cannot be reached.
         """
+        return list(await self.engine.ledger.balances(self.shared_accounts()))
+
+    def shared_accounts(self) -> list[Account]:
+        """Return every account of routes, tags, backends and the whole; those of keys are not."""
         accounts: dict[tuple[str, str, str], Account] = {}
-        for group in (*(route.accounts for route in self.routes.values()), *self.tags.values()):
+        for group in (
+            *(route.accounts for route in self.routes.values()),
+            *self.setup.tags.values(),
+        ):
             for account in group:
                 key = (account.scope.value, account.name, account.window.value)
                 accounts[key] = account
-        return list(await self.engine.ledger.balances(list(accounts.values())))
+        return list(accounts.values())
 
 
 def _ended(error: AnswerError) -> str:

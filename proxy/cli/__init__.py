@@ -36,7 +36,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "keys": (
         "samplewise.proxy.cli.keys:keys",
-        "Make, list, revoke and rotate the keys of clients.",
+        "Make, list, change, rotate and revoke the keys of clients.",
     ),
     "record": (
         "samplewise.proxy.cli.record:record",

@@ -32,10 +32,11 @@ __all__ = [
 
 
 class Scope(StrEnum):
-    """Whose money an account counts."""
+    """Whose money an account counts; `requests` counts the requests of a key, as samples."""
 
     REQUEST = "request"
     KEY = "key"
+    REQUESTS = "requests"
     ROUTE = "route"
     TAG = "tag"
     BACKEND = "backend"

@@ -343,8 +343,30 @@ CREATE TABLE samplewise.key_pepper (id INTEGER PRIMARY KEY CHECK (id = 1), value
 INSERT INTO samplewise.meta VALUES ('keys', 0); -- grows with every change of a key
 """
 
+_AUDIT = """
+ALTER TABLE samplewise.client_keys ADD COLUMN previous BYTEA; -- the digest of the secret before,
+ALTER TABLE samplewise.client_keys ADD COLUMN previous_until BIGINT; -- and until when it is good
+CREATE TABLE samplewise.audit (
+    rowid BIGINT GENERATED ALWAYS AS IDENTITY,
+    at BIGINT NOT NULL,   -- UTC ms
+    actor TEXT NOT NULL,  -- who: the admin key, or the user of the command
+    action TEXT NOT NULL, -- create, update, rotate or revoke
+    key_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    terms TEXT NOT NULL   -- JSON, as they are after it
+);
+CREATE FUNCTION samplewise.keep_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the audit is append-only';
+END
+$$;
+CREATE TRIGGER audit_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON samplewise.audit
+    FOR EACH STATEMENT EXECUTE FUNCTION samplewise.keep_audit();
+"""
+
 # Item n leads from schema version n to n + 1. Never change an item that was released: add one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_TABLES, _STARTS, _LOCK, _RESERVE, _DISPATCH, _SETTLE, _WORK, _FENCE, _BALANCES, *LEASES),
     (_CLIENT_KEYS,),
+    (_AUDIT,),
 )

@@ -213,3 +213,19 @@ async def test_an_idempotency_key_has_a_longest_length(
     async with serving(upstream, tmp_path) as proxy:
         reply = await proxy.chat("one", headers={"idempotency-key": "k" * 256})
         assert (reply.status, reply.error["param"]) == (400, "idempotency-key")
+
+
+async def test_equal_requests_at_once_leave_no_count_behind(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="it is 4", hold="gate"))
+    async with serving(upstream, tmp_path) as proxy:
+        proxy.service.retries.most_samples = 4
+        for _ in range(2):
+            asks = [asyncio.create_task(proxy.chat("vote")) for _ in range(4)]
+            await upstream.wait("held", equals=16)
+            await upstream.release("gate")
+            assert {reply.status for reply in await asyncio.gather(*asks)} == {200}
+            await upstream.reset()
+            await upstream.script("m", Answer(text="it is 4", hold="gate"))
+        assert proxy.service.retries._samples <= 4
