@@ -80,6 +80,10 @@ class Price:
         pico = prompt_tokens * dearest + completion_tokens * self.completion_pico
         return -(-pico // PICO_PER_NANO)
 
+    def unused_nano(self, completion_tokens: int) -> int:
+        """Return what a worst case holds for completion tokens that did not come, rounded down."""
+        return completion_tokens * self.completion_pico // PICO_PER_NANO
+
 
 def _pico(usd_per_mtok: float | str) -> int:
     return math.ceil(Fraction(str(usd_per_mtok)) * _PICO / 1_000_000)

@@ -40,6 +40,12 @@ class CallFacts:
         trace = self.traces.get(choice)
         return max(done.tokens if done else 0, trace.tokens if trace else 0)
 
+    def come(self, choice: int) -> int:
+        """Return the tokens known of one choice so far: counted, or what the upstream says."""
+        trace = self.traces.get(choice)
+        reported = trace.reported.completion if trace and trace.reported else 0
+        return max(self.counted(choice), reported)
+
 
 def settlements(holds: Sequence[Hold], price: Price, facts: CallFacts) -> list[Settlement]:
     """Return one settlement per hold, in their order; hold i paid for choice i.

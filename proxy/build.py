@@ -14,6 +14,7 @@ from samplewise.policies.base import Policy, PolicyError
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.backends.records import Records
+from samplewise.proxy.checkpoints import Checkpoints
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
@@ -23,7 +24,7 @@ from samplewise.proxy.config_backends import (
     TinyBackendSettings,
 )
 from samplewise.proxy.config_policies import RouteSettings
-from samplewise.proxy.config_store import is_postgres, store_path
+from samplewise.proxy.config_store import ONLY_SQLITE, is_postgres, store_path
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
@@ -88,6 +89,7 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
             name: _upstream(name, settings, session, litellm, batcher)
             for name, settings in config.backends.items()
         }
+        _add_checkpoints(config, upstreams, ledger)
         checks = _checks(config)
         verifiers = [check.verifier for check in checks.values()]
         stack.push_async_callback(close_all, verifiers)
@@ -202,6 +204,18 @@ def _upstream(
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
     )
+
+
+def _add_checkpoints(config: Config, upstreams: Mapping[str, Upstream], ledger: Ledger) -> None:
+    """Let the calls of backends that are set so be written down while they run."""
+    names = [n for n, settings in config.backends.items() if settings.recovery == "checkpoint"]
+    if not names:
+        return
+    if not isinstance(ledger, SqliteLedger):
+        raise ConfigError(f"backends.{names[0]}.recovery: {ONLY_SQLITE}")
+    checkpoints = Checkpoints(ledger)
+    for name in names:
+        upstreams[name].checkpoints = checkpoints
 
 
 def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Records]:

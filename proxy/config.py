@@ -30,7 +30,7 @@ from samplewise.proxy.config_policies import (
     RouteSettings,
 )
 from samplewise.proxy.config_server import KeysSettings, ServerSettings, is_loopback
-from samplewise.proxy.config_store import check_store, is_postgres
+from samplewise.proxy.config_store import ONLY_SQLITE, check_store, is_postgres
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.config_yaml import Document, Path, Problem, near, quoted, read
 from samplewise.proxy.errors import ConfigError
@@ -241,6 +241,7 @@ class _Checks:
             if self.document.data.get(section, {}) == {}:
                 self._problem((section,), "needs at least one entry")
         self._verifiers()
+        self._recovery()
         for name, route in self.config.routes.items():
             path = ("routes", name)
             self._names(route, path)
@@ -252,6 +253,11 @@ class _Checks:
             for name in self._known(section):
                 if (section, name) not in self.used:
                     self._warn((section, name), "no route uses it")
+
+    def _recovery(self) -> None:
+        for name, backend in self.config.backends.items():
+            if backend.recovery == "checkpoint" and is_postgres(self.config.store):
+                self._problem(("backends", name, "recovery"), ONLY_SQLITE)
 
     def _names(self, route: RouteSettings, path: Path) -> None:
         for index, name in enumerate(route.backends):

@@ -155,6 +155,7 @@ Amount = Annotated[Decimal, BeforeValidator(_amount)]
 PositiveAmount = Annotated[Amount, AfterValidator(_positive)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Recovery = Literal["worst_case", "checkpoint"]
 # A list in YAML; only the list itself is converted, its items stay strict.
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 # Never shown: an operator may have put a token into them.
@@ -212,7 +213,8 @@ class OpenAIBackendSettings(Settings):
 
     `max_n` is the largest `n` of one call (1: never more). `params` are body fields that are always
     sent. `headers` and `api_key` are secrets. `records` says that the server tells at `/records/ID`
-    what a request id has cost, as `samplewise upstream` does.
+    what a request id has cost, as `samplewise upstream` does. `recovery` says what a call costs
+    whose process died, where there is no such record.
     """
 
     type: Literal["openai"]
@@ -232,6 +234,7 @@ class OpenAIBackendSettings(Settings):
     token_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     max_tokens_per_image: Count | None = None
     records: bool = False
+    recovery: Recovery = "worst_case"
     params: Params = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -265,6 +268,8 @@ class LiteLLMBackendSettings(Settings):
 
     type: Literal["litellm"]
     model: Text
+    # Never streamed, so there is nothing to count while a call runs.
+    recovery: Literal["worst_case"] = "worst_case"
     api_key: Secret | None = None
     api_base: Url | None = None
     price: PriceSettings | None = None
@@ -281,6 +286,7 @@ class TinyBackendSettings(Settings):
 
     type: Literal["tiny"]
     price: RequiredPrice
+    recovery: Recovery = "worst_case"
     max_in_flight: Count | None = None
     timeout_s: Seconds = 600.0
     params: Params = Field(default_factory=dict)

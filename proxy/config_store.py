@@ -7,8 +7,12 @@ from urllib.parse import urlsplit
 
 from samplewise.proxy.errors import ConfigError
 
-__all__ = ["check_store", "is_postgres", "store_path"]
+__all__ = ["ONLY_SQLITE", "check_store", "is_postgres", "store_path"]
 
+ONLY_SQLITE = (
+    "checkpoint is for SQLite ledgers only in this version, and the store is PostgreSQL: remove "
+    "it, or write worst_case"
+)
 _SQLITE = "sqlite:///"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from samplewise.policies.evidence import Offer
 from samplewise.policies.price import Price
 from samplewise.proxy.backends.base import Backend
+from samplewise.proxy.checkpoints import Checkpoints
 
 __all__ = ["Upstream"]
 
@@ -21,7 +22,8 @@ class Upstream:
     """One entry of `backends:` in use. Shared by all requests; holds no request's state.
 
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
-    seen to ignore or refuse more. `slots` bounds calls in flight (None: unbounded).
+    seen to ignore or refuse more. `slots` bounds calls in flight (None: unbounded). `checkpoints`
+    are there where they decide what a call costs whose process died.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Upstream:
     slots: asyncio.Semaphore | None = None
     max_in_flight: int | None = None
     in_flight: int = 0
+    checkpoints: Checkpoints | None = None
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 
     def largest_n(self, wanted: int) -> int:

@@ -1,9 +1,9 @@
-"""Rows whose process died: taken over in one transaction, so that one process ends them."""
+"""Rows whose process died: how far they had come, and taken over so that one process ends them."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 
 from samplewise.proxy.ledger.base import State
 
-__all__ = ["Orphan", "take_over"]
+__all__ = ["Orphan", "note_seen", "take_over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class Orphan:
     """An open row whose owner died. `nano` and `tokens` are what it holds, `held_at` is UTC ms.
 
     `call_id` is what went upstream as the request id; the rows of one call share it, in the order
-    of `index`.
+    of `index`. `seen` counts like `tokens`, as far as the row was known to have come; 0 if that was
+    never written down.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Orphan:
     state: State
     price_version: str
     held_at: int
+    seen: int = 0
 
 
 _EPOCHS = """
@@ -41,7 +43,10 @@ _TAKE = """
 UPDATE reservations SET owner_epoch = ?
 WHERE state IN ('held', 'dispatched') AND owner_epoch IN (SELECT value FROM json_each(?))
 RETURNING id, call_id, sample_index, purpose, backend, nano_held, tokens_held, state,
-    price_version, held_at"""
+    price_version, held_at, seen_tokens"""
+_SEE = """
+UPDATE reservations AS r SET seen_tokens = new.value FROM json_each(?) AS new
+WHERE r.id = new.key AND r.state = 'dispatched'"""
 
 
 def take_over(
@@ -57,8 +62,13 @@ def take_over(
     return sorted(map(_orphan, rows), key=lambda row: (row.call_id, row.index))
 
 
+def note_seen(db: sqlite3.Connection, now_ms: int, *, seen: Mapping[str, int]) -> None:
+    """Write how far rows have come, in one statement; those that have ended stay as they are."""
+    db.execute(_SEE, (msgspec.json.encode(seen).decode(),))
+
+
 def _orphan(row: tuple[Any, ...]) -> Orphan:
-    id_, call_id, index, purpose, backend, nano, tokens, state, price_version, held_at = row
+    id_, call_id, index, purpose, backend, nano, tokens, state, price_version, held_at, seen = row
     return Orphan(
         id=id_,
         call_id=call_id,
@@ -70,4 +80,5 @@ def _orphan(row: tuple[Any, ...]) -> Orphan:
         state=State(state),
         price_version=price_version,
         held_at=held_at,
+        seen=seen,
     )

@@ -239,3 +239,16 @@ def test_a_backend_without_type_says_so() -> None:
 def test_an_unknown_price_field_has_a_near_match() -> None:
     found = refused(given(backend={"price": {**PRICE, "gpu_hour": 2}}))
     assert any("price.gpu_hour: unknown field; did you mean 'gpu_hour_usd'?" in p for p in found)
+
+
+def test_checkpoints_need_a_store_that_has_them() -> None:
+    asked = given(backend={"recovery": "checkpoint"}, store="postgresql://db/samplewise")
+    found = only_problem(asked)
+    assert found.startswith("backends.up.recovery: checkpoint is for SQLite ledgers only")
+    assert loaded(given(backend={"recovery": "checkpoint"})).backends["up"].recovery == "checkpoint"
+
+
+def test_what_never_streams_has_no_checkpoints() -> None:
+    backend = {"type": "litellm", "model": "a/b", "recovery": "checkpoint"}
+    found = only_problem(given(backends={"up": backend}))
+    assert found.startswith("backends.up.recovery: must be 'worst_case'")
