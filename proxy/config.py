@@ -241,7 +241,7 @@ class _Checks:
             if self.document.data.get(section, {}) == {}:
                 self._problem((section,), "needs at least one entry")
         self._verifiers()
-        self._recovery()
+        self._backends()
         for name, route in self.config.routes.items():
             path = ("routes", name)
             self._names(route, path)
@@ -254,8 +254,12 @@ class _Checks:
                 if (section, name) not in self.used:
                     self._warn((section, name), "no route uses it")
 
-    def _recovery(self) -> None:
+    def _backends(self) -> None:
         for name, backend in self.config.backends.items():
+            if backend.price is not None and backend.price.dearer:
+                fields = ", ".join(backend.price.dearer[:8])
+                wrong = f"the table also has what costs more and is not counted: {fields}"
+                self._warn(("backends", name, "price"), wrong)
             if backend.recovery == "checkpoint" and is_postgres(self.config.store):
                 self._problem(("backends", name, "recovery"), ONLY_SQLITE)
 

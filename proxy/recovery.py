@@ -85,7 +85,8 @@ async def _ends(
             "recovered at the worst case: the price has changed since", backend=upstream.name
         )
         return [_worst(row) for row in rows]
-    if records is None:
+    if records is None or upstream.price.image_pico:
+        # Neither rows nor records say how many images there were.
         return [_as_seen(row, upstream) for row in rows]
     try:
         usage = await records.usage(rows[0].call_id, rows[0].held_at)
@@ -100,7 +101,7 @@ async def _ends(
     prompts = [usage.prompt] + [0] * (len(rows) - 1)
     parts = zip(rows, prompts, split(usage.completion, [1] * len(rows)), strict=True)
     return [
-        Settlement(row.id, upstream.price.cost_nano(used), used, source, State.RECOVERED)
+        Settlement(row.id, upstream.price.most_nano(used), used, source, State.RECOVERED)
         for row, used in ((row, Usage(prompt, 0, tokens)) for row, prompt, tokens in parts)
     ]
 
