@@ -16,21 +16,17 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from samplewise.policies.base import Needs, PolicyError
 from samplewise.policies.price import usd
 from samplewise.proxy.checks_base import make_check
-from samplewise.proxy.config_backends import (
-    BackendSettings,
-    Name,
-    Settings,
-    literal_secrets,
-)
+from samplewise.proxy.config_backends import BackendSettings, literal_secrets
+from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
 from samplewise.proxy.config_explain import explain
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
-    GlobalBudgetSettings,
     PolicySettings,
     RouteSettings,
 )
 from samplewise.proxy.config_server import KeysSettings, ServerSettings, is_loopback
 from samplewise.proxy.config_store import ONLY_SQLITE, check_store, is_postgres
+from samplewise.proxy.config_types import Name, Settings
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.config_yaml import Document, Path, Problem, near, quoted, read
 from samplewise.proxy.errors import ConfigError
@@ -86,6 +82,7 @@ class Config(Settings):
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
     routes: Mapping[Name, RouteSettings] = Field(default_factory=dict)
+    tags: Mapping[Name, TagSettings] = Field(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @property
@@ -268,6 +265,8 @@ class _Checks:
             self._name(name, "backends", (*path, "backends", index))
         for index, name in enumerate(route.verifiers):
             self._name(name, "verifiers", (*path, "verifiers", index))
+        for index, name in enumerate(route.tags):
+            self._name(name, "tags", (*path, "tags", index))
         for field_ in ("answers", "comparator"):
             name = getattr(route, field_)
             if name is not None:

@@ -1,136 +1,46 @@
 """Settings of sampling sources: where they are, what they cost, how they are called.
 
-Also the small checked types that every section shares: names, amounts, secrets, lists. No network:
-whether an upstream answers is found out by the server, not here.
+No network: whether an upstream answers is found out by the server, not here.
 """
 
 from __future__ import annotations
 
-import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    PrivateAttr,
-    SecretStr,
     model_validator,
 )
 
-from samplewise.policies.price import Price
+from samplewise.proxy.config_budgets import BudgetSettings
+from samplewise.proxy.config_prices import PriceSettings, RequiredPrice
+from samplewise.proxy.config_types import (
+    Count,
+    Many,
+    Params,
+    Seconds,
+    Secret,
+    Settings,
+    Text,
+    Url,
+)
 from samplewise.proxy.config_yaml import Document, Path, Problem
-from samplewise.proxy.price_tables import Listed, litellm_table, read_table
 
 __all__ = [
-    "Amount",
     "BackendSettings",
-    "Count",
     "LiteLLMBackendSettings",
-    "Many",
-    "Name",
     "OpenAIBackendSettings",
-    "Params",
-    "PositiveAmount",
     "PriceSettings",
-    "Seconds",
-    "Secret",
-    "Settings",
-    "Text",
     "TinyBackendSettings",
-    "Url",
-    "check_name",
     "literal_secrets",
 ]
 
-T = TypeVar("T")
-
-_LONGEST_NAME = 128
-_LARGEST_AMOUNT = 1_000_000_000
-_AMOUNT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,2})?", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN_HEADERS = ("connection", "content-length", "content-type", "host", "transfer-encoding")
-_OWN_PARAMS = ("messages", "model", "n", "best_of", "samplewise", "stream", "stream_options")
 _CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key")
-_TOKEN_CAPS = ("max_tokens", "max_completion_tokens")
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown fields, no silent conversions."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-def check_name(value: str) -> str:
-    """Check a configured name: it is shown in logs, metrics, headers and URLs."""
-    if not value or len(value) > _LONGEST_NAME:
-        raise ValueError(f"a name must have 1 to {_LONGEST_NAME} characters")
-    if not value.isprintable() or " " in value or ":" in value:
-        raise ValueError("a name must not hold spaces, colons or control characters")
-    return value
-
-
-def _amount(value: object) -> object:
-    # Through text, so that 0.1 is exactly one tenth.
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("must be a number")
-    text = str(value)
-    if len(text) > 40 or not _AMOUNT.fullmatch(text):
-        raise ValueError("must be a number")
-    amount = Decimal(text)
-    if amount < 0:
-        raise ValueError("must not be negative")
-    if amount > _LARGEST_AMOUNT:
-        raise ValueError(f"must be at most {_LARGEST_AMOUNT:,}")
-    return amount
-
-
-def _positive(value: Decimal) -> Decimal:
-    if value <= 0:
-        raise ValueError("must be greater than 0")
-    return value
-
-
-def _url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ValueError("must be a URL such as http://127.0.0.1:8000/v1")
-    if not value.isprintable() or " " in value or len(value) > 2000:
-        raise ValueError("is not a URL")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must hold no user or password: use api_key or headers")
-    if parts.query or parts.fragment:
-        raise ValueError("must end with its path: no ? and no #")
-    if parts.path.rstrip("/").endswith("/completions"):
-        raise ValueError("must be the base, such as http://127.0.0.1:8000/v1, not an endpoint")
-    return value.rstrip("/")
-
-
-def _text(value: str) -> str:
-    if not value.strip():
-        raise ValueError("must not be empty")
-    return value
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text:
-        raise ValueError("must not be empty")
-    if not text.isascii() or not text.isprintable():
-        raise ValueError("must hold printable ASCII characters only, and no line end")
-    return value
 
 
 def _header_name(value: str) -> str:
@@ -141,119 +51,7 @@ def _header_name(value: str) -> str:
     return value
 
 
-def _params(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in value:
-        if name in _OWN_PARAMS:
-            raise ValueError(f"{name} is set by Samplewise itself: remove it")
-        if name in _TOKEN_CAPS:
-            raise ValueError(f"{name} is the worst case of a call: set max_tokens of the route")
-    return value
-
-
-Name = Annotated[str, AfterValidator(check_name)]
-Text = Annotated[str, AfterValidator(_text)]
-Url = Annotated[str, AfterValidator(_url)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-Amount = Annotated[Decimal, BeforeValidator(_amount)]
-PositiveAmount = Annotated[Amount, AfterValidator(_positive)]
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Recovery = Literal["worst_case", "checkpoint"]
-# A list in YAML; only the list itself is converted, its items stay strict.
-Many = Annotated[tuple[T, ...], Field(strict=False)]
-# Never shown: an operator may have put a token into them.
-Params = Annotated[Mapping[str, Any], AfterValidator(_params), Field(repr=False)]
-
-
-class PriceSettings(Settings):
-    """What tokens cost: in dollars per million, by the rent of a server, or as a table says.
-
-    Amounts are exact decimals. Without `cached_input_usd_per_mtok` and `reasoning_usd_per_mtok`,
-    such tokens cost as much as others. `litellm` names a model in the table of the installed extra,
-    `table` a file in that form and `model` a model in it.
-    """
-
-    input_usd_per_mtok: Amount | None = None
-    cached_input_usd_per_mtok: Amount | None = None
-    output_usd_per_mtok: Amount | None = None
-    reasoning_usd_per_mtok: Amount | None = None
-    usd_per_image: Amount | None = None
-    gpu_hour_usd: Amount | None = None
-    min_tokens_per_s: PositiveAmount | None = None
-    litellm: Text | None = None
-    table: Text | None = None
-    model: Text | None = None
-    _price: Price = PrivateAttr()
-    _dearer: tuple[str, ...] = PrivateAttr(default=())
-
-    @model_validator(mode="after")
-    def _one_form(self) -> PriceSettings:
-        given = {name for name in type(self).model_fields if getattr(self, name) is not None}
-        if not any(needed <= given <= needed | more for needed, more in _PRICE_FORMS):
-            raise ValueError(
-                "needs either input_usd_per_mtok and output_usd_per_mtok, or gpu_hour_usd and "
-                "min_tokens_per_s, or litellm, or table and model; what is free is written as 0"
-            )
-        # Once, here: a table is not read again, and every worker counts with the same price.
-        self._price = self._made()
-        return self
-
-    def _made(self) -> Price:
-        if self.gpu_hour_usd is not None:
-            return Price.per_gpu_hour(str(self.gpu_hour_usd), str(self.min_tokens_per_s))
-        listed = self._listed()
-        if listed is not None:
-            self._dearer = listed.dearer
-            return listed.price
-        return Price.per_mtok(
-            str(self.input_usd_per_mtok),
-            str(self.output_usd_per_mtok),
-            _text_of(self.cached_input_usd_per_mtok),
-            reasoning_usd=_text_of(self.reasoning_usd_per_mtok),
-            image_usd=_text_of(self.usd_per_image),
-        )
-
-    def _listed(self) -> Listed | None:
-        if self.litellm is not None:
-            return litellm_table().price(self.litellm)
-        if self.table is not None and self.model is not None:
-            return read_table(pathlib.Path(self.table)).price(self.model)
-        return None
-
-    @property
-    def dearer(self) -> tuple[str, ...]:
-        """The fields of a table's entry that the price does not count, and that cost more."""
-        return self._dearer
-
-    def build(self) -> Price:
-        """Return the price in whole pico-dollars per token."""
-        return self._price
-
-
-# What a price must have, and what it may have beside that.
-_PRICE_FORMS: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
-    (
-        frozenset({"input_usd_per_mtok", "output_usd_per_mtok"}),
-        frozenset({"cached_input_usd_per_mtok", "reasoning_usd_per_mtok", "usd_per_image"}),
-    ),
-    (frozenset({"gpu_hour_usd", "min_tokens_per_s"}), frozenset()),
-    (frozenset({"litellm"}), frozenset()),
-    (frozenset({"table", "model"}), frozenset()),
-)
-
-
-def _text_of(amount: Decimal | None) -> str | None:
-    return None if amount is None else str(amount)
-
-
-RequiredPrice = Annotated[
-    PriceSettings,
-    Field(
-        description="write price: {input_usd_per_mtok: 0.5, output_usd_per_mtok: 1.5}, "
-        '{gpu_hour_usd: 2.0, min_tokens_per_s: 800} or {litellm: "provider/model"}; if it is '
-        "free, write 0 for both prices"
-    ),
-]
 
 
 class OpenAIBackendSettings(Settings):
@@ -272,6 +70,7 @@ class OpenAIBackendSettings(Settings):
     price: RequiredPrice
     api_key: Secret | None = None
     headers: Mapping[Annotated[str, AfterValidator(_header_name)], Secret] = {}
+    budget: BudgetSettings = BudgetSettings()
     max_in_flight: Count | None = None
     connect_timeout_s: Seconds = 5.0
     idle_timeout_s: Seconds = 120.0
@@ -321,6 +120,7 @@ class LiteLLMBackendSettings(Settings):
     api_key: Secret | None = None
     api_base: Url | None = None
     price: PriceSettings | None = None
+    budget: BudgetSettings = BudgetSettings()
     max_in_flight: Count | None = None
     timeout_s: Seconds = 600.0
     params: Params = Field(default_factory=dict)
@@ -335,6 +135,7 @@ class TinyBackendSettings(Settings):
     type: Literal["tiny"]
     price: RequiredPrice
     recovery: Recovery = "worst_case"
+    budget: BudgetSettings = BudgetSettings()
     max_in_flight: Count | None = None
     timeout_s: Seconds = 600.0
     params: Params = Field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from samplewise.proxy.config_backends import Many, Seconds, Settings, Text
+from samplewise.proxy.config_types import Many, Seconds, Settings, Text
 
 __all__ = ["KeysSettings", "ServerSettings", "is_loopback"]
 

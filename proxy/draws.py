@@ -17,7 +17,7 @@ from samplewise.proxy.calls import Slot, Trip, cut_sample, lost
 from samplewise.proxy.checks import Checks
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.job import Job
-from samplewise.proxy.ledger.base import Hold
+from samplewise.proxy.ledger.base import Hold, Scope
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.plan import Plan, Prompt, make_prompt
 from samplewise.proxy.purse import Purse
@@ -151,7 +151,19 @@ class Draws:
                 break
             self._send(plan, call[:left], holds[:left], errand)
             left -= len(call)
+        rest = slots[granted:]
+        if rest and len(errand.order) > 1 and self._spent_at(upstream):
+            self.moved.update(slot.id for slot in rest)
+            granted += await self._dispatch(rest, replace(errand, order=errand.order[1:]))
         return granted
+
+    def _spent_at(self, upstream: Upstream) -> bool:
+        """Tell whether it was this upstream's own budget that the last wave did not fit into."""
+        blocked = self.purse.blocked
+        return blocked is not None and (blocked.scope, blocked.name) == (
+            Scope.BACKEND,
+            upstream.name,
+        )
 
     def _send(
         self, plan: Plan, slots: tuple[Slot, ...], holds: tuple[Hold, ...], errand: _Errand

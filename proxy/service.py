@@ -60,6 +60,7 @@ class Service:
     comment_every_s: float
     retries: Retries
     guard: Guard = field(default_factory=Guard)
+    tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
     draining: bool = False
 
     def new_request_id(self) -> str:
@@ -103,6 +104,7 @@ class Service:
             deadline_s=_least(route.deadline_s, options.deadline_s),
             warnings=warnings,
             key=key,
+            tagged=self._tagged(key, route),
         )
         if _raw(job):
             # Set for good when the stream is opened.
@@ -134,6 +136,11 @@ class Service:
                 param="model",
             )
         return route
+
+    def _tagged(self, key: ClientKey | None, route: Route) -> tuple[Account, ...]:
+        names = () if key is None else key.terms.tags
+        found = (account for name in names for account in self.tags.get(name, ()))
+        return tuple(account for account in found if account not in route.accounts)
 
     async def estimate(self, job: Job) -> bytes:
         """Return what a request could cost, as JSON text. Nothing is sent, held or written."""
@@ -188,8 +195,8 @@ class Service:
             StoreError: the ledger cannot be reached.
         """
         accounts: dict[tuple[str, str, str], Account] = {}
-        for route in self.routes.values():
-            for account in route.accounts:
+        for group in (*(route.accounts for route in self.routes.values()), *self.tags.values()):
+            for account in group:
                 key = (account.scope.value, account.name, account.window.value)
                 accounts[key] = account
         return list(await self.engine.ledger.balances(list(accounts.values())))

@@ -317,3 +317,18 @@ def test_loading_changes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     load_text(given(), "config.yaml", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_route_carries_tags_that_there_are() -> None:
+    found = only_problem(used(route={"tags": ["teem"]}, tags={"team": {}}))
+    assert found.startswith("routes.r.tags[0]: no tag 'teem'; did you mean 'team'?")
+
+
+def test_limits_count_in_five_windows_and_three_units() -> None:
+    budget = {"usd_per_minute": 0.5, "tokens_per_hour": 7, "samples_total": 3, "tokens_total": 9}
+    tag = loaded(used(tags={"team": {"budget": budget}})).tags["team"]
+    assert tag.budget.per_window() == {
+        Window.MINUTE: Limit(nano=NANO // 2),
+        Window.HOUR: Limit(tokens=7),
+        Window.TOTAL: Limit(tokens=9, samples=3),
+    }
