@@ -40,6 +40,7 @@ from samplewise.proxy.overrides import PolicyChoice
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service
+from samplewise.proxy.unmetered import UnmeteredLedger
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
 from samplewise.verifiers.lifecycle import close_all, open_all
@@ -105,8 +106,10 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
         guard = await _open_guard(config, stack)
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
         kept = Kept()
+        unmetered = config.store_failure == "serve_unmetered"
+        serving = UnmeteredLedger(ledger, metrics) if unmetered else ledger
         yield Service(
-            engine=Engine(ledger, metrics, kept),
+            engine=Engine(serving, metrics, kept),
             retries=Retries(kept, metrics),
             routes={
                 name: _route(name, route, config, upstreams, checks)
@@ -117,6 +120,7 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
             first_comment_after_s=config.server.first_comment_after_s,
             comment_every_s=config.server.comment_every_s,
             guard=guard,
+            may_lose_ledger=unmetered,
             tags={name: _tag(name, tag) for name, tag in config.tags.items()},
         )
 

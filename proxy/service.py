@@ -50,7 +50,10 @@ _ENDED: Mapping[type[AnswerError], str] = {
 
 @dataclass(slots=True)
 class Service:
-    """The running proxy without its HTTP skin."""
+    """The running proxy without its HTTP skin.
+
+    `may_lose_ledger` says that requests are welcome while the ledger cannot be reached.
+    """
 
     engine: Engine
     routes: Mapping[str, Route]
@@ -61,6 +64,7 @@ class Service:
     retries: Retries
     guard: Guard = field(default_factory=Guard)
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
+    may_lose_ledger: bool = False
     draining: bool = False
 
     def new_request_id(self) -> str:
