@@ -15,7 +15,26 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from samplewise.policies.base import Needs, Policy, PolicyError
+from samplewise.policies.vote_names import Order, RuleName
 from samplewise.proxy.config_budgets import RouteBudgetSettings
+from samplewise.proxy.config_search import (
+    BeamSettings,
+    BestFirstSettings,
+    DvtsSettings,
+    LookaheadSettings,
+    MctsSettings,
+    ParticleFilterSettings,
+    RebaseSettings,
+)
+from samplewise.proxy.config_synthesis import (
+    EffortSettings,
+    FuseSettings,
+    MedoidSettings,
+    OptimalStoppingSettings,
+    PrefixConsistencySettings,
+    ReviseSettings,
+    TournamentSettings,
+)
 from samplewise.proxy.config_types import (
     Count,
     Many,
@@ -134,18 +153,21 @@ class BestOfNSettings(Settings):
 
 
 class AdaptiveVoteSettings(Settings):
-    """A vote that stops when the leader is far enough ahead.
+    """A vote that stops when it is decided.
 
-    Either `window` samples in flight, refilled (3 when nothing is said), or `waves`.
+    Either `window` samples in flight, refilled (3 when nothing is said), or `waves`. Rule esc draws
+    whole windows (of 5 when nothing is said).
     """
 
     type: Literal["adaptive_vote"]
-    rule: Literal["margin", "beta"] = "margin"
+    rule: RuleName = "margin"
     margin: _Samples = 3
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    factor: Annotated[float, Field(gt=1, le=1_000_000)] = 30
     max_samples: _Samples = 24
     window: _Samples | None = None
     waves: _Waves | None = None
+    order: Order = "arrival"
     min_ok: _Samples = 1
 
     @model_validator(mode="after")
@@ -167,9 +189,11 @@ class AdaptiveVoteSettings(Settings):
             rule=self.rule,
             margin=self.margin,
             confidence=self.confidence,
+            factor=self.factor,
             max_samples=self.max_samples,
-            window=3 if self.window is None and self.waves is None else self.window,
+            window=self.window,
             waves=self.waves or (),
+            order=self.order,
             min_ok=self.min_ok,
         )
 
@@ -249,6 +273,20 @@ _Policies = (
     | AdaptiveVoteSettings
     | FirstPassSettings
     | CascadeSettings
+    | BeamSettings
+    | LookaheadSettings
+    | DvtsSettings
+    | RebaseSettings
+    | ParticleFilterSettings
+    | BestFirstSettings
+    | MctsSettings
+    | TournamentSettings
+    | ReviseSettings
+    | FuseSettings
+    | MedoidSettings
+    | OptimalStoppingSettings
+    | PrefixConsistencySettings
+    | EffortSettings
     | PythonPolicySettings
 )
 

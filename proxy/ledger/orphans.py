@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from samplewise.proxy.ledger.base import State
+from samplewise.proxy.ledger.base import Ledger, Settlement, State
 
-__all__ = ["Orphan", "note_seen", "take_over"]
+__all__ = [
+    "Orphan",
+    "RecoverableLedger",
+    "note_seen",
+    "ordered",
+    "take_over",
+    "without_held",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +44,32 @@ class Orphan:
     seen: int = 0
 
 
+class RecoverableLedger(Ledger, Protocol):
+    """A ledger that knows which processes have died."""
+
+    @property
+    def orphans_every_s(self) -> float:
+        """How often to ask for orphans, in seconds."""
+        ...
+
+    def checkpoint(self, seen: Mapping[str, int]) -> asyncio.Future[None]:
+        """Remember how far open rows have come, for whoever takes them over, see `checkpoints`."""
+        ...
+
+    async def orphans(self) -> Sequence[Orphan]:
+        """Take over the open rows of processes that died, and return those that may have cost.
+
+        Rows that were never sent are released. A process that lives on all the same cannot change
+        what was taken from it.
+        """
+        ...
+
+
 _EPOCHS = """
 SELECT DISTINCT owner_epoch FROM reservations WHERE state IN ('held', 'dispatched')"""
 # A new owner, not a new state: should this one die too, the next one finds them the same way.
 _TAKE = """
-UPDATE reservations SET owner_epoch = ?
+UPDATE reservations SET owner_epoch = ?, taken_at = ?
 WHERE state IN ('held', 'dispatched') AND owner_epoch IN (SELECT value FROM json_each(?))
 RETURNING id, call_id, sample_index, purpose, backend, nano_held, tokens_held, state,
     price_version, held_at, seen_tokens"""
@@ -52,13 +81,17 @@ WHERE r.id = new.key AND r.state = 'dispatched'"""
 def take_over(
     db: sqlite3.Connection, now_ms: int, *, epoch: Callable[[], int], is_dead: Callable[[int], bool]
 ) -> list[Orphan]:
-    """Make all open rows of dead epochs those of our `epoch`, and return them by call and index."""
+    """Make all open rows of dead epochs those of our `epoch`, and return them in order."""
     mine = epoch()
     found = [int(row[0]) for row in db.execute(_EPOCHS).fetchall()]
     dead = [number for number in found if number != mine and is_dead(number)]
     if not dead:
         return []
-    rows = db.execute(_TAKE, (mine, msgspec.json.encode(dead).decode())).fetchall()
+    return ordered(db.execute(_TAKE, (mine, now_ms, msgspec.json.encode(dead).decode())).fetchall())
+
+
+def ordered(rows: Iterable[Sequence[Any]]) -> list[Orphan]:
+    """Return rows of a store as orphans, by call and index."""
     return sorted(map(_orphan, rows), key=lambda row: (row.call_id, row.index))
 
 
@@ -67,7 +100,16 @@ def note_seen(db: sqlite3.Connection, now_ms: int, *, seen: Mapping[str, int]) -
     db.execute(_SEE, (msgspec.json.encode(seen).decode(),))
 
 
-def _orphan(row: tuple[Any, ...]) -> Orphan:
+async def without_held(ledger: Ledger, found: Iterable[Orphan]) -> list[Orphan]:
+    """Release rows that were never sent; return the others, in the order given."""
+    rows = list(found)
+    held = [row.id for row in rows if row.state is State.HELD]
+    if held:
+        await ledger.settle([Settlement(id_, 0, state=State.RELEASED) for id_ in held])
+    return [row for row in rows if row.state is not State.HELD]
+
+
+def _orphan(row: Sequence[Any]) -> Orphan:
     id_, call_id, index, purpose, backend, nano, tokens, state, price_version, held_at, seen = row
     return Orphan(
         id=id_,

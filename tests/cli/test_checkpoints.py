@@ -39,23 +39,22 @@ async def leave(served: Served, asks: list[asyncio.Task[Any]]) -> None:
 
 
 async def test_after_a_kill_streamed_calls_cost_what_had_come(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
     await upstream.script("m", Answer(text=WORDS, hold="gate", hold_after=12))
-    ledger = tmp_path / "ledger.db"
-    file = config(tmp_path, upstream.base_url, ROUTES, backend=CHECKPOINT)
+    file = config(tmp_path, upstream.base_url, ROUTES, backend=CHECKPOINT, store=where)
     async with serving(tmp_path, "--config", file) as served:
         ask = asyncio.create_task
         asks = [ask(served.chat("one", "hi", stream=True)), ask(served.chat("window", "hi"))]
         unseen = ask(served.chat("one", "hi"))
 
         def all_seen() -> bool:
-            return sum(counted(row) == 12 for row in rows(ledger)) == 4
+            return sum(counted(row) == 12 for row in rows(where)) == 4
 
         await soon(all_seen, "the checkpoints of four streams are written")
         await leave(served, [*asks, unseen])
-    await recovered(tmp_path, file)
-    found = {row["call_id"]: row for row in rows(ledger)}
+    await recovered(tmp_path, file, where)
+    found = {row["call_id"]: row for row in rows(where)}
     assert {row["state"] for row in found.values()} == {"recovered"}
     by_source = sorted(row["usage_source"] for row in found.values())
     assert by_source == ["counted"] * 4 + ["worst_case"]
@@ -67,22 +66,22 @@ async def test_after_a_kill_streamed_calls_cost_what_had_come(
             assert row["nano_settled"] == PRICE.worst_nano(prompt, record.total_tokens)
         else:
             assert row["nano_settled"] == row["nano_held"]
-    assert spent(ledger) == sum(row["nano_settled"] for row in found.values())
+    assert spent(where) == sum(row["nano_settled"] for row in found.values())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 async def test_at_any_moment_a_checkpoint_is_at_most_its_interval_behind(
-    upstream: UpstreamProcess, tmp_path: Path, seed: int
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str, seed: int
 ) -> None:
     # A token every 20 ms: five in the interval of 0.1 s, and as many again until it is on disk.
     await upstream.script("m", Answer(text=WORDS, token_delay_s=0.02))
-    file = config(tmp_path, upstream.base_url, ROUTES, backend=CHECKPOINT)
+    file = config(tmp_path, upstream.base_url, ROUTES, backend=CHECKPOINT, store=where)
     moment = random.Random(seed).uniform(0.3, 1.0)
     await die_while_serving(tmp_path, file, 40, moment, routes=("window",))
-    await recovered(tmp_path, file)
+    await recovered(tmp_path, file, where)
     records = {record.request_id: record for record in await upstream.records()}
-    seen = [row for row in rows(tmp_path / "ledger.db") if row["usage_source"] == "counted"]
+    seen = [row for row in rows(where) if row["usage_source"] == "counted"]
     assert seen
     for row in seen:
         made = records[row["call_id"]].total_tokens
@@ -90,17 +89,16 @@ async def test_at_any_moment_a_checkpoint_is_at_most_its_interval_behind(
 
 
 async def test_a_checkpoint_is_asked_for_only_where_the_upstream_cannot_tell(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
     await upstream.script("m", Answer(text=WORDS, hold="gate", hold_after=7))
-    ledger = tmp_path / "ledger.db"
     both = f"{CHECKPOINT}, records: true"
-    file = config(tmp_path, upstream.base_url, ROUTES, backend=both)
+    file = config(tmp_path, upstream.base_url, ROUTES, backend=both, store=where)
     async with serving(tmp_path, "--config", file) as served:
         asked = asyncio.create_task(served.chat("one", stream=True))
-        await soon(lambda: [counted(row) for row in rows(ledger)] == [7], "it is written")
+        await soon(lambda: [counted(row) for row in rows(where)] == [7], "it is written")
         await leave(served, [asked])
-    await recovered(tmp_path, file)
-    [row], [record] = rows(ledger), await upstream.records()
+    await recovered(tmp_path, file, where)
+    [row], [record] = rows(where), await upstream.records()
     assert (row["state"], row["usage_source"]) == ("recovered", "reconciled")
     assert (row["prompt_tokens"], row["completion_tokens"]) == (record.prompt_tokens, 7)

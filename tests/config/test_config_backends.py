@@ -35,7 +35,7 @@ def test_defaults_of_an_openai_backend() -> None:
     assert found.base_urls == ("http://up:8000/v1",)
     assert (found.connect_timeout_s, found.idle_timeout_s, found.timeout_s) == (5.0, 120.0, 600.0)
     assert found.max_response_bytes == 64 * 2**20
-    assert found.stream_usage == "final"
+    assert (found.stream_usage, found.profile_data.stream_usage) == (None, "final")
     assert (found.max_in_flight, found.max_n, found.token_field) == (None, None, None)
     assert (found.max_tokens_per_image, found.api_key) == (None, None)
     assert (dict(found.headers), dict(found.params)) == ({}, {})
@@ -294,13 +294,6 @@ def test_a_backend_without_type_says_so() -> None:
 def test_an_unknown_price_field_has_a_near_match() -> None:
     found = refused(given(backend={"price": {**PRICE, "gpu_hour": 2}}))
     assert any("price.gpu_hour: unknown field; did you mean 'gpu_hour_usd'?" in p for p in found)
-
-
-def test_checkpoints_need_a_store_that_has_them() -> None:
-    asked = given(backend={"recovery": "checkpoint"}, store="postgresql://db/samplewise")
-    found = only_problem(asked)
-    assert found.startswith("backends.up.recovery: checkpoint is for SQLite ledgers only")
-    assert loaded(given(backend={"recovery": "checkpoint"})).backends["up"].recovery == "checkpoint"
 
 
 def test_what_never_streams_has_no_checkpoints() -> None:

@@ -5,22 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from samplewise.proxy.ledger.sqlite import SqliteLedger
-from tests.ledger.kit import Disk, account, check_sums, rows, spent, wave
+from tests.ledger.conftest import Store
+from tests.ledger.kit import AnyLedger, Disk, account, check_sums, rows, spent, wave
 
 DAILY = account()
 
 
-async def test_open_rows_remember_how_far_they_have_come(ledger: SqliteLedger, path: Path) -> None:
-    await ledger.reserve(wave(DAILY, ids=["a", "b", "c"]))
-    await ledger.reserve(wave(DAILY, ids=["held"], dispatched=False))
-    await ledger.settle([spent("b", 7, 3)])
-    await ledger.checkpoint({"a": 4, "b": 5, "held": 6, "unknown": 7})
-    await ledger.checkpoint({"a": 6})
-    found = rows(path, "id, state, seen_tokens")
+async def test_open_rows_remember_how_far_they_have_come(
+    any_ledger: AnyLedger, store: Store
+) -> None:
+    await any_ledger.reserve(wave(DAILY, ids=["a", "b", "c"]))
+    await any_ledger.reserve(wave(DAILY, ids=["held"], dispatched=False))
+    await any_ledger.settle([spent("b", 7, 3)])
+    await any_ledger.checkpoint({"a": 4, "b": 5, "held": 6, "unknown": 7})
+    await any_ledger.checkpoint({"a": 6})
+    found = await store.rows("id, state, seen_tokens")
     assert sorted(found) == [
         ("a", "dispatched", 6), ("b", "settled", 0), ("c", "dispatched", 0), ("held", "held", 0),
     ]  # fmt: skip
-    await check_sums(ledger)
+    await check_sums(any_ledger)
 
 
 async def test_many_rows_are_one_statement(ledger: SqliteLedger, path: Path, disk: Disk) -> None:
