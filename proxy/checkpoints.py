@@ -14,6 +14,8 @@ from typing import Protocol
 
 import structlog
 
+from samplewise.proxy.errors import StoreError
+
 __all__ = ["Checkpoints", "Notebook"]
 
 _log = structlog.get_logger("samplewise.checkpoints")
@@ -27,7 +29,10 @@ class Notebook(Protocol):
         """Remember tokens of open rows by id; queued when it returns, durable when it is done.
 
         A number counts like the tokens that the row holds: its prompt at its most, and what has
-        come. Rows that have ended stay as they are. The future raises `StoreError`.
+        come. Rows that have ended stay as they are.
+
+        Raises:
+            StoreError: the store failed, now or in the future. Nothing is remembered.
         """
         ...
 
@@ -85,11 +90,17 @@ class Checkpoints:
             if error is None:
                 for watch, rows in now.items():
                     watch.written = rows
-            elif not self._failing:
-                # Once: what comes now is written again and again until it works.
-                _log.error("checkpoint failed", error=str(error))
-            self._failing = error is not None
-            # The next one only now: a slow disk gets fewer, never a queue of them.
-            self._wait()
+            self._wrote(error)
 
-        self._notebook.checkpoint(grown).add_done_callback(done)
+        try:
+            self._notebook.checkpoint(grown).add_done_callback(done)
+        except StoreError as error:
+            self._wrote(error)
+
+    def _wrote(self, error: BaseException | None) -> None:
+        if error is not None and not self._failing:
+            # Once: what comes now is written again and again until it works.
+            _log.error("checkpoint failed", error=str(error))
+        self._failing = error is not None
+        # The next one only now: a slow disk gets fewer, never a queue of them.
+        self._wait()

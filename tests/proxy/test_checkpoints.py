@@ -16,11 +16,15 @@ class Notebook:
     """Remembers what it is given; a test ends each write."""
 
     def __init__(self) -> None:
+        self.closed = False
         self.given: list[Mapping[str, int]] = []
         self.writing: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
 
     def checkpoint(self, seen: Mapping[str, int]) -> asyncio.Future[None]:
         self.given.append(seen)
+        if self.closed:
+            self.closed = False
+            raise StoreError("closed, once")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.writing.put_nowait(future)
         return future
@@ -78,6 +82,14 @@ async def test_what_could_not_be_written_is_written_again() -> None:
     checkpoints = Checkpoints(notebook, every_s=0.001)
     with checkpoints.watching(lambda: {"a": 3}):
         await notebook.end(StoreError("the disk is full"))
+        await notebook.end()
+    assert notebook.given == [{"a": 3}] * 2
+
+
+async def test_what_a_store_refuses_at_once_is_written_again() -> None:
+    notebook = Notebook()
+    notebook.closed = True
+    with Checkpoints(notebook, every_s=0.001).watching(lambda: {"a": 3}):
         await notebook.end()
     assert notebook.given == [{"a": 3}] * 2
 
