@@ -42,6 +42,10 @@ def conclude(job: Job, evidence: Evidence, stop: Stop, purse: Purse, draws: Draw
     chosen = pick(evidence, stop.ranking, job.request.n)
     if len(chosen) < job.request.n:
         job.warnings.append(f"n={job.request.n} was asked, only {len(chosen)} samples came back")
+    if purse.unmetered:
+        job.warnings.append(
+            "the ledger could not be reached: this answer counts in no limit but the request's own"
+        )
     first = chosen[0]
     usage = sum((row.usage for row in purse.rows.values()), Usage())
     verification = purse.cost_by_purpose.get("verify", 0)

@@ -21,6 +21,7 @@ from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.build_prior import read_prior
+from samplewise.proxy.checkpoints import Checkpoints, Notebook
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
@@ -54,6 +55,7 @@ from samplewise.proxy.recovery import recovering
 from samplewise.proxy.reload import Known, Parts, Reload, unchanged
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service, Setup
+from samplewise.proxy.unmetered import UnmeteredLedger
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
 from samplewise.verifiers.lifecycle import close_all, open_all
@@ -107,11 +109,14 @@ async def open_service(
         shared = _Shared(stack, session, litellm, ledger, Metrics((), {}))
         parts = await _open_parts(config, shared, known)
         kept = Kept()
+        unmetered = config.store_failure == "serve_unmetered"
+        serving = UnmeteredLedger(ledger, shared.metrics) if unmetered else ledger
         service = Service(
-            engine=Engine(ledger, shared.metrics, kept),
+            engine=Engine(serving, shared.metrics, kept),
             setup=parts.setup,
             retries=Retries(kept, shared.metrics),
             rates=Rates(ledger),
+            may_lose_ledger=unmetered,
         )
 
         async def another(new: Config, old: Parts, known: Known) -> Parts:
@@ -194,6 +199,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         for name, settings in config.backends.items()
         if name not in upstreams
     }
+    _add_checkpoints(config, upstreams, shared.ledger)
     models = Connected(upstreams, _score_servers(config, shared.session))
     checks |= _checks({n: v for n, v in config.verifiers.items() if n not in checks}, models)
     setup = Setup(
@@ -304,6 +310,14 @@ async def _follow_load(
             readers = [partial(work, session, base, headers) for base in settings.base_urls]
             in_flight = partial(getattr, upstream, "in_flight")
             await stack.enter_async_context(following_load(upstream.pace, in_flight, readers))
+
+
+def _add_checkpoints(config: Config, upstreams: Mapping[str, Upstream], ledger: Notebook) -> None:
+    """Let the calls of backends that are set so be written down while they run."""
+    checkpoints = Checkpoints(ledger)
+    for name, settings in config.backends.items():
+        if settings.recovery == "checkpoint":
+            upstreams[name].checkpoints = checkpoints
 
 
 def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Records]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 from samplewise.policies.evidence import Event, Failed, Progressed, Running
-from samplewise.proxy.backends.base import Broken, Call, Done, Progress, Started, Totals, Trace
+from samplewise.proxy.backends.base import (
+    Broken,
+    Call,
+    Done,
+    Progress,
+    SampleEvent,
+    Started,
+    Totals,
+    Trace,
+)
 from samplewise.proxy.billing import CallFacts, settlements
 from samplewise.proxy.ledger.base import Hold, Settlement
 from samplewise.proxy.purse import Purse
@@ -75,24 +84,42 @@ class Trip:
         self.began = perf_counter()
         self.upstream.in_flight += 1
         try:
-            async with aclosing(self.upstream.backend.draw(self.call)) as events:
-                async for event in events:
-                    match event:
-                        case Progress():
-                            self._progress(event)
-                        case Done():
-                            if event.choice < len(self.slots):
-                                self.facts.dones[event.choice] = event
-                                if self.harvest is not None:
-                                    self.harvest(self, event.choice)
-                        case Totals():
-                            self.facts.totals = event
-                        case Broken():
-                            self.facts.broken = event
-                        case Started():
-                            pass
+            with self._watched():
+                async with aclosing(self.upstream.backend.draw(self.call)) as events:
+                    async for event in events:
+                        self._take(event)
         finally:
             self.upstream.in_flight -= 1
+
+    def _take(self, event: SampleEvent) -> None:
+        match event:
+            case Progress():
+                self._progress(event)
+            case Done():
+                if event.choice < len(self.slots):
+                    self.facts.dones[event.choice] = event
+                    if self.harvest is not None:
+                        self.harvest(self, event.choice)
+            case Totals():
+                self.facts.totals = event
+            case Broken():
+                self.facts.broken = event
+            case Started():
+                pass
+
+    def _watched(self) -> AbstractContextManager[None]:
+        checkpoints = self.upstream.checkpoints
+        if checkpoints is None or not self.call.stream:
+            return nullcontext()
+        return checkpoints.watching(self._seen)
+
+    def _seen(self) -> dict[str, int]:
+        """Return how far each row has come, its prompt at its most; nothing before it was sent."""
+        return {
+            hold.id: hold.tokens - self.facts.max_tokens + self.facts.come(i)
+            for i, hold in enumerate(self.holds)
+            if self.facts.sent
+        }
 
     def _progress(self, event: Progress) -> None:
         if event.choice >= len(self.slots):

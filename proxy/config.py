@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
@@ -77,6 +77,7 @@ class Config(Settings):
     server: ServerSettings = ServerSettings()
     keys: Keys = KeysSettings()
     store: Annotated[str, AfterValidator(check_store)] = "sqlite:///samplewise.db"
+    store_failure: Literal["refuse", "serve_unmetered"] = "refuse"
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
@@ -248,6 +249,8 @@ class _Checks:
                 self._problem((section,), "needs at least one entry")
         self._verifiers()
         self._keys()
+        self._backends()
+        self._store()
         for name, route in self.config.routes.items():
             path = ("routes", name)
             self._names(route, path)
@@ -265,6 +268,30 @@ class _Checks:
         found = check_keys(self.document, self.config.keys, admin, self._known("routes"))
         for problem, wrong in found:
             (self.document.problems if wrong else self.warnings).append(problem)
+
+    def _backends(self) -> None:
+        for name, backend in self.config.backends.items():
+            if backend.price is not None and backend.price.dearer:
+                fields = ", ".join(backend.price.dearer[:8])
+                wrong = f"the table also has what costs more and is not counted: {fields}"
+                self._warn(("backends", name, "price"), wrong)
+
+    def _store(self) -> None:
+        if self.config.store_failure == "refuse":
+            return
+        wrong = (
+            "while the ledger cannot be reached, requests are answered and count in no limit of a "
+            "key, route, backend, tag or window"
+        )
+        everywhere = self.config.budget.per_request().nano
+        bare = [
+            name
+            for name, route in self.config.routes.items()
+            if route.budget.per_request().nano is None and everywhere is None
+        ]
+        if bare:
+            wrong += f"; no usd_per_request bounds one of {', '.join(bare)} either"
+        self._warn(("store_failure",), wrong)
 
     def _names(self, route: RouteSettings, path: Path) -> None:
         for index, name in enumerate(route.backends):

@@ -41,6 +41,7 @@ class Metrics:
         self._define_requests()
         self._define_samples()
         self._define_upstreams()
+        self._define_store()
         self.adopt(routes, models)
 
     def adopt(self, routes: Iterable[str], models: Mapping[str, str]) -> None:
@@ -114,6 +115,20 @@ class Metrics:
             ["upstream"],
             registry=self.registry,
             multiprocess_mode="livesum",
+        )
+
+    def _define_store(self) -> None:
+        self.unmetered = self._counter(
+            "unmetered_samples", "Samples granted while the ledger could not be reached.", "route"
+        )
+        self.unmetered_usd = self._counter(
+            "unmetered_cost_usd", "Dollars spent that are in no limit and in no ledger.", "route"
+        )
+        self.serving = Gauge(
+            "samplewise_serving_unmetered",
+            "1 while the ledger cannot be reached and requests are answered all the same.",
+            registry=self.registry,
+            multiprocess_mode="livemax",
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -201,6 +216,18 @@ class Metrics:
                     self._add(self.tokens, count, route, hold.model, type_)
 
         return posted
+
+    def unmetered_samples(self, route: str, samples: int) -> None:
+        """Count samples that were granted without the ledger."""
+        self._add(self.unmetered, samples, route)
+
+    def unmetered_cost(self, route: str, nano: int) -> None:
+        """Count nano-dollars that no ledger has."""
+        self._add(self.unmetered_usd, nano / NANO, route)
+
+    def serving_unmetered(self, now: bool) -> None:
+        """Say whether requests are answered while the ledger cannot be reached."""
+        self.serving.set(int(now))
 
     def verdict(self, verdict: Verdict) -> None:
         """Count one verification."""

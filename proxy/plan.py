@@ -99,7 +99,8 @@ class Plan:
 
     def hold(self, slot: Slot, call: Sequence[Slot]) -> Hold:
         """Return the worst case of one slot: the prompt is paid once per call, by its first."""
-        prompt = self.prompt_tokens if slot is call[0] else 0
+        first = slot is call[0]
+        prompt, images = (self.prompt_tokens, self.job.request.images) if first else (0, 0)
         return Hold(
             id=f"{slot.id}.{self.attempt}",
             call_id=f"{call[0].id}.{self.attempt}",
@@ -107,7 +108,7 @@ class Plan:
             backend=self.upstream.name,
             model=self.upstream.model,
             purpose=slot.purpose.value,
-            nano=self.upstream.price.worst_nano(prompt, self.max_tokens),
+            nano=self.upstream.price.worst_nano(prompt, self.max_tokens, images),
             tokens=prompt + self.max_tokens,
             price_version=self.upstream.price.version,
         )
@@ -127,6 +128,7 @@ class Plan:
             stream=stream,
             max_tokens=self.max_tokens,
             prompt_bound=self.prompt_tokens,
+            images=self.job.request.images,
         )
         call = Call(
             id=holds[0].call_id,

@@ -71,6 +71,7 @@ class Service:
     A request takes what it needs of `setup` when it comes, and keeps that to its end. `keys` is the
     store that the admin's changes go to, `books` what the ledger says of the past, `reload` puts
     another configuration in place; `reading` is for one long read of the books at a time.
+    `may_lose_ledger` says that requests are welcome while the ledger cannot be reached.
     """
 
     engine: Engine
@@ -81,6 +82,7 @@ class Service:
     keys: KeyStore | None = None
     books: Books | None = None
     reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None
+    may_lose_ledger: bool = False
     draining: bool = False
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 

@@ -13,6 +13,7 @@ from samplewise.policies.evidence import Offer
 from samplewise.policies.price import Price
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.base import Backend
+from samplewise.proxy.checkpoints import Checkpoints
 from samplewise.proxy.pace import Pace
 
 __all__ = ["Dispatch", "Upstream"]
@@ -27,7 +28,8 @@ class Upstream:
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
     seen to ignore or refuse more. `developer` says that the role of that name is understood.
     `dispatch` is how several samples are asked for. `slots` bounds calls in flight (None:
-    unbounded); `pace` is the room that the server itself leaves.
+    unbounded); `pace` is the room that the server itself leaves. `checkpoints` are there where they
+    decide what a call costs whose process died.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Upstream:
     max_in_flight: int | None = None
     pace: Pace | None = None
     in_flight: int = 0
+    checkpoints: Checkpoints | None = None
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 
     def largest_n(self, wanted: int) -> int:

@@ -13,10 +13,13 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["FENCED", "LEASES", "TAKE_OVER", "Lease"]
+__all__ = ["FENCED", "LEASES", "NOTE_SEEN", "TAKE_OVER", "Lease"]
 
 FENCED = "SW001"  # the SQLSTATE of what came too late
 TAKE_OVER = "SELECT samplewise.take_over($1)"
+NOTE_SEEN = """
+UPDATE samplewise.reservations AS r SET seen_tokens = new.value::bigint
+FROM jsonb_each_text($1::jsonb) AS new WHERE r.id = new.key AND r.state = 'dispatched'"""
 _TAKING = 0x5357_4C45  # one of them at a time takes over
 
 _CLOCK = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,16 +27,22 @@ ROUTES = """
 SLOW = Answer(text=" ".join(["word"] * 30), token_delay_s=0.02)
 
 
-async def ask(served: Served, number: int) -> None:
-    route = ("one", "vote", "window")[number % 3]
+async def ask(served: Served, number: int, routes: Sequence[str]) -> None:
+    route = routes[number % len(routes)]
     with suppress(aiohttp.ClientError):
         await served.chat(route, f"question {number}", stream=number % 2 == 0)
 
 
-async def die_while_serving(folder: Path, file: str, requests: int, seconds: float) -> None:
+async def die_while_serving(
+    folder: Path,
+    file: str,
+    requests: int,
+    seconds: float,
+    routes: Sequence[str] = ("one", "vote", "window"),
+) -> None:
     """Kill a server some time after so many requests were sent to it."""
     async with serving(folder, "--config", file) as served:
-        asks = asyncio.gather(*(ask(served, i) for i in range(requests)))
+        asks = asyncio.gather(*(ask(served, i, routes) for i in range(requests)))
         await asyncio.sleep(seconds)
         served.signal(signal.SIGKILL)
         await asks
