@@ -78,7 +78,7 @@ async def test_at_any_moment_a_checkpoint_is_at_most_its_interval_behind(
     await upstream.script("m", Answer(text=WORDS, token_delay_s=0.02))
     file = config(tmp_path, upstream.base_url, ROUTES, backend=CHECKPOINT, store=where)
     moment = random.Random(seed).uniform(0.3, 1.0)
-    await die_while_serving(tmp_path, file, 40, moment, routes=("window",))
+    await die_while_serving(upstream, tmp_path, file, 40, moment, routes=("window",))
     await recovered(tmp_path, file, where)
     records = {record.request_id: record for record in await upstream.records()}
     seen = [row for row in rows(where) if row["usage_source"] == "counted"]
