@@ -101,6 +101,8 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
             )
         guard = await _open_guard(config, stack)
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
+        for upstream in upstreams.values():
+            metrics.pooled(upstream)
         kept = Kept()
         yield Service(
             engine=Engine(ledger, metrics, kept),
@@ -181,11 +183,13 @@ def _upstream(
         return litellm_upstream(name, settings, litellm)
     backend = OpenAIBackend(
         session=session,
-        base_urls=settings.base_urls,
         headers=settings.request_headers(),
         connect_timeout_s=settings.connect_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
+        min_bytes_per_s=settings.min_bytes_per_s,
         max_response_bytes=settings.max_response_bytes,
+        # Only a choice between hosts needs it.
+        ask_load=len(settings.base_urls) > 1,
     )
     most = settings.max_in_flight
     return Upstream(
@@ -201,6 +205,8 @@ def _upstream(
         params=settings.params,
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
+        queue_s=settings.queue_s,
+        pool=settings.health.pool(settings.base_urls),
     )
 
 

@@ -7,7 +7,7 @@ whether an upstream answers is found out by the server, not here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -24,11 +24,14 @@ from pydantic import (
 
 from samplewise.policies.price import Price
 from samplewise.proxy.config_yaml import Document, Path, Problem
+from samplewise.proxy.health import Circuit, RetryBudget
+from samplewise.proxy.pool import Host, Pool
 
 __all__ = [
     "Amount",
     "BackendSettings",
     "Count",
+    "HealthSettings",
     "LiteLLMBackendSettings",
     "Many",
     "Name",
@@ -207,6 +210,23 @@ RequiredPrice = Annotated[
 ]
 
 
+class HealthSettings(Settings):
+    """When a host is put aside, and how much of what it lost may be asked again."""
+
+    eject_after: Count = 5
+    eject_s: Seconds = 10.0
+    eject_most_s: Seconds = 300.0
+    retry_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    retry_floor_per_s: Annotated[float, Field(ge=0, le=1000)] = 1.0
+
+    def pool(self, urls: Iterable[str]) -> Pool:
+        """Return the pool of these addresses."""
+        hosts = tuple(
+            Host(url, Circuit(self.eject_after, self.eject_s, self.eject_most_s)) for url in urls
+        )
+        return Pool(hosts, RetryBudget(self.retry_share, self.retry_floor_per_s))
+
+
 class OpenAIBackendSettings(Settings):
     """An upstream that speaks the OpenAI dialect, at one or several base URLs.
 
@@ -223,10 +243,13 @@ class OpenAIBackendSettings(Settings):
     api_key: Secret | None = None
     headers: Mapping[Annotated[str, AfterValidator(_header_name)], Secret] = {}
     max_in_flight: Count | None = None
+    queue_s: Seconds = 600.0
     connect_timeout_s: Seconds = 5.0
     idle_timeout_s: Seconds = 120.0
+    min_bytes_per_s: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
     timeout_s: Seconds = 600.0
     max_response_mb: Annotated[float, Field(gt=0, le=1024)] = 64.0
+    health: HealthSettings = HealthSettings()
     max_n: Count | None = None
     stream_usage: Literal["final", "continuous", "none"] = "final"
     token_field: Literal["max_tokens", "max_completion_tokens"] | None = None

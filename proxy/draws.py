@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,16 +11,26 @@ from functools import partial
 import structlog
 
 from samplewise.policies.base import Draw, Needs
-from samplewise.policies.evidence import Event, Evidence, Failed, Finished, Granted, Running
+from samplewise.policies.evidence import (
+    TOOLS_FIRST,
+    Event,
+    Evidence,
+    Failed,
+    Finished,
+    Granted,
+    Running,
+)
 from samplewise.proxy.backends.base import Broken
 from samplewise.proxy.boundary import boundary
-from samplewise.proxy.calls import Slot, Trip, cut_sample, lost
+from samplewise.proxy.calls import CLIENT_FAULTS, Slot, Trip, cut_sample, lost
 from samplewise.proxy.checks import Checks
+from samplewise.proxy.errands import Errand, next_errand, preferred
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.job import Job
 from samplewise.proxy.ledger.base import Hold
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.plan import Plan, Prompt, make_prompt
+from samplewise.proxy.pool import Host
 from samplewise.proxy.purse import Purse
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Sample
@@ -27,31 +38,15 @@ from samplewise.verifiers.base import Sample
 __all__ = ["Draws"]
 
 _log = structlog.get_logger("samplewise.draws")
-# The client's own mistake: another upstream would refuse it too, and the client must see it.
-_CLIENT_FAULTS = frozenset({400, 413, 422})
-
-
-@dataclass(frozen=True, slots=True)
-class _Errand:
-    """What the calls of one dispatch share. `order` is who to ask, the first of them now.
-
-    `alone` marks a second try, one sample a call, after a call for several was refused.
-    """
-
-    prompt: Prompt
-    order: tuple[Upstream, ...]
-    attempt: int = 0
-    alone: bool = False
-
-    @property
-    def upstream(self) -> Upstream:
-        """The upstream that is asked now."""
-        return self.order[0]
 
 
 @dataclass(slots=True)
 class Draws:
-    """Carries out the draws of one run. Every call is a task of `group`."""
+    """Carries out the draws of one run. Every call is a task of `group`.
+
+    `lost` counts, by upstream, samples whose loss no later draw has made up for yet. `worked` and
+    `refusing` have pairs of upstream and prompt: what brought a sample, and what is called wrong.
+    """
 
     job: Job
     evidence: Evidence
@@ -65,6 +60,10 @@ class Draws:
     heads: dict[str, bytes] = field(default_factory=dict)
     known_prompts: dict[tuple[str, str], int] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
+    lost: Counter[str] = field(default_factory=Counter)
+    worked: set[tuple[str, str]] = field(default_factory=set)
+    refusing: set[tuple[str, str]] = field(default_factory=set)
+    homes: dict[str, Host] = field(default_factory=dict)
     next_index: int = 0
     closed: bool = False
 
@@ -83,15 +82,57 @@ class Draws:
         reused = self._reuse(slots, draw, prompt)
         granted = len(reused)
         if slots[granted:]:
-            errand = _Errand(prompt, self._order(draw.backend))
-            granted += await self._dispatch(slots[granted:], errand)
+            sent, less = await self._buy(slots[granted:], prompt, draw.backend)
+            granted, why = granted + sent, less or why
         self.next_index += granted
         for sample in reused:
             self._finish(sample)
-        if granted < n:
-            why = "budget"
         started = tuple(Running(s.id, s.index, s.key) for s in slots[:granted])
         return Granted(draw.key, draw.n, started, why)
+
+    async def _buy(self, slots: Sequence[Slot], prompt: Prompt, backend: str) -> tuple[int, str]:
+        """Send as much of a draw as can help and fits; return how many, and why not all."""
+        asked = self._order(backend)
+        errand = Errand(prompt, preferred(asked))
+        upstream, wanted = errand.upstream, len(slots)
+        why = self._hopeless(errand)
+        if why:
+            return 0, why
+        size = self._size(errand, wanted)
+        lost, again = min(wanted, self.lost[upstream.name]), 0
+        while again < lost and self._may_repeat(upstream, 1):
+            again = min(lost, again + size)
+        wanted += again - lost
+        granted = await self._dispatch(slots[:wanted], errand) if wanted else 0
+        if upstream is not asked[0]:
+            self._moved(slots[:granted], upstream, asked[0], "put aside")
+        self.lost[upstream.name] -= again
+        for _ in range(0, granted - again, size):
+            upstream.pool.earn()
+        if granted < wanted:
+            return granted, "budget"
+        return granted, "backend" if again < lost else ""
+
+    def _hopeless(self, errand: Errand) -> str:
+        """Say why more samples cannot help now; empty where they can. The first is always drawn."""
+        upstream = errand.upstream
+        if errand.key in self.refusing - self.worked:
+            return "refused"
+        ends_at = self.job.ends_at
+        left = None if ends_at is None else ends_at - asyncio.get_running_loop().time()
+        if not self.evidence.drawn:
+            return ""
+        need = upstream.p50_s or 0.0
+        if left is not None and left < need:
+            return "deadline"
+        wait_s = upstream.pool.wait_s()
+        return "backend" if wait_s and (left is None or left < wait_s + need) else ""
+
+    def _may_repeat(self, upstream: Upstream, calls: int) -> bool:
+        """Take room for calls that make up for lost ones, if there is some; count either way."""
+        allowed = upstream.pool.may_repeat(calls)
+        self.metrics.repeated(upstream.name, calls, allowed)
+        return allowed
 
     def cancel(self, samples: Sequence[str]) -> None:
         """Cut running samples; they come back as `Finished` with what was counted."""
@@ -132,12 +173,12 @@ class Draws:
             purpose=draw.purpose,
         )
 
-    async def _dispatch(self, slots: Sequence[Slot], errand: _Errand) -> int:
+    async def _dispatch(self, slots: Sequence[Slot], errand: Errand) -> int:
         """Reserve a wave at the errand's upstream and send it; return how many samples fitted."""
         upstream, prompt = errand.upstream, errand.prompt
         known = self._known(upstream, prompt)
         plan = Plan(self.job, upstream, prompt, errand.attempt, self.needs, known)
-        size = 1 if self._one_by_one(errand) else upstream.largest_n(len(slots))
+        size = self._size(errand, len(slots))
         calls = [tuple(slots[i : i + size]) for i in range(0, len(slots), size)]
         held = [tuple(plan.hold(slot, call) for slot in call) for call in calls]
         bundles = [
@@ -145,19 +186,27 @@ class Draws:
             for call, holds in zip(calls, held, strict=True)
             for slot, hold in zip(call, holds, strict=True)
         ]
-        granted = left = await self.purse.reserve(bundles, dispatched=upstream.slots is None)
+        # A call that has to wait is marked as sent only when it is.
+        at_once = upstream.slots is None and not upstream.pool.wait_s()
+        granted = left = await self.purse.reserve(bundles, dispatched=at_once)
         for call, holds in zip(calls, held, strict=True):
             if left <= 0:
                 break
-            self._send(plan, call[:left], holds[:left], errand)
+            self._send(plan, call[:left], holds[:left], errand, at_once)
             left -= len(call)
         return granted
 
     def _send(
-        self, plan: Plan, slots: tuple[Slot, ...], holds: tuple[Hold, ...], errand: _Errand
+        self,
+        plan: Plan,
+        slots: tuple[Slot, ...],
+        holds: tuple[Hold, ...],
+        errand: Errand,
+        at_once: bool,
     ) -> None:
         known = partial(self._known, errand.upstream, errand.prompt)
-        trip = plan.trip(slots, holds, self.purse, self.emit, known)
+        choose = partial(self._choose, errand)
+        trip = plan.trip(slots, holds, self.purse, self.emit, known, choose, at_once)
         task = self.group.create_task(self._travel(trip, errand))
         self.tasks |= dict.fromkeys((slot.id for slot in slots), task)
 
@@ -165,12 +214,24 @@ class Draws:
         """Return the prompt's tokens, where this upstream has reported them for this prompt."""
         return self.known_prompts.get((upstream.name, prompt.key))
 
-    def _one_by_one(self, errand: _Errand) -> bool:
+    def _choose(self, errand: Errand) -> Host | None:
+        """Return the host for a call: samples of one request stay together where they can."""
+        name = errand.upstream.name
+        home = self.homes.get(name)
+        host = errand.upstream.pool.pick(home, errand.tried)
+        if host is not None and (home is None or home.url in errand.tried):
+            self.homes[name] = host
+        return host
+
+    def _size(self, errand: Errand, samples: int) -> int:
+        """Return how many of so many samples go into one call."""
         # What may be cut, watched or continued alone needs a call of its own.
         needs = self.needs
-        return bool(needs.cancel or needs.progress_tokens or errand.prompt.before or errand.alone)
+        if needs.cancel or needs.progress_tokens or errand.prompt.before or errand.alone:
+            return 1
+        return errand.upstream.largest_n(samples)
 
-    async def _travel(self, trip: Trip, errand: _Errand) -> None:
+    async def _travel(self, trip: Trip, errand: Errand) -> None:
         try:
             await self._ride(trip)
             self._learn(trip, errand)
@@ -181,6 +242,10 @@ class Draws:
             self._cut(trip)
             raise
         broken = trip.facts.broken or Broken("missing", "upstream sent fewer choices than asked")
+        # A refused first look for tools says nothing of the backends that a policy names later.
+        refused = broken.status in CLIENT_FAULTS and trip.slots[0].key != TOOLS_FIRST
+        if missing and refused and errand.key not in self.worked:
+            self.refusing.add(errand.key)
         for i in missing:
             self._fail(lost(trip, i, broken))
 
@@ -221,6 +286,7 @@ class Draws:
 
     def _fail(self, failed: Failed) -> None:
         self.tasks.pop(failed.id, None)
+        self.lost[failed.backend] += 1
         self.checks.forgo(failed.id)
         _log.warning(
             "sample lost",
@@ -233,7 +299,7 @@ class Draws:
         )
         self.emit(failed)
 
-    def _learn(self, trip: Trip, errand: _Errand) -> None:
+    def _learn(self, trip: Trip, errand: Errand) -> None:
         """Remember what this call shows of its upstream: prompt tokens, speed, the largest n."""
         totals, choices = trip.facts.totals, len(trip.facts.dones)
         if errand.alone and choices:
@@ -245,29 +311,30 @@ class Draws:
             for warning in totals.warnings:
                 self._warn(f"{trip.upstream.name}: {warning}")
             if totals.usage is not None:
-                known = (trip.upstream.name, errand.prompt.key)
-                self.known_prompts[known] = max(
-                    totals.usage.prompt, self.known_prompts.get(known, 0)
+                self.known_prompts[errand.key] = max(
+                    totals.usage.prompt, self.known_prompts.get(errand.key, 0)
                 )
         if choices:
+            self.worked.add(errand.key)
             trip.upstream.learn_seconds(trip.seconds)
 
     def _honours(self, upstream: Upstream, choices: int) -> None:
         upstream.learn_n(choices)
         self._warn(f"{upstream.name}: honours n only up to {upstream.max_n}")
 
-    async def _again(self, trip: Trip, missing: list[int], errand: _Errand) -> None:
+    async def _again(self, trip: Trip, missing: list[int], errand: Errand) -> None:
         """Ask again for lost samples where that can help; those leave `missing`."""
         # Lost samples were granted once: asking again needs time and money, not a new grant.
         over = self.evidence.deadline_passed or self.evidence.client_gone
         passed_on = trip.call.raw and trip.facts.traces
         if self.closed or over or passed_on:
             return
-        next_ = self._next(trip, errand)
+        next_ = next_errand(trip, errand, len(missing), self._may_repeat)
         if next_ is None:
             return
         if next_.upstream is not errand.upstream:
-            self.moved.update(trip.slots[i].id for i in missing)
+            reason = trip.facts.broken.reason if trip.facts.broken else "missing"
+            self._moved([trip.slots[i] for i in missing], next_.upstream, errand.upstream, reason)
         try:
             granted = await self._dispatch([trip.slots[i] for i in missing], next_)
         except StoreError as error:
@@ -275,18 +342,9 @@ class Draws:
             granted = 0
         del missing[:granted]
 
-    def _next(self, trip: Trip, errand: _Errand) -> _Errand | None:
-        """Return how to ask again for what a call has lost; None when that cannot help."""
-        broken, attempt = trip.facts.broken, errand.attempt + 1
-        if broken is None:
-            # Fewer choices than asked, and by now we know how many to ask for.
-            fewer = 0 < len(trip.facts.dones) < len(trip.slots)
-            return replace(errand, attempt=attempt) if fewer else None
-        if broken.reason == "refused_n":
-            return replace(errand, attempt=attempt, alone=True)
-        if len(errand.order) > 1 and broken.status not in _CLIENT_FAULTS:
-            return _Errand(errand.prompt, errand.order[1:], attempt)
-        return None
+    def _moved(self, slots: Sequence[Slot], to: Upstream, from_: Upstream, reason: str) -> None:
+        self.moved.update(slot.id for slot in slots)
+        self._warn(f"{to.name} took over from {from_.name} ({reason})")
 
     def _warn(self, text: str) -> None:
         if text not in self.job.warnings:

@@ -19,6 +19,8 @@ from samplewise.verifiers.base import Sample, Task
 
 __all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route"]
 
+_DEADLINE_MARGIN_S = 0.2
+
 
 class Outcome(StrEnum):
     """How far an answer can be trusted."""
@@ -118,6 +120,16 @@ class Job:
     retry: Retry | None = None
     holders: int = 1
     pool: list[Sample] = field(default_factory=list)
+
+    @property
+    def ends_at(self) -> float | None:
+        """The loop's time at which everything in flight is cut; None without a deadline.
+
+        The answer must leave before the deadline: time to cancel, settle and write it.
+        """
+        if self.deadline_s is None:
+            return None
+        return self.began + self.deadline_s - min(_DEADLINE_MARGIN_S, self.deadline_s / 10)
 
     @property
     def accounts(self) -> tuple[Account, ...]:

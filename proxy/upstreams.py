@@ -12,6 +12,7 @@ from typing import Any
 from samplewise.policies.evidence import Offer
 from samplewise.policies.price import Price
 from samplewise.proxy.backends.base import Backend
+from samplewise.proxy.pool import Pool
 
 __all__ = ["Upstream"]
 
@@ -21,7 +22,8 @@ class Upstream:
     """One entry of `backends:` in use. Shared by all requests; holds no request's state.
 
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
-    seen to ignore or refuse more. `slots` bounds calls in flight (None: unbounded).
+    seen to ignore or refuse more. `slots` bounds calls in flight (None: unbounded), `queue_s` how
+    long a call waits for one of them. `pool` has its hosts and what is known of their health.
     """
 
     name: str
@@ -37,7 +39,9 @@ class Upstream:
     params: Mapping[str, Any] = field(default_factory=dict)
     slots: asyncio.Semaphore | None = None
     max_in_flight: int | None = None
+    queue_s: float = 600.0
     in_flight: int = 0
+    pool: Pool = field(default_factory=Pool)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 
     def largest_n(self, wanted: int) -> int:
@@ -52,13 +56,18 @@ class Upstream:
         """Remember how long a finished sample took."""
         self.seconds.append(seconds)
 
+    @property
+    def p50_s(self) -> float | None:
+        """The median time of the last finished samples; None before the first."""
+        return median(self.seconds) if self.seconds else None
+
     def offer(self) -> Offer:
         """Return what policies may know of this upstream now."""
         free = None if self.max_in_flight is None else max(0, self.max_in_flight - self.in_flight)
         return Offer(
             backend=self.name,
             price=self.price,
-            p50_s=median(self.seconds) if self.seconds else None,
+            p50_s=self.p50_s,
             free_slots=free,
             honours_n=self.max_n != 1,
             streams=self.streams,

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from itertools import count
 from time import time
 from typing import Any
 
@@ -34,7 +33,16 @@ _SHORTEST_SECRET = 8
 _LONGEST_WAIT_S = 86_400.0
 # What a server answers that was asked to stream and does not; streams come under several names.
 _WHOLE = ("application/json", "text/html")
+# vLLM then tells with its answer how many requests wait.
+_ASK_LOAD = {"endpoint-load-metrics-format": "json"}
 _chunk = msgspec.json.Decoder()
+
+
+class _Load(msgspec.Struct):
+    named_metrics: dict[str, float] = {}
+
+
+_load = msgspec.json.Decoder(_Load)
 
 
 def new_session() -> aiohttp.ClientSession:
@@ -68,34 +76,32 @@ def _telling_when_sent() -> aiohttp.TraceConfig:
 
 @dataclass(slots=True)
 class OpenAIBackend:
-    """Calls one upstream, at the least busy of its base URLs.
+    """Calls one upstream, at the base URL that each call names.
 
     `headers` hold the upstream's own key; nothing of the client's headers ever goes upstream.
+    `ask_load` asks the server to tell the length of its queue.
     """
 
     session: aiohttp.ClientSession
-    base_urls: tuple[str, ...]
     headers: Mapping[str, str]
     connect_timeout_s: float = 5.0
     idle_timeout_s: float = 120.0
+    min_bytes_per_s: float = 1.0
     max_response_bytes: int = 64 * 2**20
-    _busy: dict[str, int] = field(default_factory=dict)
-    _turn: count[int] = field(default_factory=count)
+    ask_load: bool = False
 
     async def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
         """Send the call and yield what comes. Closing the iterator closes the connection."""
-        base = self._least_busy()
-        self._busy[base] = self._busy.get(base, 0) + 1
         try:
             async with self.session.post(
-                f"{base}/chat/completions",
+                f"{call.host}/chat/completions",
                 data=call.body,
                 headers=self._headers(call),
                 timeout=self._timeout(call),
                 allow_redirects=False,
                 trace_request_ctx=call.sending,
             ) as response:
-                yield Started()
+                yield Started(_waiting(response.headers.get("endpoint-load-metrics")))
                 async for event in self._read(call, response):
                     yield event
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -108,21 +114,13 @@ class OpenAIBackend:
             yield Broken("too_large", f"answer exceeds {self.max_response_bytes} bytes")
         except ProtocolError as error:
             yield Broken("protocol", self._scrubbed(str(error)))
-        finally:
-            self._busy[base] -= 1
-
-    def _least_busy(self) -> str:
-        start = next(self._turn)
-        turn = [
-            self.base_urls[(start + i) % len(self.base_urls)] for i in range(len(self.base_urls))
-        ]
-        return min(turn, key=lambda base: self._busy.get(base, 0))
 
     def _headers(self, call: Call) -> dict[str, str]:
         return {
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
             "X-Request-Id": call.id,
+            **(_ASK_LOAD if self.ask_load else {}),
             **self.headers,
         }
 
@@ -311,6 +309,17 @@ def _message(body: bytes) -> str:
 
 def _explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:300]
+
+
+def _waiting(value: str | None) -> float | None:
+    """Return the length of the server's queue from the load header that vLLM sends when asked."""
+    if value is None:
+        return None
+    try:
+        waiting = _load.decode(value.partition("JSON ")[2]).named_metrics["num_requests_waiting"]
+    except (msgspec.DecodeError, KeyError):
+        return None
+    return waiting if waiting >= 0 else None
 
 
 def _retry_after(value: str | None) -> float | None:
