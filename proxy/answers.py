@@ -135,10 +135,13 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
     found = {
         Degraded.BUDGET: stop.reason is StopReason.BUDGET
         or any(round_.why == "budget" for round_ in rounds),
-        Degraded.DEADLINE: evidence.deadline_passed,
+        Degraded.DEADLINE: evidence.deadline_passed
+        or any(round_.why == "deadline" for round_ in rounds),
         Degraded.QUORUM: bool(evidence.failed)
+        or stop.reason is StopReason.QUORUM
         or (evidence.deadline_passed and evidence.good < evidence.drawn),
-        Degraded.BACKEND: bool(evidence.failed or draws.moved),
+        Degraded.BACKEND: bool(evidence.failed or draws.moved)
+        or any(round_.why == "backend" for round_ in rounds),
         Degraded.VERIFIER: any(True for _ in errors),
     }
     return tuple(name for name, held in found.items() if held)

@@ -76,7 +76,8 @@ class Draws:
         n = min(draw.n, self.evidence.left_samples)
         why = "" if n == draw.n else "samples"
         if not self.evidence.may_draw or n < 1:
-            return Granted(draw.key, draw.n, why=why or "deadline")
+            late = "deadline" if self.evidence.deadline_passed else "refused"
+            return Granted(draw.key, draw.n, why=why or late)
         prompt = make_prompt(draw, self.job, self.evidence)
         slots = [self._slot(draw, prompt, i) for i in range(n)]
         reused = self._reuse(slots, draw, prompt)

@@ -130,6 +130,7 @@ class _Run:
         began = loop.time()
         event = await self.events.get()
         self.job.waited_s += loop.time() - began
+        self.evidence.elapsed_s = loop.time() - self.job.began
         while True:
             self.evidence.fold(event)
             if isinstance(event, Deadline):
