@@ -16,6 +16,7 @@ from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
     NoVerifiedAnswer,
+    Overloaded,
     RequestError,
     UpstreamFailed,
 )
@@ -174,6 +175,8 @@ def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:
         error.type, error.code = "rate_limit_error", "rate_limit_exceeded"
         error.headers["retry-after"] = str(max(1, math.ceil(max(waits, default=1.0))))
         return error
+    if not evidence.good and {f.reason for f in failed} == {"busy"}:
+        return Overloaded("no place at an upstream became free in time")
     timeouts = bool(failed) and all(f.reason == "timeout" for f in failed)
     return UpstreamFailed(
         f"{len(failed)} of {drawn} samples failed ({_reasons(failed)}); "

@@ -12,8 +12,9 @@ import structlog
 
 from samplewise.policies.base import Policy, PolicyError
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
-from samplewise.proxy.backends.openai import OpenAIBackend, new_session
+from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
+from samplewise.proxy.backends.sessions import Sessions, new_session
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
@@ -27,6 +28,7 @@ from samplewise.proxy.config_store import is_postgres, store_path
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.gate import Gate
 from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.keys.guard import Guard, follow
@@ -80,12 +82,13 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
         orphans = await ledger.orphans() if recover and isinstance(ledger, SqliteLedger) else ()
-        session = await stack.enter_async_context(new_session())
+        sessions = Sessions()
+        stack.push_async_callback(sessions.close)
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
         batcher = _open_model(stack) if _uses_model(config) else None
         upstreams = {
-            name: _upstream(name, settings, session, litellm, batcher)
+            name: _upstream(name, settings, sessions, litellm, batcher)
             for name, settings in config.backends.items()
         }
         checks = _checks(config)
@@ -96,6 +99,7 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
         except VerifierSetupError as error:
             raise ConfigError(f"verifiers.{error}") from error
         if orphans:
+            session = await stack.enter_async_context(new_session())
             await stack.enter_async_context(
                 recovering(ledger, orphans, upstreams, _records(config, session))
             )
@@ -116,6 +120,7 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
             first_comment_after_s=config.server.first_comment_after_s,
             comment_every_s=config.server.comment_every_s,
             guard=guard,
+            gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
         )
 
 
@@ -170,7 +175,7 @@ def _open_model(stack: AsyncExitStack) -> Batcher:
 def _upstream(
     name: str,
     settings: BackendSettings,
-    session: aiohttp.ClientSession,
+    sessions: Sessions,
     litellm: LiteLLMThread,
     batcher: Batcher | None,
 ) -> Upstream:
@@ -182,7 +187,7 @@ def _upstream(
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, litellm)
     backend = OpenAIBackend(
-        session=session,
+        sessions=sessions,
         headers=settings.request_headers(),
         connect_timeout_s=settings.connect_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,

@@ -19,6 +19,7 @@ from samplewise.policies.price import usd
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config_backends import (
     BackendSettings,
+    Count,
     Many,
     Name,
     Seconds,
@@ -103,6 +104,9 @@ class ServerSettings(Settings):
     host: Text = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8400
     max_body_mb: Annotated[float, Field(gt=0, le=1024)] = 32.0
+    max_in_flight: Count = 1_000
+    max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
+    queue_s: Seconds = 3.0
     first_comment_after_s: Seconds = 4.0
     comment_every_s: Seconds = 10.0
     drain_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0

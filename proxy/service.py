@@ -19,12 +19,14 @@ from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
     NoVerifiedAnswer,
+    Overloaded,
     RateLimited,
     RequestError,
     StoreError,
     UpstreamFailed,
 )
 from samplewise.proxy.estimate import RECENT_DAYS, estimate
+from samplewise.proxy.gate import Gate
 from samplewise.proxy.job import Answer, Job, Route
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.guard import Guard
@@ -42,6 +44,7 @@ _log = structlog.get_logger("samplewise.requests")
 _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
     RateLimited: "client_error",
+    Overloaded: "shed",
     BudgetExceeded: "budget_refused",
     NoVerifiedAnswer: "no_verified_answer",
     UpstreamFailed: "upstream_error",
@@ -60,6 +63,7 @@ class Service:
     comment_every_s: float
     retries: Retries
     guard: Guard = field(default_factory=Guard)
+    gate: Gate = field(default_factory=Gate)
     draining: bool = False
 
     def new_request_id(self) -> str:

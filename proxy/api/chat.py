@@ -18,7 +18,7 @@ from samplewise.proxy.engine import answer
 from samplewise.proxy.errors import AnswerError, StoreError
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.logs import where
-from samplewise.proxy.retries import read_retry
+from samplewise.proxy.retries import read_retry, repeated
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT, DONE, RawStream, chunks, error_event
 from samplewise.proxy.wire import parse_chat
@@ -40,6 +40,9 @@ async def chat_completions(request: Request, service: Service) -> Response:
     try:
         # Before the body is read: a wrong key costs a look-up, whatever it sends.
         key = service.guard.admit(request.headers.get("authorization"))
+        if not repeated(request.headers):
+            # A repetition may join a run that has its place already.
+            service.gate.check()
         service.guard.count(key)
         body = await read_body(request, service.max_body_bytes)
         chat = parse_chat(body, request.headers)
@@ -69,7 +72,8 @@ async def _answer(service: Service, job: Job) -> Answer:
 async def _bought(service: Service, job: Job) -> Answer:
     try:
         with boundary(_crashed, AnswerError, StoreError):
-            found = await answer(job, service.engine)
+            async with service.gate.place(job.deadline_s):
+                found = await answer(job, service.engine)
     except StoreError as error:
         _log.error("ledger unreachable", request_id=job.request_id, error=str(error))
         raise store_error(error) from error
