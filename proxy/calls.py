@@ -100,7 +100,8 @@ class Trip:
 
     async def _placed(self, slots: asyncio.Semaphore) -> bool:
         """Wait for a free place; False where none becomes free in time."""
-        most_s = min(self.upstream.queue_s, max(0.0, self._spare_s()))
+        # Before the deadline, so that there is time to ask elsewhere.
+        most_s = min(self.upstream.queue_s, max(0.0, 0.9 * self._spare_s()))
         try:
             async with asyncio.timeout(most_s):
                 await slots.acquire()

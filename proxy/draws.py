@@ -101,13 +101,16 @@ class Draws:
             return 0, why
         size = self._size(errand, wanted)
         lost, again = min(wanted, self.lost[upstream.name]), 0
+        if lost and errand.key not in self.worked:
+            # Nothing but losses so far: all that is drawn now is a repetition.
+            lost = wanted
         while again < lost and self._may_repeat(upstream, 1):
             again = min(lost, again + size)
         wanted += again - lost
         granted = await self._dispatch(slots[:wanted], errand) if wanted else 0
         if upstream is not asked[0]:
             self._moved(slots[:granted], upstream, asked[0], "put aside")
-        self.lost[upstream.name] -= again
+        self.lost[upstream.name] -= min(again, self.lost[upstream.name])
         for _ in range(0, granted - again, size):
             upstream.pool.earn()
         if granted < wanted:

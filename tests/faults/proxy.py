@@ -1,7 +1,7 @@
 """A TCP proxy that spoils what passes through it, for a while or one connection after the other.
 
-The vocabulary is that of toxiproxy, so that the same cases can be run on it. It stands in the test's
-own event loop. Every connection carries one request, so that the n-th fault spoils the n-th call.
+The vocabulary is that of toxiproxy, so that the same cases can be run on it. It stands in the
+test's own event loop. Every connection carries one request: the n-th fault spoils the n-th call.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["CLEAN", "FaultProxy", "Toxic", "through"]
 
@@ -22,9 +23,10 @@ _HEAD_END = b"\r\n\r\n"
 class Toxic:
     """What happens to the answer of one connection.
 
-    `latency_s` passes before its first byte. After `limit_bytes` of it (None: never; 0: at once) the
-    connection is closed, or reset where `reset`, or with `hang` stays silent until the client leaves.
-    `instead` is answered and the upstream not asked. `slice_bytes` at a time leave, `slice_s` apart.
+    `latency_s` passes before its first byte. After `limit_bytes` of it (None: never; 0: at once)
+    the connection is closed, or reset where `reset`, or with `hang` silent until the client leaves.
+    `instead` is answered and the upstream not asked. `slice_bytes` leave at a time, `slice_s`
+    apart.
     """
 
     latency_s: float = 0.0
@@ -79,35 +81,29 @@ class FaultProxy:
         self.connections += 1
         toxic = self.toxics.pop(0) if self.toxics else self.always
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await self._carry(toxic, reader, writer)
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                head = await reader.readuntil(_HEAD_END)
+                request = head + await reader.readexactly(_length(head))
+                self.requests.append(request)
+                await _until_gone(reader, self._carry(toxic, request, writer))
         finally:
             self._tasks.discard(task)
             writer.close()
 
-    async def _carry(
-        self, toxic: Toxic, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        head = await reader.readuntil(_HEAD_END)
-        body = await reader.readexactly(_length(head))
-        self.requests.append(head + body)
+    async def _carry(self, toxic: Toxic, request: bytes, writer: asyncio.StreamWriter) -> None:
+        leaving = _Leaving(toxic, writer)
         if toxic.instead is not None:
-            await _Leaving(toxic, writer).send(toxic.instead)
+            await leaving.send(toxic.instead)
             return
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.upstream_port)
         try:
-            once = head.removesuffix(_HEAD_END) + b"\r\nConnection: close" + _HEAD_END
-            up_writer.write(once + body)
-            async with asyncio.TaskGroup() as group:
-                # The end of the client's side must end the upstream's work, as without a proxy.
-                gone = group.create_task(_until_gone(reader, up_writer))
-                await asyncio.sleep(toxic.latency_s)
-                leaving = _Leaving(toxic, writer)
-                while (piece := await up_reader.read(65_536)) and await leaving.send(piece):
-                    pass
-                gone.cancel()
+            up_writer.write(request.replace(_HEAD_END, b"\r\nConnection: close" + _HEAD_END, 1))
+            await asyncio.sleep(toxic.latency_s)
+            while (piece := await up_reader.read(65_536)) and await leaving.send(piece):
+                pass
         finally:
-            up_writer.close()
+            # The end of the client's side ends the upstream's work, as without a proxy.
+            up_writer.transport.abort()
 
 
 @dataclass
@@ -139,10 +135,16 @@ class _Leaving:
         return False
 
 
-async def _until_gone(reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        await reader.read(1)
-    up_writer.transport.abort()
+async def _until_gone(reader: asyncio.StreamReader, work: Coroutine[Any, Any, None]) -> None:
+    """Do some work until it is done or the client leaves."""
+    working, gone = asyncio.create_task(work), asyncio.create_task(reader.read(1))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        for ended in await asyncio.gather(working, gone, return_exceptions=True):
+            assert isinstance(ended, bytes | ConnectionError | asyncio.CancelledError | None)
 
 
 def _length(head: bytes) -> int:
