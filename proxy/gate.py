@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from samplewise.proxy.errors import Overloaded
+from samplewise.proxy.errors import AnswerError, Overloaded
+from samplewise.proxy.job import Job
 
 __all__ = ["Gate"]
 
@@ -36,14 +37,15 @@ class Gate:
             raise Overloaded(f"{self._most} requests are worked on and {self.waiting} wait")
 
     @asynccontextmanager
-    async def place(self, deadline_s: float | None = None) -> AsyncIterator[None]:
-        """Hold a place while a request is worked on; `deadline_s` is the longest it can wait.
+    async def place(self, job: Job) -> AsyncIterator[None]:
+        """Hold a place while a request is worked on.
 
         Raises:
             Overloaded: there is no place, or none became free in time.
+            AnswerError: the client left while it waited (499).
         """
         if self._places.locked():
-            await self._wait(self._queue_s if deadline_s is None else deadline_s)
+            await self._wait(job)
         else:
             await self._places.acquire()
         try:
@@ -51,14 +53,23 @@ class Gate:
         finally:
             self._places.release()
 
-    async def _wait(self, most_s: float) -> None:
+    async def _wait(self, job: Job) -> None:
         self.check()
+        wait_s = min(self._queue_s, self._queue_s if job.deadline_s is None else job.deadline_s)
+        turn = asyncio.ensure_future(self._places.acquire())
+        job.when_left = turn.cancel
         self.waiting += 1
-        wait_s = min(most_s, self._queue_s)
         try:
             async with asyncio.timeout(wait_s):
-                await self._places.acquire()
-        except TimeoutError:
-            raise Overloaded(f"no place became free within {wait_s:.1f} s") from None
+                await turn
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if turn.done() and not turn.cancelled():
+                self._places.release()
+            if isinstance(error, TimeoutError):
+                raise Overloaded(f"no place became free within {wait_s:.1f} s") from None
+            if not job.left:
+                raise
+            raise AnswerError("the client left", status=499, code="client_gone") from None
         finally:
             self.waiting -= 1
+            job.when_left = None

@@ -112,7 +112,7 @@ class Job:
     seed: int = 0
     deadline_s: float | None = None
     left: bool = False
-    when_left: Callable[[], None] | None = None
+    when_left: Callable[[], object] | None = None
     tap: Callable[[bytes], None] | None = None
     warnings: list[str] = field(default_factory=list)
     waited_s: float = 0.0

@@ -72,7 +72,7 @@ async def _answer(service: Service, job: Job) -> Answer:
 async def _bought(service: Service, job: Job) -> Answer:
     try:
         with boundary(_crashed, AnswerError, StoreError):
-            async with service.gate.place(job.deadline_s):
+            async with service.gate.place(job):
                 found = await answer(job, service.engine)
     except StoreError as error:
         _log.error("ledger unreachable", request_id=job.request_id, error=str(error))
