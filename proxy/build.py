@@ -211,6 +211,7 @@ def _upstream(
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
         queue_s=settings.queue_s,
+        hedge=None if settings.hedge is None else settings.hedge.share,
         pool=settings.health.pool(settings.base_urls),
     )
 

@@ -32,6 +32,7 @@ __all__ = [
     "BackendSettings",
     "Count",
     "HealthSettings",
+    "HedgeSettings",
     "LiteLLMBackendSettings",
     "Many",
     "Name",
@@ -227,6 +228,17 @@ class HealthSettings(Settings):
         return Pool(hosts, RetryBudget(self.retry_share, self.retry_floor_per_s))
 
 
+class HedgeSettings(Settings):
+    """Ask a second time for a sample that takes longer than most; the first answer counts."""
+
+    after: Literal["p50", "p75", "p90", "p95", "p99"] = "p95"
+
+    @property
+    def share(self) -> float:
+        """The share of samples that are faster than a late one."""
+        return int(self.after[1:]) / 100
+
+
 class OpenAIBackendSettings(Settings):
     """An upstream that speaks the OpenAI dialect, at one or several base URLs.
 
@@ -250,6 +262,7 @@ class OpenAIBackendSettings(Settings):
     timeout_s: Seconds = 600.0
     max_response_mb: Annotated[float, Field(gt=0, le=1024)] = 64.0
     health: HealthSettings = HealthSettings()
+    hedge: HedgeSettings | None = None
     max_n: Count | None = None
     stream_usage: Literal["final", "continuous", "none"] = "final"
     token_field: Literal["max_tokens", "max_completion_tokens"] | None = None

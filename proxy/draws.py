@@ -26,8 +26,8 @@ from samplewise.proxy.calls import CLIENT_FAULTS, Slot, Trip, cut_sample, lost
 from samplewise.proxy.checks import Checks
 from samplewise.proxy.errands import Errand, next_errand, preferred
 from samplewise.proxy.errors import StoreError
+from samplewise.proxy.hedge import race
 from samplewise.proxy.job import Job
-from samplewise.proxy.ledger.base import Hold
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.plan import Plan, Prompt, make_prompt
 from samplewise.proxy.pool import Host
@@ -179,6 +179,14 @@ class Draws:
 
     async def _dispatch(self, slots: Sequence[Slot], errand: Errand) -> int:
         """Reserve a wave at the errand's upstream and send it; return how many samples fitted."""
+        trips = await self._reserve(slots, errand)
+        for trip in trips:
+            task = self.group.create_task(self._travel(trip, errand))
+            self.tasks |= dict.fromkeys((slot.id for slot in trip.slots), task)
+        return sum(len(trip.slots) for trip in trips)
+
+    async def _reserve(self, slots: Sequence[Slot], errand: Errand) -> list[Trip]:
+        """Reserve the worst case of a wave; return its calls, as many as fit, ready to run."""
         upstream, prompt = errand.upstream, errand.prompt
         known = self._known(upstream, prompt)
         plan = Plan(self.job, upstream, prompt, errand.attempt, self.needs, known)
@@ -192,27 +200,17 @@ class Draws:
         ]
         # A call that has to wait is marked as sent only when it is.
         at_once = upstream.slots is None and not upstream.pool.wait_s()
-        granted = left = await self.purse.reserve(bundles, dispatched=at_once)
+        left = await self.purse.reserve(bundles, dispatched=at_once)
+        reported = partial(self._known, upstream, prompt)
+        choose = partial(self._choose, errand)
+        trips = []
         for call, holds in zip(calls, held, strict=True):
             if left <= 0:
                 break
-            self._send(plan, call[:left], holds[:left], errand, at_once)
+            fit, paid = call[:left], holds[:left]
+            trips.append(plan.trip(fit, paid, self.purse, self.emit, reported, choose, at_once))
             left -= len(call)
-        return granted
-
-    def _send(
-        self,
-        plan: Plan,
-        slots: tuple[Slot, ...],
-        holds: tuple[Hold, ...],
-        errand: Errand,
-        at_once: bool,
-    ) -> None:
-        known = partial(self._known, errand.upstream, errand.prompt)
-        choose = partial(self._choose, errand)
-        trip = plan.trip(slots, holds, self.purse, self.emit, known, choose, at_once)
-        task = self.group.create_task(self._travel(trip, errand))
-        self.tasks |= dict.fromkeys((slot.id for slot in slots), task)
+        return trips
 
     def _known(self, upstream: Upstream, prompt: Prompt) -> int | None:
         """Return the prompt's tokens, where this upstream has reported them for this prompt."""
@@ -237,7 +235,7 @@ class Draws:
 
     async def _travel(self, trip: Trip, errand: Errand) -> None:
         try:
-            await self._ride(trip)
+            trip, errand = await self._ride_or_hedge(trip, errand)
             self._learn(trip, errand)
             missing = self._deliver(trip)
             if missing:
@@ -252,6 +250,29 @@ class Draws:
             self.refusing.add(errand.key)
         for i in missing:
             self._fail(lost(trip, i, broken))
+
+    async def _ride_or_hedge(self, trip: Trip, errand: Errand) -> tuple[Trip, Errand]:
+        """Carry out a call; where the upstream is hedged and it is late, with a second one."""
+        after_s = errand.upstream.hedge_after_s
+        if after_s is None or len(trip.slots) > 1 or not trip.call.stream or trip.call.raw:
+            await self._ride(trip)
+            return trip, errand
+        again = replace(errand, attempt=errand.attempt + 1)
+        trip = await race(trip, after_s, self._ride, partial(self._hedge, trip, again))
+        # What comes after must not have the number of the second call.
+        return trip, again
+
+    async def _hedge(self, trip: Trip, errand: Errand) -> Trip | None:
+        """Reserve a second call for a late sample; None where that may not or cannot be."""
+        if self.closed or not self._may_repeat(errand.upstream, 1):
+            return None
+        if trip.host is not None:
+            errand = replace(errand, tried=errand.tried | {trip.host.url})
+        try:
+            return next(iter(await self._reserve(trip.slots, errand)), None)
+        except StoreError as error:
+            _log.error("cannot ask again", request_id=self.job.request_id, error=str(error))
+            return None
 
     async def _ride(self, trip: Trip) -> None:
         self.metrics.call_started(trip)

@@ -97,7 +97,9 @@ class Plan:
         """Whether the call must be streamed: it may be cut, or is watched while it runs."""
         if not self.upstream.streams:
             return False
-        return bool(self.needs.cancel or self.needs.progress_tokens or self.job.tap)
+        watched = self.needs.cancel or self.needs.progress_tokens or self.job.tap
+        # A hedged call may be cut, too.
+        return bool(watched or self.upstream.hedge is not None)
 
     def hold(self, slot: Slot, call: Sequence[Slot]) -> Hold:
         """Return the worst case of one slot: the prompt is paid once per call, by its first."""

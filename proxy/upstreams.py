@@ -16,6 +16,9 @@ from samplewise.proxy.pool import Pool
 
 __all__ = ["Upstream"]
 
+# So many samples must have ended before their times say when one is late.
+_ENOUGH = 20
+
 
 @dataclass(slots=True)
 class Upstream:
@@ -24,6 +27,7 @@ class Upstream:
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
     seen to ignore or refuse more. `slots` bounds calls in flight (None: unbounded), `queue_s` how
     long a call waits for one of them. `pool` has its hosts and what is known of their health.
+    `hedge` is the share of samples after whose time a late one is asked for twice (None: never).
     """
 
     name: str
@@ -40,6 +44,7 @@ class Upstream:
     slots: asyncio.Semaphore | None = None
     max_in_flight: int | None = None
     queue_s: float = 600.0
+    hedge: float | None = None
     in_flight: int = 0
     pool: Pool = field(default_factory=Pool)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
@@ -60,6 +65,13 @@ class Upstream:
     def p50_s(self) -> float | None:
         """The median time of the last finished samples; None before the first."""
         return median(self.seconds) if self.seconds else None
+
+    @property
+    def hedge_after_s(self) -> float | None:
+        """How long a sample takes before it is late; None where nothing is hedged, or not yet."""
+        if self.hedge is None or len(self.seconds) < _ENOUGH:
+            return None
+        return sorted(self.seconds)[min(len(self.seconds) - 1, int(self.hedge * len(self.seconds)))]
 
     def offer(self) -> Offer:
         """Return what policies may know of this upstream now."""
