@@ -133,8 +133,10 @@ class Retries:
             mine.done.cancel()
             raise
         mine.done.set_result(answer)
-        self._samples += len(answer.evidence.samples)
-        self._trim()
+        # Another run may have its place by now: only what is kept counts, or it would for ever.
+        if self._runs.get(retry.name) is mine:
+            self._samples += len(answer.evidence.samples)
+            self._trim()
         return answer
 
     def _pool(self, job: Job) -> list[Sample]:
