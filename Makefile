@@ -55,6 +55,8 @@ bench: $(DEV)
 	@$(BIN)/python -m bench.ledger
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
+	@echo 'bench: overload'
+	@$(BIN)/python -m bench.overload
 
 format: $(DEV)
 	@echo 'format: ruff'

@@ -27,14 +27,10 @@ class Gate:
         self._most, self._queue, self._queue_s = most, queue, queue_s
         self.waiting = 0
 
-    def check(self) -> None:
-        """Turn a request away before its body is read.
-
-        Raises:
-            Overloaded: there is no place and none to wait at.
-        """
-        if self._places.locked() and self.waiting >= self._queue:
-            raise Overloaded(f"{self._most} requests are worked on and {self.waiting} wait")
+    @property
+    def full(self) -> bool:
+        """Whether there is no place, and none to wait at."""
+        return self._places.locked() and self.waiting >= self._queue
 
     @asynccontextmanager
     async def place(self, job: Job) -> AsyncIterator[None]:
@@ -54,7 +50,8 @@ class Gate:
             self._places.release()
 
     async def _wait(self, job: Job) -> None:
-        self.check()
+        if self.full:
+            raise Overloaded(f"{self._most} requests are worked on and {self.waiting} wait")
         wait_s = min(self._queue_s, self._queue_s if job.deadline_s is None else job.deadline_s)
         turn = asyncio.ensure_future(self._places.acquire())
         job.when_left = turn.cancel

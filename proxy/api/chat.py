@@ -18,7 +18,7 @@ from samplewise.proxy.engine import answer
 from samplewise.proxy.errors import AnswerError, StoreError
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.logs import where
-from samplewise.proxy.retries import read_retry, repeated
+from samplewise.proxy.retries import read_retry
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT, DONE, RawStream, chunks, error_event
 from samplewise.proxy.wire import parse_chat
@@ -40,9 +40,6 @@ async def chat_completions(request: Request, service: Service) -> Response:
     try:
         # Before the body is read: a wrong key costs a look-up, whatever it sends.
         key = service.guard.admit(request.headers.get("authorization"))
-        if not repeated(request.headers):
-            # A repetition may join a run that has its place already.
-            service.gate.check()
         service.guard.count(key)
         body = await read_body(request, service.max_body_bytes)
         chat = parse_chat(body, request.headers)
