@@ -1,8 +1,8 @@
 """How much a server still does when five times as much is asked as it can do.
 
-A closed loop finds the peak, before and after; the higher one counts. In between requests come at a
-steady rate whatever becomes of them, at 1, 2 and 5 times the first peak. Goodput is what is answered
-with 200. Ratios hold on a busy machine too, as far as it is evenly busy.
+A closed loop finds the peak, before and after; the higher one counts. In between requests come at
+a steady rate whatever becomes of them, at 1, 2 and 5 times the first peak. Goodput is what is
+answered with 200. Ratios hold on a busy machine too, as far as it is evenly busy.
 Run: python -m bench.overload [--seconds 3]
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from samplewise.policies.base import (
 )
 from samplewise.policies.ranking import why_ended
 
-__all__ = ["Quorum", "at_least", "draw_all", "why_all_ended"]
+__all__ = ["Quorum", "at_least", "draw_all", "positive", "why_all_ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,13 @@ def why_all_ended(evidence: Evidence, quorum: Quorum | None) -> StopReason:
     return reason
 
 
-def at_least(field: str, value: int, least: int) -> None:
+def at_least(field: str, value: float, least: float) -> None:
     """Raise `PolicyError` when a number is too small."""
     if value < least:
         raise PolicyError(f"{field}: must be at least {least}, got {value}")
+
+
+def positive(field: str, value: float) -> None:
+    """Raise `PolicyError` when a number is not a finite one above 0."""
+    if not 0 < value < math.inf:
+        raise PolicyError(f"{field}: must be greater than 0, got {value}")

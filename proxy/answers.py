@@ -21,7 +21,7 @@ from samplewise.proxy.errors import (
     UpstreamFailed,
 )
 from samplewise.proxy.job import Answer, Degraded, Job, Outcome
-from samplewise.proxy.ledger.base import Account
+from samplewise.proxy.ledger.base import Account, Scope
 from samplewise.proxy.purse import Purse
 from samplewise.verifiers.base import Ended, Purpose, Sample, Status
 
@@ -202,4 +202,6 @@ def _named(account: Account | None) -> str:
     ]
     amounts = ", ".join(part for part in parts if part)
     window = "" if account.window.value == "total" else f" per {account.window.value}"
-    return f"the {account.scope.value} limit of {amounts}{window}"
+    named = account.scope in (Scope.BACKEND, Scope.TAG)
+    whose = f"{account.scope.value} {account.name!r}" if named else account.scope.value
+    return f"the {whose} limit of {amounts}{window}"

@@ -23,6 +23,7 @@ from samplewise.proxy.config_backends import (
     OpenAIBackendSettings,
     TinyBackendSettings,
 )
+from samplewise.proxy.config_budgets import TagSettings
 from samplewise.proxy.config_policies import RouteSettings
 from samplewise.proxy.config_store import is_postgres, store_path
 from samplewise.proxy.embedded import load
@@ -121,6 +122,7 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
             comment_every_s=config.server.comment_every_s,
             guard=guard,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
+            tags={name: _tag(name, tag) for name, tag in config.tags.items()},
         )
 
 
@@ -311,7 +313,21 @@ def _accounts(name: str, settings: RouteSettings, config: Config) -> tuple[Accou
     """Return the shared counters of a route: every limited window, and the day in any case."""
     own = {Window.DAY: Limit(), **settings.budget.per_window()}
     everywhere = {Window.DAY: Limit(), **config.budget.per_window()}
-    return (*_of(Scope.ROUTE, name, own), *_of(Scope.GLOBAL, "all", everywhere))
+    return (
+        *_of(Scope.ROUTE, name, own),
+        *(account for tag in settings.tags for account in _tag(tag, config.tags[tag])),
+        # Of all backends: a verifier may ask one that the route does not draw from.
+        *(
+            account
+            for backend, its in config.backends.items()
+            for account in _of(Scope.BACKEND, backend, its.budget.per_window())
+        ),
+        *_of(Scope.GLOBAL, "all", everywhere),
+    )
+
+
+def _tag(name: str, settings: TagSettings) -> tuple[Account, ...]:
+    return tuple(_of(Scope.TAG, name, {Window.DAY: Limit(), **settings.budget.per_window()}))
 
 
 def _of(scope: Scope, name: str, limits: Mapping[Window, Limit]) -> Iterable[Account]:

@@ -6,45 +6,35 @@ Python policies are imported, because their needs are checked too.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
 from samplewise.policies.base import Needs, PolicyError
 from samplewise.policies.price import usd
 from samplewise.proxy.checks_base import make_check
-from samplewise.proxy.config_backends import (
-    BackendSettings,
-    Count,
-    Many,
-    Name,
-    Seconds,
-    Settings,
-    Text,
-    literal_secrets,
-)
+from samplewise.proxy.config_backends import BackendSettings, literal_secrets
+from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
+from samplewise.proxy.config_explain import explain
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
-    GlobalBudgetSettings,
     PolicySettings,
     RouteSettings,
 )
+from samplewise.proxy.config_server import KeysSettings, ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store, is_postgres
+from samplewise.proxy.config_types import Name, Settings
 from samplewise.proxy.config_verifiers import VerifierSettings
-from samplewise.proxy.config_yaml import Document, Path, Problem, explain, near, quoted, read
+from samplewise.proxy.config_yaml import Document, Path, Problem, near, quoted, read
 from samplewise.proxy.errors import ConfigError
 from samplewise.verifiers.base import Comparator, VerifierSetupError
 
 __all__ = [
     "Config",
-    "KeysSettings",
-    "ServerSettings",
     "check_exposed",
-    "is_loopback",
     "load_config",
     "load_text",
     "parse_policy",
@@ -59,14 +49,6 @@ _NOT_COUNTED = (
 _LATER: Mapping[Path, str] = {
     ("server", "admin_key"): "is not supported yet in this version: remove it",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address is reached from this machine alone; any other name is not."""
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_exposed(config: Config) -> None:
@@ -90,43 +72,6 @@ def check_exposed(config: Config) -> None:
         )
 
 
-def _origin(value: str) -> str:
-    scheme, _, host = value.partition("://")
-    bare = host and not set(host) & set("/?#@ ") and host.isprintable()
-    if value != "*" and (scheme not in ("http", "https") or not bare):
-        raise ValueError("must be an origin such as https://app.example.com, or *")
-    return value
-
-
-class ServerSettings(Settings):
-    """Where the proxy listens and how it behaves towards clients."""
-
-    host: Text = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8400
-    max_body_mb: Annotated[float, Field(gt=0, le=1024)] = 32.0
-    max_in_flight: Count = 1_000
-    max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
-    queue_s: Seconds = 3.0
-    first_comment_after_s: Seconds = 4.0
-    comment_every_s: Seconds = 10.0
-    drain_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
-    grace_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
-    log_format: Literal["auto", "json", "console"] = "auto"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    cors_origins: Many[Annotated[str, AfterValidator(_origin)]] = ()
-
-    @property
-    def max_body_bytes(self) -> int:
-        """The largest request body, in bytes."""
-        return int(self.max_body_mb * 2**20)
-
-
-class KeysSettings(Settings):
-    """Whether clients need a key; without a word, on every address but those of this machine."""
-
-    required: bool | None = None
-
-
 class Config(Settings):
     """All settings of one server."""
 
@@ -137,6 +82,7 @@ class Config(Settings):
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
     routes: Mapping[Name, RouteSettings] = Field(default_factory=dict)
+    tags: Mapping[Name, TagSettings] = Field(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @property
@@ -309,6 +255,8 @@ class _Checks:
             self._name(name, "backends", (*path, "backends", index))
         for index, name in enumerate(route.verifiers):
             self._name(name, "verifiers", (*path, "verifiers", index))
+        for index, name in enumerate(route.tags):
+            self._name(name, "tags", (*path, "tags", index))
         for field_ in ("answers", "comparator"):
             name = getattr(route, field_)
             if name is not None:

@@ -15,18 +15,33 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from samplewise.policies.base import Needs, Policy, PolicyError
-from samplewise.policies.price import nano_from_usd
-from samplewise.proxy.config_backends import (
+from samplewise.proxy.config_budgets import RouteBudgetSettings
+from samplewise.proxy.config_search import (
+    BeamSettings,
+    BestFirstSettings,
+    DvtsSettings,
+    LookaheadSettings,
+    MctsSettings,
+    ParticleFilterSettings,
+    RebaseSettings,
+)
+from samplewise.proxy.config_synthesis import (
+    EffortSettings,
+    FuseSettings,
+    MedoidSettings,
+    OptimalStoppingSettings,
+    PrefixConsistencySettings,
+    ReviseSettings,
+    TournamentSettings,
+)
+from samplewise.proxy.config_types import (
     Count,
     Many,
     Name,
     Params,
-    PositiveAmount,
-    Seconds,
     Settings,
     Text,
 )
-from samplewise.proxy.ledger.base import Limit, Window
 
 if TYPE_CHECKING:
     from samplewise.policies.fixed import Quorum
@@ -36,12 +51,10 @@ __all__ = [
     "BestOfNSettings",
     "CascadeSettings",
     "FirstPassSettings",
-    "GlobalBudgetSettings",
     "MajorityVoteSettings",
     "PolicySettings",
     "PythonPolicySettings",
     "QuorumSettings",
-    "RouteBudgetSettings",
     "RouteSettings",
     "SinglePolicySettings",
     "TierSettings",
@@ -272,6 +285,20 @@ _Policies = (
     | AdaptiveVoteSettings
     | FirstPassSettings
     | CascadeSettings
+    | BeamSettings
+    | LookaheadSettings
+    | DvtsSettings
+    | RebaseSettings
+    | ParticleFilterSettings
+    | BestFirstSettings
+    | MctsSettings
+    | TournamentSettings
+    | ReviseSettings
+    | FuseSettings
+    | MedoidSettings
+    | OptimalStoppingSettings
+    | PrefixConsistencySettings
+    | EffortSettings
     | PythonPolicySettings
 )
 
@@ -310,45 +337,6 @@ def _default_policy(data: dict[str, Any]) -> Any:
     return AdaptiveVoteSettings(type="adaptive_vote", margin=3, max_samples=24, window=3)
 
 
-class GlobalBudgetSettings(Settings):
-    """What all routes together may spend per window; `samples` and `tokens` bound one request."""
-
-    usd_per_hour: PositiveAmount | None = None
-    usd_per_day: PositiveAmount | None = None
-    usd_per_month: PositiveAmount | None = None
-    samples: Count | None = None
-    tokens: Count | None = None
-
-    def per_window(self) -> dict[Window, Limit]:
-        """Return the shared limits, in nano-dollars, by the window they count in."""
-        amounts = {
-            Window.HOUR: self.usd_per_hour,
-            Window.DAY: self.usd_per_day,
-            Window.MONTH: self.usd_per_month,
-        }
-        return {
-            window: Limit(nano=nano_from_usd(str(usd)))
-            for window, usd in amounts.items()
-            if usd is not None
-        }
-
-    def per_request(self) -> Limit:
-        """Return what one request may hold and spend."""
-        return Limit(tokens=self.tokens, samples=self.samples)
-
-
-class RouteBudgetSettings(GlobalBudgetSettings):
-    """What a route may spend per window, and one request of it in all."""
-
-    usd_per_request: PositiveAmount | None = None
-    deadline_s: Seconds | None = None
-
-    def per_request(self) -> Limit:
-        """Return what one request may hold and spend."""
-        nano = None if self.usd_per_request is None else nano_from_usd(str(self.usd_per_request))
-        return Limit(nano=nano, tokens=self.tokens, samples=self.samples)
-
-
 def _on_tools(value: object) -> object:
     if value in ("vote", "verify"):
         raise ValueError("is not supported yet in this version: only passthrough is")
@@ -369,6 +357,7 @@ class RouteSettings(Settings):
     comparator: Name | None = None
     policy: PolicySettings = Field(default_factory=_default_policy)
     budget: RouteBudgetSettings = RouteBudgetSettings()
+    tags: _Names = ()
     max_tokens: Count = 4096
     params: Params = Field(default_factory=dict)
     on_unverified: Literal["return", "vote", "error"] = "return"

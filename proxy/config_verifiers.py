@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from samplewise.proxy.config_backends import Amount, Count, Name, Seconds, Secret, Settings, Text
+from samplewise.proxy.config_types import Amount, Count, Name, Seconds, Secret, Settings, Text
 
 __all__ = [
     "ArithmeticSettings",

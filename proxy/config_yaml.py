@@ -1,4 +1,4 @@
-"""YAML text to plain data with positions, and faults in that data to plain sentences.
+"""YAML text to plain data with positions.
 
 Stricter than YAML: no aliases, no merge keys, no custom tags, text keys only, decimal numbers only.
 `${NAME}` in text values becomes the environment variable. Nothing here knows what a setting means.
@@ -9,24 +9,21 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from samplewise.proxy.errors import ConfigError
 
-__all__ = ["Document", "Path", "Problem", "explain", "near", "quoted", "read"]
+__all__ = ["MOST_REPORTED", "Document", "Path", "Problem", "near", "quoted", "read"]
 
 Path = tuple[str | int, ...]
 
 _LARGEST = 1_000_000
 _DEEPEST = 64
-_MOST_REPORTED = 50
+MOST_REPORTED = 50
 _SHORTEST_REDACTED = 4
 _TAG = "tag:yaml.org,2002:"
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -88,8 +85,8 @@ class Document:
         """Return all problems as one error, in the order of their lines."""
         found = list(dict.fromkeys([*self.problems, *problems]))
         found.sort(key=lambda problem: self._line(problem.path) or math.inf)
-        sentences = [self.sentence(problem) for problem in found[:_MOST_REPORTED]]
-        if len(found) > _MOST_REPORTED:
+        sentences = [self.sentence(problem) for problem in found[:MOST_REPORTED]]
+        if len(found) > MOST_REPORTED:
             sentences.append("... and more problems")
         return ConfigError("\n".join(sentences))
 
@@ -292,111 +289,3 @@ class _Reader:
 
 def _encodable(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-_SENTENCES: Mapping[str, tuple[str, ...]] = {
-    "must be greater than {gt:.10g}": ("greater_than",),
-    "must be at least {ge:.10g}": ("greater_than_equal",),
-    "must be less than {lt:.10g}": ("less_than",),
-    "must be at most {le:.10g}": ("less_than_equal",),
-    "must be a whole number": ("int_type", "int_from_float"),
-    "must be a number": ("float_type", "finite_number"),
-    "must be true or false": ("bool_type",),
-    "must be text": ("string_type",),
-    "must be {expected}": ("literal_error", "enum"),
-    "must be a mapping": ("dict_type", "mapping_type", "model_type", "model_attributes_type"),
-    "must be a list": ("list_type", "tuple_type"),
-    "must list at least {min_length}": ("too_short",),
-    "must be a mapping with a `type`": ("union_tag_not_found",),
-    "{error}": ("value_error",),
-}
-
-
-def explain(error: ValidationError, model: Any, document: Document) -> Iterator[Problem]:
-    """Say each fault that pydantic found in one sentence, at its path in the document.
-
-    `model` is the type that was validated; from it come the near matches of unknown fields and, as
-    the `description` of a field, what to write where a required one is missing.
-    """
-    for fault in error.errors(include_url=False, include_input=False)[: 2 * _MOST_REPORTED]:
-        loc = tuple(part for part in fault["loc"] if part != "[key]")
-        path, inside = _place(loc, document)
-        unread = any(b[: len(path)] == path[: len(b)] for b in document.broken)
-        # A default that depends on fields that are wrong is not a fault of its own.
-        if fault["type"] != "default_factory_not_called" and not unread:
-            yield Problem(path, inside + _sentence(fault, path, _models(model, loc[:-1]), document))
-
-
-def _place(loc: Path, document: Document) -> tuple[Path, str]:
-    """Return the path that a pydantic location means, without the tags of unions.
-
-    Where the document has a short form (`majority_vote:0`) the field inside it is told apart.
-    """
-    path: Path = ()
-    for number, part in enumerate(loc, 1):
-        value = document.at(path)
-        if not isinstance(value, dict | list):
-            return path, f"{loc[-1]}: "
-        last, field = number == len(loc), isinstance(value, list) or part in value
-        tag = isinstance(value, dict) and part == value.get("type")
-        if (field and not tag) or (last and field == tag):
-            path = (*path, part)
-    return path, ""
-
-
-def _sentence(
-    fault: ErrorDetails, path: Path, models: list[type[BaseModel]], document: Document
-) -> str:
-    context = fault.get("ctx", {})
-    match fault["type"]:
-        case "extra_forbidden":
-            fields = {field.alias or name for m in models for name, field in m.model_fields.items()}
-            return f"unknown field{near(str(path[-1]), fields)}"
-        case "missing":
-            found = [m.model_fields.get(str(path[-1])) for m in models]
-            hints = [field.description for field in found if field and field.description]
-            return f"required{': ' + hints[0] if hints else ''}"
-        case "union_tag_invalid":
-            short = isinstance(document.at(path), str)
-            tag = document.got(path if short else (*path, "type")).removeprefix(", got")
-            known = re.findall(r"'([^']+)'", str(context.get("expected_tags")))
-            return f"unknown type{tag}{near(str(context.get('tag')), known)}"
-    kept = fault["msg"].replace("Input should", "must").replace("should", "must")
-    pattern = next((s for s, kinds in _SENTENCES.items() if fault["type"] in kinds), "{kept}")
-    return pattern.format(**context, kept=kept) + _got(fault["type"], path, document)
-
-
-def _got(kind: str, path: Path, document: Document) -> str:
-    value = document.at(path)
-    if isinstance(value, dict | list | None) and not kind.endswith("_type"):
-        return ""
-    word = kind == "string_type" and isinstance(value, bool)
-    return document.got(path) + (" (on, off, yes, no: put the word in quotes)" if word else "")
-
-
-def _models(annotation: Any, loc: Path) -> list[type[BaseModel]]:
-    """Return the models that may stand at a pydantic location inside a type."""
-    found = list(_members(annotation))
-    for part in loc:
-        found = [inner for member in found for inner in _step(member, part)]
-    return [m for m in found if isinstance(m, type) and issubclass(m, BaseModel)]
-
-
-def _members(annotation: Any) -> Iterator[Any]:
-    if get_origin(annotation) not in (Annotated, Union, UnionType):
-        yield annotation
-        return
-    for member in get_args(annotation):
-        yield from _members(member)
-
-
-def _step(member: Any, part: str | int) -> Iterator[Any]:
-    if isinstance(member, type) and issubclass(member, BaseModel):
-        for name, field in member.model_fields.items():
-            if part == (field.alias or name):
-                yield from _members(field.annotation)
-            elif name == "type" and part in get_args(field.annotation):
-                yield member
-    elif get_args(member):
-        inner = get_args(member)
-        yield from _members(inner[0] if isinstance(part, int) else inner[-1])

@@ -28,6 +28,7 @@ from samplewise.proxy.errands import Errand, next_errand, preferred
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.hedge import race
 from samplewise.proxy.job import Job
+from samplewise.proxy.ledger.base import Scope
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.plan import Plan, Prompt, make_prompt
 from samplewise.proxy.pool import Host
@@ -183,7 +184,12 @@ class Draws:
         for trip in trips:
             task = self.group.create_task(self._travel(trip, errand))
             self.tasks |= dict.fromkeys((slot.id for slot in trip.slots), task)
-        return sum(len(trip.slots) for trip in trips)
+        sent = sum(len(trip.slots) for trip in trips)
+        rest, order = slots[sent:], errand.order[1:]
+        if rest and order and self._spent_at(errand.upstream):
+            self._moved(rest, order[0], errand.upstream, "budget")
+            sent += await self._dispatch(rest, Errand(errand.prompt, order, errand.attempt))
+        return sent
 
     async def _reserve(self, slots: Sequence[Slot], errand: Errand) -> list[Trip]:
         """Reserve the worst case of a wave; return its calls, as many as fit, ready to run."""
@@ -211,6 +217,14 @@ class Draws:
             trips.append(plan.trip(fit, paid, self.purse, self.emit, reported, choose, at_once))
             left -= len(call)
         return trips
+
+    def _spent_at(self, upstream: Upstream) -> bool:
+        """Tell whether it was this upstream's own budget that the last wave did not fit into."""
+        blocked = self.purse.blocked
+        return blocked is not None and (blocked.scope, blocked.name) == (
+            Scope.BACKEND,
+            upstream.name,
+        )
 
     def _known(self, upstream: Upstream, prompt: Prompt) -> int | None:
         """Return the prompt's tokens, where this upstream has reported them for this prompt."""

@@ -98,7 +98,7 @@ class Job:
 
     `began` is the loop's time when the request came in, `limit` what it may hold and spend, `key`
     the client's, None where none is needed and none was sent. `holders` counts the clients that
-    wait for it, `pool` has samples of an earlier try.
+    wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags.
     """
 
     request_id: str
@@ -120,6 +120,7 @@ class Job:
     retry: Retry | None = None
     holders: int = 1
     pool: list[Sample] = field(default_factory=list)
+    tagged: tuple[Account, ...] = ()
 
     @property
     def ends_at(self) -> float | None:
@@ -133,8 +134,8 @@ class Job:
 
     @property
     def accounts(self) -> tuple[Account, ...]:
-        """The shared counters that every wave must fit into: the route's and the key's."""
-        return self.route.accounts + (() if self.key is None else self.key.accounts)
+        """The shared counters that every wave must fit into: the route's, the key's, its tags'."""
+        return self.route.accounts + (() if self.key is None else self.key.accounts) + self.tagged
 
     def leave(self) -> None:
         """Note that a client has closed its connection; with the last one, tell who listens."""

@@ -47,9 +47,10 @@ def continued(messages: Messages, path_text: str) -> Messages:
 
 def revised(messages: Messages, samples: Sequence[str], feedback: str) -> Messages:
     """Return the messages with earlier answers and a request to do better after the last one."""
-    said = _FEEDBACK.format(text=feedback) if feedback else ""
     turns: Messages = []
-    for text in samples:
+    for left, text in zip(range(len(samples) - 1, -1, -1), samples, strict=True):
+        # The feedback is that of the last one.
+        said = _FEEDBACK.format(text=feedback) if feedback and not left else ""
         turns.append({"role": "assistant", "content": text})
         turns.append({"role": "user", "content": _REVISE.format(feedback=said)})
     return [*messages, *turns]

@@ -79,7 +79,7 @@ class Purse:
             return 0
         # Held in memory before the first await: two waves of one request cannot both take the room.
         self._hold(fit)
-        wave = Wave(self.request_id, self.route, self.key, self.accounts, fit, dispatched)
+        wave = Wave(self.request_id, self.route, self.key, self._concerned(fit), fit, dispatched)
         try:
             grant = await self.ledger.reserve(wave)
         except (StoreError, asyncio.CancelledError):
@@ -155,6 +155,15 @@ class Purse:
     def _not_settled(self, error: BaseException) -> None:
         # The rows stay reserved, which is the safe side; recovery settles them.
         _log.error("settle failed", request_id=self.request_id, error=str(error))
+
+    def _concerned(self, bundles: Sequence[tuple[Hold, ...]]) -> tuple[Account, ...]:
+        """Return the accounts that these rows are posted to."""
+        asked = {hold.backend for bundle in bundles for hold in bundle}
+        return tuple(
+            account
+            for account in self.accounts
+            if account.scope is not Scope.BACKEND or account.name in asked
+        )
 
     def _fit(self, bundles: Sequence[tuple[Hold, ...]]) -> int:
         nano = self.limit.nano

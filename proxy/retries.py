@@ -117,22 +117,22 @@ class Retries:
         loop = asyncio.get_running_loop()
         mine = _Run(job, retry.digest, loop.create_future())
         self._put(retry.name, mine)
+        found_again = False
         try:
             answer = await run()
+            mine.done.set_result(answer)
+            found_again = True
         except AnswerError as error:
-            if job.left:
-                # Found by the next try, which takes over what was drawn.
-                mine.done.cancel()
-            else:
-                self._drop(retry.name, mine)
+            # Where its client left, the next try takes over what was drawn.
+            found_again = job.left
+            if not found_again:
                 mine.done.set_exception(error)
                 mine.done.exception()
             raise
-        except BaseException:
-            self._drop(retry.name, mine)
-            mine.done.cancel()
-            raise
-        mine.done.set_result(answer)
+        finally:
+            mine.done.cancel()  # changes nothing where there is an answer or an error
+            if not found_again:
+                self._drop(retry.name, mine)
         # Another run may have its place by now: only what is kept counts, or it would for ever.
         if self._runs.get(retry.name) is mine:
             self._samples += len(answer.evidence.samples)

@@ -64,6 +64,7 @@ class Service:
     retries: Retries
     guard: Guard = field(default_factory=Guard)
     gate: Gate = field(default_factory=Gate)
+    tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
     draining: bool = False
 
     def new_request_id(self) -> str:
@@ -107,6 +108,7 @@ class Service:
             deadline_s=_least(route.deadline_s, options.deadline_s),
             warnings=warnings,
             key=key,
+            tagged=self._tagged(key, route),
         )
         if _raw(job):
             # Set for good when the stream is opened.
@@ -138,6 +140,11 @@ class Service:
                 param="model",
             )
         return route
+
+    def _tagged(self, key: ClientKey | None, route: Route) -> tuple[Account, ...]:
+        names = () if key is None else key.terms.tags
+        found = (account for name in names for account in self.tags.get(name, ()))
+        return tuple(account for account in found if account not in route.accounts)
 
     async def estimate(self, job: Job) -> bytes:
         """Return what a request could cost, as JSON text. Nothing is sent, held or written."""
@@ -192,8 +199,8 @@ class Service:
             StoreError: the ledger cannot be reached.
         """
         accounts: dict[tuple[str, str, str], Account] = {}
-        for route in self.routes.values():
-            for account in route.accounts:
+        for group in (*(route.accounts for route in self.routes.values()), *self.tags.values()):
+            for account in group:
                 key = (account.scope.value, account.name, account.window.value)
                 accounts[key] = account
         return list(await self.engine.ledger.balances(list(accounts.values())))

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from samplewise.proxy.cli import main
 from samplewise.proxy.config import load_config, load_text
-from samplewise.proxy.config_backends import Settings
+from samplewise.proxy.config_types import Settings
 from samplewise.verifiers.base import Ended, Sample, Status, Task, VerifierError
 from samplewise.verifiers.webhook import Webhook
 from tests.upstream import Answer, Rule, UpstreamProcess

@@ -16,6 +16,7 @@ from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
 from samplewise.proxy.config_policies import CascadeSettings, RouteSettings
 from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.ledger.base import Window
 
 __all__ = ["check", "worst_case_nano"]
 
@@ -105,10 +106,16 @@ def _cost(config: Config, route: RouteSettings, prompt_tokens: int) -> str:
 
 def _limits(route: RouteSettings) -> Iterator[str]:
     budget = route.budget
-    for unit in ("request", "hour", "day", "month"):
-        amount = getattr(budget, f"usd_per_{unit}")
-        if amount is not None:
-            yield f"${amount:f} per {unit}"
+    if budget.usd_per_request is not None:
+        yield f"${budget.usd_per_request:f} per request"
+    for window, limit in budget.per_window().items():
+        time = "in all" if window is Window.TOTAL else f"per {window.value}"
+        if limit.nano is not None:
+            yield f"${usd(limit.nano):g} {time}"
+        if limit.tokens is not None:
+            yield f"{limit.tokens:,} tokens {time}"
+        if limit.samples is not None:
+            yield f"{limit.samples:,} samples {time}"
     if budget.samples is not None:
         yield f"{budget.samples:,} samples"
     if budget.tokens is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.accounts import Totals
 from samplewise.proxy.ledger.reading import reading
+from samplewise.proxy.ledger.totals import add_up
 
 __all__ = ["back_up"]
 
@@ -27,21 +28,16 @@ def back_up(source: Path, target: Path) -> Totals:
         OSError: the copy cannot be written. No copy is left.
     """
     part = target.with_name(target.name + ".part")
-    with reading(source) as db:
+    with reading(source) as db, ExitStack() as undo:
         mode = source.stat().st_mode & 0o777 | 0o600
         _create(target, mode)
-        try:
-            _create(part, mode)
-            try:
-                _copy(db, part)
-                totals = _checked(part)
-                os.replace(part, target)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-        except BaseException:
-            target.unlink()
-            raise
+        undo.callback(target.unlink)
+        _create(part, mode)
+        undo.callback(part.unlink, missing_ok=True)
+        _copy(db, part)
+        totals = _checked(part)
+        os.replace(part, target)
+        undo.pop_all()
     _sync_folder(target.absolute().parent)
     return totals
 
@@ -65,7 +61,7 @@ def _checked(part: Path) -> Totals:
         found = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
     if found != ["ok"]:
         raise StoreError(f"The copy is damaged, so it was removed: {'; '.join(found)}")
-    totals = schema.totals(part)
+    totals = add_up(part)
     if totals.wrong_counters:
         raise StoreError(
             f"In the copy {totals.wrong_counters} counters are not the sum of their rows, so it was"

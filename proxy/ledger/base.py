@@ -37,6 +37,7 @@ class Scope(StrEnum):
     REQUEST = "request"
     KEY = "key"
     ROUTE = "route"
+    TAG = "tag"
     BACKEND = "backend"
     GLOBAL = "global"
 
@@ -44,6 +45,7 @@ class Scope(StrEnum):
 class Window(StrEnum):
     """How long an account counts before it starts again, in UTC; `total` never starts again."""
 
+    MINUTE = "minute"
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
@@ -82,12 +84,19 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One counter that a wave must fit into. `name` is a configured name or a request id."""
+    """One counter that a wave must fit into. `name` is a configured name or a request id.
+
+    An account of scope `backend` counts the rows of that backend, any other all rows of a wave.
+    """
 
     scope: Scope
     name: str
     window: Window
     limit: Limit = field(default_factory=Limit)
+
+    def counts(self, hold: Hold) -> bool:
+        """Tell whether a row is posted to this account."""
+        return self.scope is not Scope.BACKEND or self.name == hold.backend
 
 
 @dataclass(frozen=True, slots=True)

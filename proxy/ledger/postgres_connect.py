@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -47,7 +48,8 @@ async def connect(
         asyncpg.PostgresError, asyncpg.InterfaceError, OSError: it cannot be reached or used.
     """
     db = await asyncpg.connect(url, timeout=_CONNECT_S)
-    try:
+    with ExitStack() as undo:
+        undo.callback(db.terminate)
         await db.execute(_CONFIGURE)
         version = await _version(db, url, len(migrations))
         if version < len(migrations):
@@ -56,9 +58,7 @@ async def connect(
                     f"The ledger {label(url)} is gone or older than this process. Restart it."
                 )
             await migrate(db, url, migrations)
-    except BaseException:
-        db.terminate()
-        raise
+        undo.pop_all()
     return db
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from samplewise.proxy.errors import StoreError
-from samplewise.proxy.ledger.accounts import needs
+from samplewise.proxy.ledger.accounts import backend_of, needs_by_backend
 from samplewise.proxy.ledger.base import Grant, Settlement, State, Wave
 
 __all__ = [
@@ -104,20 +104,29 @@ def encode(value: Any) -> str:
 def encode_wave(wave: Wave) -> bytes:
     """Write a wave as `samplewise.reserve` reads it; raises TypeError or UnicodeEncodeError."""
     state = State.DISPATCHED if wave.dispatched else State.HELD
+    found = needs_by_backend(wave)
+    group = {backend: number for number, backend in enumerate(found)}
     limits = [
-        (a.scope, a.name, a.window, a.limit.nano, a.limit.tokens, a.limit.samples)
+        (
+            *(a.scope, a.name, a.window, a.limit.nano, a.limit.tokens, a.limit.samples),
+            group[backend_of(a)],
+        )
         for a in wave.accounts
     ]
     rows = [
         (
             *(number, hold.id, hold.call_id, hold.index, hold.purpose, int(hold.sample)),
             *(hold.backend, hold.model, hold.nano, hold.tokens, hold.price_version),
+            group.get(hold.backend, 0),
         )
         for number, bundle in enumerate(wave.bundles, 1)
         for hold in bundle
     ]
     # As text: a sum may be more than JSON's integers are read as anywhere.
-    wanted = [[str(part) for part in need] for need in needs(wave)]
+    wanted = [
+        [None if need is None else [str(part) for part in need] for need in needs]
+        for needs in found.values()
+    ]
     op = ("reserve", wave.request_id, wave.route, wave.key, state, limits, wanted, rows)
     return msgspec.json.encode(op)
 

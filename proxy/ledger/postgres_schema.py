@@ -81,6 +81,7 @@ CREATE TABLE samplewise.writers (
 _STARTS = """
 CREATE FUNCTION samplewise.window_starts(now_ms BIGINT) RETURNS JSONB LANGUAGE sql IMMUTABLE AS $$
     SELECT jsonb_build_object(
+        'minute', now_ms - now_ms % 60000,
         'hour', now_ms - now_ms % 3600000,
         'day', now_ms - now_ms % 86400000,
         'month', 1000 * extract(epoch FROM date_trunc('month',
@@ -115,20 +116,22 @@ END
 $$
 """
 
-# op: ["reserve", request, route, key, state, accounts, needs of the first 1, 2, ... bundles, rows].
+# op: ["reserve", request, route, key, state, accounts, needs, rows]. Needs come in groups, all rows
+# first, then those of one backend each; every account and row names its group, and a group has what
+# the first 1, 2, ... bundles need together, or null for no row at all.
 # Answers [bundles, number of the account in the way] or the id that is there already. Sums are
 # NUMERIC: they may be more than a counter can hold, and then do not fit.
 _RESERVE = """
 CREATE FUNCTION samplewise.reserve(op JSONB, starts JSONB, now_ms BIGINT, writer BIGINT)
 RETURNS JSONB LANGUAGE plpgsql AS $$
 DECLARE
-    granted BIGINT := jsonb_array_length(op -> 6);
+    granted BIGINT := jsonb_array_length(op -> 6 -> 0);
     fits BIGINT;
     blocked BIGINT;
     claim RECORD;
     known TEXT;
     keys JSONB;
-    need JSONB;
+    posts JSONB;
 BEGIN
     SELECT id INTO known FROM samplewise.reservations
     WHERE id = ANY (ARRAY(SELECT r ->> 1 FROM jsonb_array_elements(op -> 7) AS r)) LIMIT 1;
@@ -142,40 +145,49 @@ BEGIN
             coalesce((a.v ->> 4)::numeric, 9223372036854775807) - c.spent_tokens
                 - c.reserved_tokens AS tokens,
             coalesce((a.v ->> 5)::numeric, 9223372036854775807) - c.spent_samples
-                - c.reserved_samples AS samples
+                - c.reserved_samples AS samples,
+            op -> 6 -> (a.v ->> 6)::int AS needs
         FROM jsonb_array_elements(op -> 5) WITH ORDINALITY AS a (v, number)
         JOIN samplewise.counters AS c
             ON c.scope = a.v ->> 0 AND c.name = a.v ->> 1 AND c."window" = a.v ->> 2
             AND c.window_start = (starts ->> (a.v ->> 2))::bigint
         ORDER BY a.number
     LOOP
-        SELECT count(*) INTO fits FROM jsonb_array_elements(op -> 6) AS n
-        WHERE (n ->> 0)::numeric <= claim.nano AND (n ->> 1)::numeric <= claim.tokens
-            AND (n ->> 2)::numeric <= claim.samples;
+        SELECT count(*) INTO fits FROM jsonb_array_elements(claim.needs) AS n
+        WHERE n = 'null' OR ((n ->> 0)::numeric <= claim.nano
+            AND (n ->> 1)::numeric <= claim.tokens AND (n ->> 2)::numeric <= claim.samples);
         IF fits < granted THEN
             granted := fits;
             blocked := claim.number - 1;
         END IF;
     END LOOP;
     IF granted > 0 THEN
-        need := op -> 6 -> (granted - 1)::int;
-        SELECT coalesce(jsonb_agg(k ORDER BY number), '[]') INTO keys FROM (
-            SELECT jsonb_build_array(v -> 0, v -> 1, v -> 2, starts -> (v ->> 2)), min(number)
+        SELECT coalesce(jsonb_agg(jsonb_build_array(k, part) ORDER BY number), '[]') INTO keys
+        FROM (
+            SELECT jsonb_build_array(v -> 0, v -> 1, v -> 2, starts -> (v ->> 2)),
+                (v ->> 6)::int, min(number)
             FROM jsonb_array_elements(op -> 5) WITH ORDINALITY AS a (v, number)
-            GROUP BY 1) AS found (k, number);
+            GROUP BY 1, 2) AS found (k, part, number);
         UPDATE samplewise.counters AS c SET
-            reserved_nano = c.reserved_nano + (need ->> 0)::bigint,
-            reserved_tokens = c.reserved_tokens + (need ->> 1)::bigint,
-            reserved_samples = c.reserved_samples + (need ->> 2)::bigint
-        FROM jsonb_array_elements(keys) AS k
-        WHERE c.scope = k ->> 0 AND c.name = k ->> 1 AND c."window" = k ->> 2
-            AND c.window_start = (k ->> 3)::bigint;
+            reserved_nano = c.reserved_nano + (n.need ->> 0)::bigint,
+            reserved_tokens = c.reserved_tokens + (n.need ->> 1)::bigint,
+            reserved_samples = c.reserved_samples + (n.need ->> 2)::bigint
+        FROM (
+            SELECT k -> 0 AS k, op -> 6 -> (k ->> 1)::int -> (granted - 1)::int AS need
+            FROM jsonb_array_elements(keys) AS k) AS n
+        WHERE n.need <> 'null' AND c.scope = n.k ->> 0 AND c.name = n.k ->> 1
+            AND c."window" = n.k ->> 2 AND c.window_start = (n.k ->> 3)::bigint;
+        SELECT jsonb_agg((
+            SELECT coalesce(jsonb_agg(k -> 0 ORDER BY number), '[]')
+            FROM jsonb_array_elements(keys) WITH ORDINALITY AS found (k, number)
+            WHERE (k ->> 1)::int IN (0, part)) ORDER BY part) INTO posts
+        FROM generate_series(0, jsonb_array_length(op -> 6) - 1) AS part;
         INSERT INTO samplewise.reservations (id, request_id, call_id, sample_index, purpose,
             is_sample, route, "key", backend, model, accounts, nano_held, tokens_held, state,
             price_version, owner_epoch, held_at, dispatched_at)
         SELECT r ->> 1, op ->> 1, r ->> 2, (r ->> 3)::bigint, r ->> 4, (r ->> 5)::smallint,
-            op ->> 2, op ->> 3, r ->> 6, r ->> 7, keys, (r ->> 8)::bigint, (r ->> 9)::bigint,
-            op ->> 4, r ->> 10, writer, now_ms,
+            op ->> 2, op ->> 3, r ->> 6, r ->> 7, posts -> (r ->> 11)::int, (r ->> 8)::bigint,
+            (r ->> 9)::bigint, op ->> 4, r ->> 10, writer, now_ms,
             CASE WHEN op ->> 4 = 'dispatched' THEN now_ms END
         FROM jsonb_array_elements(op -> 7) WITH ORDINALITY AS rows (r, number)
         WHERE (r ->> 0)::bigint <= granted ORDER BY number;
@@ -229,7 +241,7 @@ BEGIN
     ), posts AS (
         SELECT k ->> 0 AS scope, k ->> 1 AS name, k ->> 2 AS "window", (k ->> 3)::bigint AS start,
             sum(nano_settled) AS nano, sum(prompt_tokens + completion_tokens) AS tokens,
-            sum(CASE WHEN state = 'settled' THEN is_sample ELSE 0 END) AS samples,
+            sum(CASE WHEN state = 'released' THEN 0 ELSE is_sample END) AS samples,
             sum(nano_held) AS nano_held, sum(tokens_held) AS tokens_held,
             sum(is_sample) AS samples_held, sum(overrun_nano) AS overrun
         FROM ended, jsonb_array_elements(accounts) AS k GROUP BY 1, 2, 3, 4

@@ -79,11 +79,10 @@ class Writer:
     async def begin(self) -> None:
         """Connect, make or migrate the tables, and start to work."""
         self._db = await server.connect(self.url, create=True)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._drop)
             self._epoch = await server.claim_epoch(self._db)
-        except BaseException:
-            self._drop()
-            raise
+            undo.pop_all()
         self._task = asyncio.create_task(self._run(), name="samplewise-ledger")
 
     def now(self) -> int | None:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,14 @@ import msgspec
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.accounts import (
-    Book,
     Counter,
     Key,
-    Row,
-    Totals,
     account_key,
     window_starts,
 )
-from samplewise.proxy.ledger.advice import ADVICE, store_error
+from samplewise.proxy.ledger.advice import ADVICE
 from samplewise.proxy.ledger.base import Account, Balance
+from samplewise.proxy.ledger.book import Book, Row
 
 __all__ = [
     "MIGRATIONS",
@@ -43,7 +41,6 @@ __all__ = [
     "open_file",
     "open_rows",
     "store",
-    "totals",
 ]
 
 _APPLICATION_ID = 0x5357_4C44  # "SWLD"
@@ -174,15 +171,14 @@ def open_file(
         # SQLite would open it and leave read-only files beside it, which outlive a chmod.
         raise StoreError(f"The ledger {path} is read-only.{ADVICE['SQLITE_READONLY']}")
     db = connect(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
-    try:
+    with ExitStack() as undo:
+        undo.callback(db.close)
         db.execute("BEGIN")  # all of one commit: another process may just be making the tables
         check_file(db, path, len(migrations))
         db.execute("COMMIT")
         _configure(db, path)
         _migrate(db, path, migrations)
-    except BaseException:
-        db.close()
-        raise
+        undo.pop_all()
     return db
 
 
@@ -264,30 +260,6 @@ ON c.scope = json_extract(wanted.value, '$[0]') AND c.name = json_extract(wanted
     AND c."window" = json_extract(wanted.value, '$[2]')
     AND c.window_start = json_extract(wanted.value, '$[3]')"""
 
-# Rows on one side, counters on the other: every counter must be the exact sum of its rows.
-_TOTALS = """
-SELECT count(*), coalesce(sum(nano_settled), 0), coalesce(sum(overrun_nano), 0),
-    coalesce(sum(iif(state IN ('held', 'dispatched'), 1, 0)), 0),
-    coalesce(sum(iif(state IN ('held', 'dispatched', 'recovering'), nano_held, 0)), 0)
-FROM reservations"""
-_WRONG_COUNTERS = """
-WITH posts AS (
-    SELECT json_extract(a.value, '$[0]') AS scope, json_extract(a.value, '$[1]') AS name,
-        json_extract(a.value, '$[2]') AS "window", json_extract(a.value, '$[3]') AS window_start,
-        nano_settled, prompt_tokens + completion_tokens AS tokens,
-        iif(state IN ('settled', 'recovered'), is_sample, 0) AS samples,
-        iif(settled_at IS NULL, nano_held, 0) AS nano_left,
-        iif(settled_at IS NULL, tokens_held, 0) AS tokens_left,
-        iif(settled_at IS NULL, is_sample, 0) AS samples_left, overrun_nano
-    FROM reservations, json_each(accounts) AS a
-    UNION ALL
-    SELECT scope, name, "window", window_start, -spent_nano, -spent_tokens, -spent_samples,
-        -reserved_nano, -reserved_tokens, -reserved_samples, -overrun_nano
-    FROM counters)
-SELECT count(*) FROM (
-    SELECT 1 FROM posts GROUP BY scope, name, "window", window_start
-    HAVING sum(nano_settled) OR sum(tokens) OR sum(samples) OR sum(nano_left) OR sum(tokens_left)
-        OR sum(samples_left) OR sum(overrun_nano))"""
 _OPEN_ROWS = "SELECT count(*) FROM reservations WHERE state IN ('held', 'dispatched')"
 
 _MARK_DISPATCHED = """
@@ -335,17 +307,6 @@ def balances(db: sqlite3.Connection, now_ms: int, accounts: Sequence[Account]) -
 def open_rows(db: sqlite3.Connection, now_ms: int) -> int:
     """Return how many rows are held or dispatched."""
     return int(_value(db, _OPEN_ROWS))
-
-
-def totals(path: Path) -> Totals:
-    """Add up all rows of a file and compare every counter with its rows."""
-    try:
-        with closing(connect(f"{path.absolute().as_uri()}?mode=ro")) as db:
-            db.execute("BEGIN")  # both sums see the same commit
-            sums = db.execute(_TOTALS).fetchall()[0]
-            return Totals(*(*sums, _value(db, _WRONG_COUNTERS)))
-    except sqlite3.Error as error:
-        raise store_error(path, error) from error
 
 
 def identity(path: Path) -> tuple[int, int] | None:

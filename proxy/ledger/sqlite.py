@@ -18,15 +18,16 @@ from typing import Any
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.accounts import (
-    Book,
     Totals,
     check_settlements,
     check_wave,
     utc_ms,
 )
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, State, Wave
+from samplewise.proxy.ledger.book import Book
 from samplewise.proxy.ledger.orphans import Orphan, take_over
 from samplewise.proxy.ledger.spend import recent
+from samplewise.proxy.ledger.totals import add_up
 from samplewise.proxy.ledger.writer import Operation, Stats, Writer
 
 __all__ = ["SqliteLedger", "Stats", "Totals"]
@@ -159,7 +160,7 @@ class SqliteLedger:
         Reads the whole ledger, about 10 s per million rows, on a connection of its own.
         """
         await self.open_rows()  # what was asked for before is written by then
-        return await asyncio.to_thread(schema.totals, self._writer.path)
+        return await asyncio.to_thread(add_up, self._writer.path)
 
     async def close(self) -> None:
         """Write what is queued and close the file. Closing again waits for the same end.

@@ -18,9 +18,9 @@ import structlog
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import schema
-from samplewise.proxy.ledger.accounts import Book
 from samplewise.proxy.ledger.advice import store_error
 from samplewise.proxy.ledger.base import Account
+from samplewise.proxy.ledger.book import Book
 from samplewise.proxy.ledger.owners import Owner, is_dead
 
 __all__ = ["Operation", "Stats", "Writer"]

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 from samplewise.proxy.cli import main
 from samplewise.proxy.ledger.base import Account, Scope, Window
-from samplewise.proxy.ledger.schema import totals
 from samplewise.proxy.ledger.spend import spend
 from samplewise.proxy.ledger.sqlite import SqliteLedger
+from samplewise.proxy.ledger.totals import add_up
 from tests.cli.served import config, run, serving
 from tests.ledger.kit import spent, wave
 from tests.upstream import UpstreamProcess
@@ -66,7 +66,7 @@ async def test_a_copy_made_under_load_is_one_moment_and_its_counters_add_up(tmp_
     assert sum(worker.result() for worker in workers) > 0
     await ledger.close()
     for number, (before, after) in enumerate(copies):
-        found = totals(tmp_path / f"copy-{number}.db")
+        found = add_up(tmp_path / f"copy-{number}.db")
         assert found.wrong_counters == 0
         assert before <= found.settled_nano <= after
         # A wave is written whole, so a copy has all of its rows or none.

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from samplewise.proxy.cli import main
-from samplewise.proxy.config import is_loopback
+from samplewise.proxy.config_server import is_loopback
 from samplewise.proxy.keys.base import Terms
 from samplewise.proxy.keys.store import KeyStore
 from tests.cli.served import config, run, serving

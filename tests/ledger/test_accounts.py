@@ -38,6 +38,7 @@ def test_windows_start_with_the_hour_the_day_and_the_month_in_utc(
     now: str, hour: str, day: str, month: str
 ) -> None:
     assert window_starts(_ms(now)) == {
+        Window.MINUTE: _ms(now) // 60_000 * 60_000,
         Window.HOUR: _ms(hour),
         Window.DAY: _ms(day),
         Window.MONTH: _ms(month),
@@ -105,7 +106,7 @@ def test_the_largest_prefix_that_fits_everywhere_is_granted(
             ]
         )
 
-    granted, blocked = fit(wanted, claims)
+    granted, blocked = fit(len(wanted), [(*claim, wanted) for claim in claims])
     prefixes = [prefix(*claim) for claim in claims]
     assert granted == min([len(wanted), *prefixes])
     if granted == len(wanted):

@@ -44,8 +44,10 @@ NAMES = [
     (Scope.ROUTE, "math", Window.DAY),
     (Scope.GLOBAL, "all", Window.MONTH),
     (Scope.KEY, "alice", Window.TOTAL),
+    (Scope.TAG, "team", Window.MINUTE),
+    (Scope.BACKEND, "gpu", Window.DAY),
 ]
-PERIOD = {Window.HOUR: 13, Window.DAY: 10, Window.MONTH: 7, Window.TOTAL: 0}
+PERIOD = {Window.MINUTE: 16, Window.HOUR: 13, Window.DAY: 10, Window.MONTH: 7, Window.TOTAL: 0}
 
 Sums: TypeAlias = tuple[int, int, int]
 Op: TypeAlias = Wave | list[str] | list[Settlement]
@@ -84,7 +86,10 @@ class Model:
         )
 
     def fits(self, wave: Wave, count: int, account: Account) -> bool:
-        wanted = [need(hold) for bundle in wave.bundles[:count] for hold in bundle]
+        holds = [hold for bundle in wave.bundles[:count] for hold in bundle]
+        wanted = [need(hold) for hold in holds if concerns(account, hold)]
+        if not wanted:
+            return True
         spent, reserved, _ = self.sums(account)
         total = added([spent, reserved, *wanted])
         limits = (account.limit.nano, account.limit.tokens, account.limit.samples)
@@ -103,9 +108,9 @@ class Model:
         if count < len(wave.bundles):
             blocked = next(one for one in wave.accounts if not self.fits(wave, count + 1, one))
         state = State.DISPATCHED if wave.dispatched else State.HELD
-        places = {self.place(one) for one in wave.accounts}
         for bundle in wave.bundles[:count]:
             for hold in bundle:
+                places = {self.place(one) for one in wave.accounts if concerns(one, hold)}
                 self.lines[hold.id] = Line(need(hold), places, state)
         return Grant(count, blocked)
 
@@ -123,7 +128,7 @@ class Model:
             if line is None or line.state not in (State.HELD, State.DISPATCHED):
                 continue
             line.state = end.state
-            if end.state is State.SETTLED:
+            if end.state is not State.RELEASED:
                 line.spent = (end.nano, end.usage.prompt + end.usage.completion, line.held[2])
                 line.overrun = max(0, end.nano - line.held[0])
 
@@ -135,6 +140,10 @@ class Model:
             return None if self.dispatch([str(id_) for id_ in op]) else StoreError
         self.settle([end for end in op if isinstance(end, Settlement)])
         return None
+
+
+def concerns(account: Account, hold: Hold) -> bool:
+    return account.scope != "backend" or account.name == hold.backend
 
 
 def need(hold: Hold) -> Sums:
@@ -166,13 +175,14 @@ ACCOUNTS = st.lists(
     max_size=4,
 ).map(tuple)
 HOLDS = st.builds(
-    lambda id_, nano, tokens, sample: Hold(
-        id_, f"c{id_}", 0, "local", "m", "sample", nano, tokens, "v1", sample
+    lambda id_, nano, tokens, sample, backend: Hold(
+        id_, f"c{id_}", 0, backend, "m", "sample", nano, tokens, "v1", sample
     ),
     IDS,
     AMOUNTS,
     AMOUNTS,
     st.booleans(),
+    st.sampled_from(["gpu", "api"]),
 )
 BUNDLES = st.lists(HOLDS, max_size=8, unique_by=lambda hold: hold.id).flatmap(
     lambda holds: st.sampled_from(
@@ -188,11 +198,14 @@ WAVES = st.builds(
 ENDS = st.lists(
     st.builds(released, IDS)
     | st.builds(
-        lambda id_, nano, prompt, tokens: Settlement(id_, nano, Usage(prompt, 0, tokens)),
+        lambda id_, nano, prompt, tokens, state: Settlement(
+            id_, nano, Usage(prompt, 0, tokens), state=state
+        ),
         IDS,
         st.integers(0, 90),
         AMOUNTS,
         AMOUNTS,
+        st.sampled_from([State.SETTLED, State.RECOVERED]),
     ),
     max_size=6,
 )

@@ -211,8 +211,9 @@ async def test_windows_start_as_they_do_elsewhere(ledger: PostgresLedger, databa
         ((found,),) = await execute(
             database,
             "SET timezone = 'Pacific/Kiritimati'",
-            f"SELECT array[(w->>'hour')::bigint, (w->>'day')::bigint, (w->>'month')::bigint,"
-            f" (w->>'total')::bigint] FROM samplewise.window_starts({now}) AS w",
+            "SELECT array[(w->>'minute')::bigint, (w->>'hour')::bigint, (w->>'day')::bigint,"
+            " (w->>'month')::bigint, (w->>'total')::bigint]"
+            f" FROM samplewise.window_starts({now}) AS w",
         )
         assert found == list(window_starts(now).values())
 

@@ -191,7 +191,11 @@ async def test_leaving_a_joined_run_leaves_it_when_nobody_else_waits(
         async def has_joined() -> bool:
             return await joined(proxy) == 1
 
+        async def asked() -> bool:
+            return (await upstream.state()).held == 1
+
         await soon(has_joined, "the second has joined")
+        await soon(asked, "the upstream works on it")
         for ask in asks:
             ask.cancel()
         await asyncio.gather(*asks, return_exceptions=True)
