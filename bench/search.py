@@ -22,7 +22,7 @@ from samplewise.models.problems import Problem
 from samplewise.proxy.demo.processes import serving
 
 _RATES = (0.0, 0.05, 0.1, 0.2)
-_SIZES = (4, 8, 16)
+_SIZES = (8, 16)
 _SEARCHES = ("rebase", "beam", "dvts", "particle_filter", "mcts")
 _CAPS = (4, 8, 16, 32, 64)
 _AT_ONCE = 4
@@ -71,7 +71,7 @@ def _routes() -> Iterator[tuple[str, float, str]]:
                     # As many steps as the others draw in three layers.
                     "mcts": f"width: {least}, expansions: {3 * size // least}, exploration: 0.5",
                 }.get(kind, f"samples: {size}")
-                steps = f'score: steps-{rate}, stop: [";"], max_steps: 4'
+                steps = f'score: steps-{rate}, stop: [";"], max_steps: 4, min_score: 0.5'
                 yield f"{kind} {size}", rate, f"{{type: {kind}, {more}, {steps}}}"
 
 

@@ -1,11 +1,10 @@
-"""A vote that stops as soon as the leader is far enough ahead."""
+"""A vote that stops as soon as it is decided."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Literal
+from typing import get_args
 
 from samplewise.policies.base import (
     WAIT,
@@ -20,79 +19,104 @@ from samplewise.policies.base import (
 )
 from samplewise.policies.fixed import at_least
 from samplewise.policies.ranking import by_votes, vote_details, why_ended
+from samplewise.policies.rules.base import Rule, least_unanimous
+from samplewise.policies.vote_names import Order, RuleName
+from samplewise.policies.votes import Votes
 
-__all__ = ["AdaptiveVote", "beta_confidence", "beta_table"]
+__all__ = ["AdaptiveVote"]
 
-
-def beta_confidence(lead: int, second: int) -> float:
-    """Return P(p1 > p2) under a uniform prior on the share of the leader: 1 - I_0.5(v1+1, v2+1).
-
-    It is a statement about two answers under that prior, not a promise about being right.
-    Source: Aggarwal et al. 2023, arXiv:2305.11860, sec. 3 (Beta stopping criterion).
-    """
-    # With whole counts the incomplete beta function is a binomial tail.
-    n = lead + second + 1
-    term = tail = 1
-    for j in range(second):
-        term = term * (n - j) // (j + 1)
-        tail += term
-    return float(1 - Fraction(tail, 2**n))
-
-
-def beta_table(confidence: float, cap: int) -> tuple[int, ...]:
-    """Return, per count of the runner-up, the fewest votes of the leader that stop the run.
-
-    Worked out once, so that a decision is a look-up. Entries end where `cap` votes cannot stop.
-    """
-    needed: list[int] = []
-    lead = 1
-    for second in range(cap):
-        while lead + second <= cap and beta_confidence(lead, second) < confidence:
-            lead += 1
-        if lead + second > cap:
-            break
-        needed.append(lead)
-    return tuple(needed)
+_WINDOW = 3
+_ESC_WINDOW = 5
+_LARGEST_TABLE = 300
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveVote:
     """Keep `window` samples in flight, or draw in `waves`, until rule or cap stops it.
 
-    Rule margin: stop when the leader is `margin` votes ahead (a two-answer sequential test).
-    Rule beta: stop when `beta_confidence` reaches `confidence`; a unanimous run stops at 3, 4 and 6
-    for .90, .95 and .99. It never stops with fewer samples than the client wants answers. Judged in
-    order of arrival, which favours short samples a little.
+    What the rules ask for stands in `policies/rules`: `margin` is read by the rule of that name,
+    `confidence` by beta, dirichlet and certificate, `factor` by bayes_factor. Rule esc draws whole
+    windows, one after another. It never stops with fewer samples than the client wants answers.
+    `order` says in which order votes count: arrival favours short samples a little, launch waits
+    for the samples before.
     """
 
-    rule: Literal["margin", "beta"] = "margin"
+    rule: RuleName = "margin"
     margin: int = 3
     confidence: float = 0.95
+    factor: float = 30.0
     max_samples: int = 24
     window: int | None = None
     waves: tuple[int, ...] = ()
+    order: Order = "arrival"
     min_ok: int = 1
-    _needed: tuple[int, ...] = field(init=False, repr=False, compare=False, default=())
+    _rule: Rule = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse settings that never stop or contradict each other; prepare the Beta table."""
+        """Refuse settings that never stop or contradict each other; make the rule."""
         for name in ("margin", "max_samples", "min_ok"):
             at_least(name, getattr(self, name), 1)
-        if self.rule not in ("margin", "beta"):
-            raise PolicyError(f"rule: must be margin or beta, got {self.rule!r}")
+        for name, allowed in (("rule", get_args(RuleName)), ("order", get_args(Order))):
+            if getattr(self, name) not in allowed:
+                raise PolicyError(
+                    f"{name}: must be {' or '.join(allowed)}, got {getattr(self, name)!r}"
+                )
         if not 0.5 < self.confidence < 1.0:
             raise PolicyError(f"confidence: must lie between 0.5 and 1, got {self.confidence}")
+        if not 1.0 < self.factor <= 1e6:
+            raise PolicyError(f"factor: must lie between 1 and 1,000,000, got {self.factor}")
+        if self.rule in ("dirichlet", "bayes_factor") and self.max_samples > _LARGEST_TABLE:
+            raise PolicyError(
+                f"max_samples: rule {self.rule} counts at most {_LARGEST_TABLE} samples, "
+                f"got {self.max_samples}"
+            )
+        self._check_pace()
+        object.__setattr__(self, "_rule", self._made())
+
+    def _check_pace(self) -> None:
         if self.window is not None and self.waves:
             raise PolicyError("waves: give either window or waves, not both")
         if self.window is not None:
-            at_least("window", self.window, 1)
+            at_least("window", self.window, 2 if self.rule == "esc" else 1)
         if any(wave < 1 for wave in self.waves) or sum(self.waves) > self.max_samples:
             raise PolicyError(
                 f"waves: must be at least 1 each and not more than max_samples={self.max_samples} "
                 f"in sum, got {list(self.waves)}"
             )
-        if self.rule == "beta":
-            object.__setattr__(self, "_needed", beta_table(self.confidence, self.max_samples))
+        if self.rule == "esc" and self.waves:
+            raise PolicyError("waves: rule esc draws windows of equal size: set window")
+        if self.rule == "certificate" and self.order != "launch":
+            raise PolicyError(
+                "order: rule certificate holds for votes in launch order only: set order: launch"
+            )
+
+    def _made(self) -> Rule:
+        # Each is imported when it is used: two of them load numpy.
+        match self.rule:
+            case "margin":
+                from samplewise.policies.rules.margin import Margin
+
+                return Margin(self.margin)
+            case "beta":
+                from samplewise.policies.rules.beta import Beta
+
+                return Beta(self.confidence, self.max_samples)
+            case "dirichlet":
+                from samplewise.policies.rules.dirichlet import Dirichlet
+
+                return Dirichlet(self.confidence, self.max_samples)
+            case "esc":
+                from samplewise.policies.rules.unanimous import Unanimous
+
+                return Unanimous(self.window or _ESC_WINDOW)
+            case "bayes_factor":
+                from samplewise.policies.rules.bayes_factor import BayesFactor
+
+                return BayesFactor(self.factor, self.max_samples)
+            case "certificate":
+                from samplewise.policies.rules.certificate import Certificate
+
+                return Certificate(self.confidence)
 
     @property
     def needs(self) -> Needs:
@@ -100,16 +124,22 @@ class AdaptiveVote:
         return Needs(
             max_samples=self.max_samples,
             min_ok=self.min_ok,
-            cancel=True,
+            # A window of esc always ends before it is looked at: nothing is ever cut.
+            cancel=self.rule != "esc",
             answers=True,
             min_samples=self._least(),
         )
 
+    @property
+    def stop_rule(self) -> Rule:
+        """The rule as an object."""
+        return self._rule
+
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Stop when the rule is met, else refill."""
-        if self._met(evidence) and evidence.good >= evidence.answers:
-            return [self._stop(evidence, StopReason.AGREED)]
         pending = evidence.pending
+        if self._met(evidence, pending) and evidence.good >= evidence.answers:
+            return [self._stop(evidence, StopReason.AGREED)]
         draw = self._next(evidence, pending) if evidence.may_draw else None
         if draw is not None and draw.key not in evidence.rounds:
             return (draw,)
@@ -117,44 +147,51 @@ class AdaptiveVote:
             return WAIT
         return [self._stop(evidence, why_ended(evidence))]
 
+    def size(self, drawn: int, pending: int, wave: int) -> int:
+        """Return how many samples to draw next, 0 for none now."""
+        left = self.max_samples - drawn
+        if self.rule == "esc":
+            return 0 if pending else min(self.window or _ESC_WINDOW, left)
+        if self.waves:
+            return 0 if pending else min(self.waves[min(wave, len(self.waves) - 1)], left)
+        return max(0, min((self.window or _WINDOW) - pending, left))
+
     def _least(self) -> int:
         """Return how many are drawn when all votes agree: whole waves, or at least the window."""
-        wanted = self.margin if self.rule == "margin" else self._unanimous()
-        drawn = 0 if self.waves else (self.window or 3)
-        for wave in range(self.max_samples if self.waves else 0):
-            if drawn >= wanted:
-                break
-            drawn += self.waves[min(wave, len(self.waves) - 1)]
-        return min(max(drawn, wanted), self.max_samples)
+        wanted = least_unanimous(self._rule, self.max_samples)
+        drawn = wave = 0
+        while drawn < max(wanted, 1):
+            drawn += self.size(drawn, 0, wave)
+            wave += 1
+        # A window is refilled one by one, so what it draws beyond its size is what is wanted.
+        return drawn if self.waves or self.rule == "esc" else min(
+            max(self.window or _WINDOW, wanted), self.max_samples
+        )  # fmt: skip
 
-    def _unanimous(self) -> int:
-        return self._needed[0] if self._needed else self.max_samples
+    def _votes(self, evidence: Evidence) -> Votes:
+        return evidence.votes if self.order == "arrival" else evidence.launched.votes
 
-    def _met(self, evidence: Evidence) -> bool:
-        votes = evidence.votes
-        lead, second = votes.lead, votes.second
-        if self.rule == "margin":
-            return lead - second >= self.margin
-        return second < len(self._needed) and lead >= self._needed[second]
+    def _met(self, evidence: Evidence, pending: int) -> bool:
+        if self.rule == "esc" and pending:
+            return False
+        return self._rule.met(self._votes(evidence))
 
     def _next(self, evidence: Evidence, pending: int) -> Draw | None:
-        left = self.max_samples - evidence.drawn
-        if self.waves:
-            if pending:
-                return None
-            wave = evidence.waves
-            size = self.waves[min(wave, len(self.waves) - 1)]
-            return Draw(f"wave-{wave}", min(size, left)) if left > 0 else None
-        n = min((self.window or 3) - pending, left)
+        wave = evidence.waves
+        n = self.size(evidence.drawn, pending, wave)
+        if n < 1:
+            return None
+        if self.waves or self.rule == "esc":
+            return Draw(f"wave-{wave}", n)
         # Samples that were granted name the refill, so a refused one is not asked for again.
-        return Draw(f"window-{evidence.drawn}", n) if n > 0 else None
+        return Draw(f"window-{evidence.drawn}", n)
 
     def _stop(self, evidence: Evidence, reason: StopReason) -> Stop:
-        lead, second = evidence.votes.lead, evidence.votes.second
-        details = {**vote_details(evidence), "rule": self.rule, "margin": lead - second}
-        if self.rule == "beta":
-            details["posterior"] = beta_confidence(lead, second)
-            details["threshold"] = self.confidence
-        else:
-            details["threshold"] = self.margin
-        return Stop(by_votes(evidence), reason, Basis.VOTES, details)
+        votes = self._votes(evidence)
+        details = {
+            **vote_details(evidence, votes),
+            "rule": self.rule,
+            "margin": votes.margin,
+            **self._rule.details(votes),
+        }
+        return Stop(by_votes(evidence, votes), reason, Basis.VOTES, details)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from samplewise.policies.launch_order import LaunchOrder
 from samplewise.policies.price import Price
 from samplewise.policies.votes import Votes
 from samplewise.verifiers.base import Comparison, Ended, Sample, Status, Task, Verdict
@@ -39,7 +40,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a backend offers now. `free_slots` is None without a limit; `p50_s` is None unknown."""
+    """What a backend offers now. `free_slots` is None without a limit; `p50_s` is None unknown.
+
+    What it honours is True, False, or None where nobody knows.
+    """
 
     backend: str
     price: Price
@@ -47,6 +51,12 @@ class Offer:
     free_slots: int | None = None
     honours_n: bool | None = None
     streams: bool = True
+    logprobs: bool | None = None
+    seed: bool | None = None
+    stop: bool | None = None
+    continuation: bool | None = None
+    structured: bool | None = None
+    aborts: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +207,9 @@ class Evidence:
     """All that is known of one request so far. Policies read it; only the engine folds.
 
     `samples` holds every ended sample in order of arrival, cut ones too (`good` counts the others,
-    `good_at` says when each of these came);
-    `judgements` those whose verifiers are done. `left_samples` is how many more may be drawn. Times
+    `good_at` says when each of these came); `judgements` those whose verifiers are done. `votes`
+    counts them as they come, `launched` in the order of dispatch. `left_samples` is how many more
+    may be drawn. Times
     are in seconds since the request began, money in nano-dollars.
     """
 
@@ -218,6 +229,7 @@ class Evidence:
     rounds: dict[str, Granted] = field(default_factory=dict)
     comparisons: dict[str, tuple[Comparison, ...]] = field(default_factory=dict)
     votes: Votes = field(default_factory=Votes)
+    launched: LaunchOrder = field(default_factory=LaunchOrder)
     best_passed: str | None = None
     drawn: int = 0
     good: int = 0
@@ -272,6 +284,7 @@ class Evidence:
             case Failed():
                 self.running.pop(event.id, None)
                 self.failed[event.id] = event
+                self.launched.settle(event.index)
             case Asked():
                 self.judging += len(event.samples)
             case Compared():
@@ -299,6 +312,8 @@ class Evidence:
             self.good_at.append(self.elapsed_s)
         self.complete += sample.complete
         self.judging += event.verifying
+        if not event.verifying:
+            self.launched.settle(sample.index)
 
     def _judged(self, judgement: Judgement) -> None:
         sample = judgement.sample
@@ -325,7 +340,12 @@ class Evidence:
             and judgement.sample.complete
             and judgement.status is not Status.FAIL
         ):
-            self.votes.add(judgement.answer_class, judgement.sample.id, judgement.sample.index)
+            sample = judgement.sample
+            self.votes.add(judgement.answer_class, sample.id, sample.index)
+            self.launched.settle(sample.index, judgement.answer_class, sample.id)
+        else:
+            self.votes.skip()
+            self.launched.settle(judgement.sample.index)
 
     def _first_passed(self) -> str | None:
         # Only when a later verdict takes a pass back, so the scan over all samples is rare.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from samplewise.policies.base import Basis, Stop, StopReason
 from samplewise.policies.evidence import Evidence
+from samplewise.policies.votes import Votes
 from samplewise.verifiers.base import Purpose, Sample, Status
 
 __all__ = ["by_order", "by_score", "by_votes", "fallback", "ranked", "vote_details", "why_ended"]
@@ -20,9 +21,13 @@ def by_order(evidence: Evidence) -> tuple[str, ...]:
     return ranked(evidence, lambda sample: ())
 
 
-def by_votes(evidence: Evidence) -> tuple[str, ...]:
-    """Rank by the votes of each sample's answer; samples without a vote come last."""
-    return ranked(evidence, lambda sample: _votes(evidence, sample))
+def by_votes(evidence: Evidence, votes: Votes | None = None) -> tuple[str, ...]:
+    """Rank by the votes of each sample's answer; samples without a vote come last.
+
+    `votes` defaults to all votes that have come.
+    """
+    counted = votes or evidence.votes
+    return ranked(evidence, lambda sample: _votes(evidence, counted, sample))
 
 
 def by_score(
@@ -65,9 +70,9 @@ def why_ended(evidence: Evidence) -> StopReason:
     return StopReason.EXHAUSTED
 
 
-def vote_details(evidence: Evidence) -> dict[str, object]:
+def vote_details(evidence: Evidence, votes: Votes | None = None) -> dict[str, object]:
     """Return what a vote rested on, for the answer's `samplewise` object."""
-    votes = evidence.votes
+    votes = votes or evidence.votes
     return {"votes": votes.lead, "runner_up": votes.second, "voters": votes.total}
 
 
@@ -89,9 +94,9 @@ def _standing(evidence: Evidence, sample: Sample) -> int:
     return 2 if judgement.status is Status.FAIL else 1
 
 
-def _votes(evidence: Evidence, sample: Sample) -> tuple[float, ...]:
+def _votes(evidence: Evidence, votes: Votes, sample: Sample) -> tuple[float, ...]:
     judgement = evidence.judgements.get(sample.id)
-    voted = evidence.votes.classes.get(judgement.answer_class or "") if judgement else None
+    voted = votes.classes.get(judgement.answer_class or "") if judgement else None
     return (-voted.count, voted.first_index) if voted else (0.0, float(sample.index))
 
 

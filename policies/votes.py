@@ -25,7 +25,8 @@ class VoteClass:
 class Votes:
     """Votes per answer class. A tie goes to the class with the lowest draw index.
 
-    `lead` and `second` are the votes of the leader and of the runner-up, 0 without one.
+    `lead` and `second` are the votes of the leader and of the runner-up, 0 without one. `order`
+    holds the answers in the order of counting, `streak` how many of the last were equal.
     """
 
     total: int = 0
@@ -34,10 +35,14 @@ class Votes:
     classes: dict[str, VoteClass] = field(default_factory=dict)
     leader: VoteClass | None = None
     runner_up: VoteClass | None = None
+    order: list[str] = field(default_factory=list)
+    streak: int = 0
 
     def add(self, answer: str, sample_id: str, index: int) -> None:
         """Count one vote."""
         self.total += 1
+        self.streak = self.streak + 1 if self.streak and self.order[-1] == answer else 1
+        self.order.append(answer)
         voted = self.classes.get(answer)
         if voted is None:
             voted = self.classes[answer] = VoteClass(answer, 1, index, sample_id)
@@ -54,6 +59,10 @@ class Votes:
             self.runner_up = voted
         self.lead = self.leader.count
         self.second = self.runner_up.count if self.runner_up else 0
+
+    def skip(self) -> None:
+        """Count a sample that gives no vote: it ends a streak."""
+        self.streak = 0
 
     @property
     def margin(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from samplewise.policies.base import Needs, Policy, PolicyError
+from samplewise.policies.vote_names import Order, RuleName
 from samplewise.proxy.config_budgets import RouteBudgetSettings
 from samplewise.proxy.config_search import (
     BeamSettings,
@@ -170,18 +171,21 @@ class BestOfNSettings(_FixedSettings):
 
 
 class AdaptiveVoteSettings(Settings):
-    """A vote that stops when the leader is far enough ahead.
+    """A vote that stops when it is decided.
 
-    Either `window` samples in flight, refilled (3 when nothing is said), or `waves`.
+    Either `window` samples in flight, refilled (3 when nothing is said), or `waves`. Rule esc draws
+    whole windows (of 5 when nothing is said).
     """
 
     type: Literal["adaptive_vote"]
-    rule: Literal["margin", "beta"] = "margin"
+    rule: RuleName = "margin"
     margin: _Samples = 3
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    factor: Annotated[float, Field(gt=1, le=1_000_000)] = 30
     max_samples: _Samples = 24
     window: _Samples | None = None
     waves: _Waves | None = None
+    order: Order = "arrival"
     min_ok: _Samples = 1
 
     @model_validator(mode="after")
@@ -203,9 +207,11 @@ class AdaptiveVoteSettings(Settings):
             rule=self.rule,
             margin=self.margin,
             confidence=self.confidence,
+            factor=self.factor,
             max_samples=self.max_samples,
-            window=3 if self.window is None and self.waves is None else self.window,
+            window=self.window,
             waves=self.waves or (),
+            order=self.order,
             min_ok=self.min_ok,
         )
 

@@ -37,6 +37,7 @@ class SearchSettings(Settings):
     stop: Many[Annotated[str, Field(min_length=1)]] = Field(default_factory=lambda: ("\n\n",))
     max_steps: Annotated[int, Field(ge=1, le=1_000)] = 40
     step_tokens: Count | None = None
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     steps: Literal["last", "min", "prod"] = "last"
     choice: Literal["best", "weighted_vote"] = "best"
 
@@ -46,6 +47,7 @@ class SearchSettings(Settings):
             stop=self.stop,
             max_steps=self.max_steps,
             step_tokens=self.step_tokens,
+            min_score=self.min_score,
             steps=self.steps,
             choice=self.choice,
         )

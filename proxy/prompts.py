@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from samplewise.proxy.jsontext import encode
 
-__all__ = ["combined", "continued", "revised", "varied"]
+__all__ = ["as_system", "combined", "continued", "revised", "varied"]
 
 Messages = list[dict[str, Any]]
 
@@ -33,6 +35,14 @@ _COMBINE = {
         "on, and give that answer in full.\n<candidates>\n{candidates}\n</candidates>"
     ),
 }
+
+
+def as_system(messages: bytes) -> bytes:
+    """Return the messages with the role `developer`, which older servers refuse, as `system`."""
+    if b'"developer"' not in messages:
+        return messages
+    found = msgspec.json.decode(messages, type=list[dict[str, Any]])
+    return encode([{**m, "role": "system"} if m.get("role") == "developer" else m for m in found])
 
 
 def varied(messages: Messages, text: str) -> Messages:

@@ -42,6 +42,7 @@ class Steps:
         stop: strings that end a step.
         max_steps: most steps of one path.
         step_tokens: most tokens of one step; None leaves it to the route.
+        min_score: a step with a lower score is not gone on from.
         steps: how the scores along a finished path become one: the last, the least, the product.
         choice: `best` takes the path of the highest value, `weighted_vote` the answer whose paths'
             values add up to most.
@@ -54,6 +55,7 @@ class Steps:
     stop: tuple[str, ...] = ("\n\n",)
     max_steps: int = 40
     step_tokens: int | None = None
+    min_score: float = 0.0
     steps: Literal["last", "min", "prod"] = "last"
     choice: Literal["best", "weighted_vote"] = "best"
 
@@ -64,6 +66,8 @@ class Steps:
             raise PolicyError("stop: needs at least one string that is not empty")
         if self.step_tokens is not None:
             at_least("step_tokens", self.step_tokens, 1)
+        if not 0.0 <= self.min_score <= 1.0:
+            raise PolicyError(f"min_score: must lie in [0, 1], got {self.min_score}")
         if self.steps not in ("last", "min", "prod"):
             raise PolicyError(f"steps: must be last, min or prod, got {self.steps!r}")
         if self.choice not in ("best", "weighted_vote"):
@@ -128,9 +132,16 @@ class Tree:
     def open(self, samples: Sequence[Sample]) -> list[Sample]:
         """Return the steps that can be gone on from, the best first.
 
-        What failed a verifier is left out. A tie goes to the lowest draw index.
+        What failed a verifier or scores too low is left out. A tie goes to the lowest draw index.
         """
-        found = [s for s in samples if s.step and s.ended is Ended.STOP_STRING and not self._bad(s)]
+        found = [
+            s
+            for s in samples
+            if s.step
+            and s.ended is Ended.STOP_STRING
+            and not self._bad(s)
+            and self.value(s) >= self.plan.min_score
+        ]
         return sorted(found, key=lambda s: (-self.value(s), s.index))
 
     def value(self, sample: Sample) -> float:

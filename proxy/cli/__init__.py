@@ -22,6 +22,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "samplewise.proxy.cli.check:check",
         "Check a configuration file and show what its routes may cost.",
     ),
+    "curve": (
+        "samplewise.proxy.cli.curve:curve",
+        "Show how results grow with the number of recorded samples.",
+    ),
     "demo": (
         "samplewise.proxy.cli.demo:demo",
         "Compare policies on real problems with the embedded model.",
@@ -29,6 +33,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "keys": (
         "samplewise.proxy.cli.keys:keys",
         "Make, list, revoke and rotate the keys of clients.",
+    ),
+    "replay": (
+        "samplewise.proxy.cli.replay:replay",
+        "Run policies on recorded samples and compare accuracy and cost.",
     ),
     "serve": ("samplewise.proxy.cli.serve:serve", "Run the proxy."),
     "spend": (

@@ -9,7 +9,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +16,6 @@ from typing import Any, TypeVar
 
 import aiohttp
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from samplewise.models.countdown import Puzzle, random_success
 from samplewise.proxy.demo.chart import draw_coverage
@@ -26,6 +24,7 @@ from samplewise.proxy.demo.measuring import SAMPLES, session
 from samplewise.proxy.demo.processes import DemoError, Server, serving
 from samplewise.proxy.demo.report import Results
 from samplewise.proxy.demo.setup import CURL_PROBLEM, POLICIES, configuration, families
+from samplewise.proxy.progress import progress
 
 __all__ = ["Demo"]
 
@@ -81,7 +80,7 @@ class Demo:
         puzzles = [problem for problem in asked["countdown"] if isinstance(problem, Puzzle)]
         chances = [random_success(puzzle.numbers, puzzle.target) for puzzle in puzzles]
         steps = self.problems * (len(asked) * len(POLICIES) + 1)
-        with _progress(steps) as advance:
+        with progress(steps, "requests") as advance:
             async with session(upstream.url, proxy.url, advance) as client:
                 rows = [
                     await client.row(family, policy, problems)
@@ -137,18 +136,6 @@ def _random(chances: list[float], tries: int) -> Point:
 
 def _complain(text: str) -> None:
     print(f"samplewise: {text}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _progress(steps: int) -> Iterator[Any]:
-    """Show a bar on standard error where that is a terminal; yield what moves it on."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.completed}/{task.total} requests"), BarColumn(), TimeElapsedColumn()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=steps)
-        yield lambda: bar.advance(task)
 
 
 async def _while_up(work: Coroutine[Any, Any, T], *servers: Server) -> T:

@@ -59,8 +59,8 @@ class NoPolicy:
         ),
         ({"type": "best_of_n", "samples": 4, "steps": "min"}, BestOfN(4, steps="min")),
         ("best_of_n:4", BestOfN(4)),
-        ({"type": "adaptive_vote"}, AdaptiveVote(window=3)),
-        ("adaptive_vote:12", AdaptiveVote(max_samples=12, window=3)),
+        ({"type": "adaptive_vote"}, AdaptiveVote()),
+        ("adaptive_vote:12", AdaptiveVote(max_samples=12)),
         (
             {"type": "adaptive_vote", "rule": "beta", "confidence": 0.9, "waves": [4, 8]},
             AdaptiveVote("beta", confidence=0.9, waves=(4, 8)),

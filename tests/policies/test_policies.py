@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplewise.policies.adaptive_vote import AdaptiveVote, beta_confidence, beta_table
+from samplewise.policies.adaptive_vote import AdaptiveVote
 from samplewise.policies.base import Cancel, Draw, Policy, PolicyError, StopReason, Wait
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Cascade, Tier
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
+from samplewise.policies.rules.beta import beta_confidence, beta_table
 from samplewise.policies.single import Single
 from samplewise.policies.tools_first import ToolsFirst
 from samplewise.policies.weighted_vote import WeightedVote

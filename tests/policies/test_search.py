@@ -29,11 +29,14 @@ MAKERS: list[Callable[[Steps], Policy]] = [
     lambda plan: Mcts(3, 12, plan=plan),
 ]
 POLICIES = st.builds(
-    lambda make, steps, choice, most: make(Steps("v", (";",), most, None, steps, choice)),
+    lambda make, steps, choice, most, least: make(
+        Steps("v", (";",), most, None, least, steps, choice)
+    ),
     st.sampled_from(MAKERS),
     st.sampled_from(["last", "min", "prod"]),
     st.sampled_from(["best", "weighted_vote"]),
     st.integers(2, 5),
+    st.sampled_from([0.0, 0.0, 0.4]),
 )
 MAZES = st.builds(
     Maze, st.integers(0, 10_000), st.integers(1, 5), st.floats(0.4, 1.0), st.floats(0.0, 0.5)
@@ -182,6 +185,15 @@ def test_a_tree_search_goes_less_deep_with_more_exploration() -> None:
     assert deepest(0.0) > deepest(0.3) > deepest(5.0)
 
 
+def test_a_step_below_the_least_score_is_not_gone_on_from() -> None:
+    for make in MAKERS:
+        game = StepGame(make(Steps("v", min_score=0.6)), Maze(8, depth=4))
+        game.play()
+        gone_on = [d.source.sample for d in game.draws if isinstance(d.source, Continue)]
+        assert gone_on
+        assert all(game.maze.worth(game.paths[id_]) >= 0.6 for id_ in gone_on)
+
+
 def test_the_answer_with_most_value_wins_a_weighted_vote() -> None:
     game = StepGame(Rebase(16, 5.0, plan=Steps("v", choice="weighted_vote")), Maze(11))
     stop = game.play()
@@ -208,6 +220,7 @@ def test_the_answer_with_most_value_wins_a_weighted_vote() -> None:
         (lambda: Rebase(plan=Steps(stop=())), "stop: needs at least one string"),
         (lambda: Rebase(plan=Steps(stop=("",))), "stop: needs at least one string"),
         (lambda: Rebase(plan=Steps(max_steps=0)), "max_steps: must be at least 1"),
+        (lambda: Rebase(plan=Steps(min_score=1.5)), "min_score: must lie in"),
         (lambda: Rebase(plan=Steps(step_tokens=0)), "step_tokens: must be at least 1"),
     ],
 )

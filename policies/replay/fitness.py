@@ -1,0 +1,74 @@
+"""Whether a recording has what a policy uses. What it lacks is refused, never made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from samplewise.policies.base import Policy
+from samplewise.policies.replay.judging import EXACT
+from samplewise.policies.replay.player import ReplayError
+from samplewise.policies.replay.records import Problem, RecordedSample, right
+
+__all__ = ["check_fit", "judged_by_truth", "least_pool"]
+
+
+def judged_by_truth(policy: Policy, problems: Sequence[Problem]) -> bool:
+    """Say whether the recorded truth has to stand in for a verifier."""
+    needs = policy.needs
+    recorded = any(s.verdicts for p in problems for s in p.samples)
+    return EXACT in needs.scores or (needs.verdicts and not recorded)
+
+
+def least_pool(problems: Sequence[Problem], backend: str) -> int:
+    """Return how many samples of the plain prompt every problem has, from one backend."""
+    return min(
+        (
+            sum(s.source == "fresh" and not s.variant and s.backend == backend for s in p.samples)
+            for p in problems
+        ),
+        default=0,
+    )
+
+
+def check_fit(policy: Policy, problems: Sequence[Problem]) -> None:
+    """Refuse a policy that uses what no sample has.
+
+    Raises:
+        ReplayError: says what is missing.
+    """
+    needs = policy.needs
+    if not problems:
+        raise ReplayError("there are no problems: the recording is empty")
+    unknown = [p.id for p in problems if all(right(p, s) is None for s in p.samples)]
+    if unknown:
+        raise ReplayError(
+            f"nothing says which samples of problem {unknown[0]!r} are right: it needs a reference "
+            "or samples with `correct`"
+        )
+    if needs.comparator:
+        raise ReplayError("the policy compares samples, and answers to that are not recorded")
+    if needs.progress_tokens:
+        raise ReplayError("the policy watches running samples, and their course is not recorded")
+
+    def some(has: Callable[[RecordedSample], object]) -> bool:
+        return any(has(s) for p in problems for s in p.samples)
+
+    lacks: dict[str, bool] = {
+        "answers, which vote": needs.answers and not some(lambda s: s.answer is not None),
+        "log-probabilities": needs.logprobs and not some(lambda s: s.logprobs),
+        "step scores": needs.step_scores
+        and not some(lambda s: any(v.step_scores for v in s.verdicts.values())),
+        "samples that continue others": needs.continuation
+        and not some(lambda s: s.source == "continue"),
+    }
+    for name in needs.scores:
+        lacks[f"scores of the verifier {name!r}"] = name != EXACT and not some(
+            lambda s, name=name: name in s.verdicts  # type: ignore[misc]
+        )
+    for name in needs.backends:
+        lacks[f"samples of the backend {name!r}"] = not some(
+            lambda s, name=name: s.backend == name  # type: ignore[misc]
+        )
+    missing = [what for what, lacking in lacks.items() if lacking]
+    if missing:
+        raise ReplayError(f"the policy uses what was not recorded: {', '.join(missing)}")

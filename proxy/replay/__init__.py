@@ -1,0 +1,1 @@
+"""Recorded samples on disk, and what is shown of replays: tables, files, pictures."""
