@@ -167,7 +167,7 @@ async def test_an_upstream_that_is_not_there_stays_unknown_and_costs_nothing(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     async with probing(upstream, tmp_path) as probe:
-        probe.upstream.backend.base_urls = ("http://127.0.0.1:9/v1",)  # type: ignore[attr-defined]
+        probe.upstream.pool = Pool((Host("http://127.0.0.1:9/v1"),))
         assert await probe.run() == Abilities()
     assert spent(tmp_path / "ledger.db") == 0
 
