@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +11,6 @@ import structlog
 
 from samplewise.policies.base import Draw, Needs
 from samplewise.policies.evidence import (
-    TOOLS_FIRST,
     Event,
     Evidence,
     Failed,
@@ -22,7 +20,7 @@ from samplewise.policies.evidence import (
 )
 from samplewise.proxy.backends.base import Broken
 from samplewise.proxy.boundary import boundary
-from samplewise.proxy.calls import CLIENT_FAULTS, Slot, Trip, cut_sample, finished_sample, lost
+from samplewise.proxy.calls import Slot, Trip, cut_sample, finished_sample, lost
 from samplewise.proxy.checks import Checks
 from samplewise.proxy.errands import Errand, next_errand, preferred
 from samplewise.proxy.errors import StoreError
@@ -32,6 +30,7 @@ from samplewise.proxy.ledger.base import Scope
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.plan import Plan, Prompt, make_prompt
 from samplewise.proxy.pool import Host
+from samplewise.proxy.prospects import Prospects
 from samplewise.proxy.purse import Purse
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Sample
@@ -45,11 +44,7 @@ _LAST_WORDS_S = 0.25
 
 @dataclass(slots=True)
 class Draws:
-    """Carries out the draws of one run. Every call is a task of `group`.
-
-    `lost` counts, by upstream, samples whose loss no later draw has made up for yet. `worked` and
-    `refusing` have pairs of upstream and prompt: what brought a sample, and what is called wrong.
-    """
+    """Carries out the draws of one run. Every call is a task of `group`."""
 
     job: Job
     evidence: Evidence
@@ -65,12 +60,14 @@ class Draws:
     heads: dict[str, bytes] = field(default_factory=dict)
     known_prompts: dict[tuple[str, str], int] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
-    lost: Counter[str] = field(default_factory=Counter)
-    worked: set[tuple[str, str]] = field(default_factory=set)
-    refusing: set[tuple[str, str]] = field(default_factory=set)
     homes: dict[str, Host] = field(default_factory=dict)
     next_index: int = 0
     closed: bool = False
+    prospects: Prospects = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing lost and nothing got."""
+        self.prospects = Prospects(self.job, self.metrics)
 
     async def start(self, draw: Draw) -> Granted:
         """Reserve and dispatch one draw, as much of it as fits.
@@ -101,47 +98,20 @@ class Draws:
         asked = self._order(backend)
         errand = Errand(prompt, preferred(asked))
         upstream, wanted = errand.upstream, len(slots)
-        why = self._hopeless(errand)
+        why = self.prospects.hopeless(errand, first=not self.evidence.drawn)
         if why:
             return 0, why
         size = self._size(errand, wanted)
-        lost, again = min(wanted, self.lost[upstream.name]), 0
-        if lost and errand.key not in self.worked:
-            # Nothing but losses so far: all that is drawn now is a repetition.
-            lost = wanted
-        while again < lost and self._may_repeat(upstream, 1):
-            again = min(lost, again + size)
-        wanted += again - lost
+        repeats, allowed = self.prospects.repeats(errand, wanted, size)
+        wanted += allowed - repeats
         granted = await self._dispatch(slots[:wanted], errand) if wanted else 0
         if upstream is not asked[0]:
             self._moved(slots[:granted], upstream, asked[0], "put aside")
-        self.lost[upstream.name] -= min(again, self.lost[upstream.name])
-        for _ in range(0, granted - again, size):
+        for _ in range(0, granted - allowed, size):
             upstream.pool.earn()
         if granted < wanted:
             return granted, "budget"
-        return granted, "backend" if again < lost else ""
-
-    def _hopeless(self, errand: Errand) -> str:
-        """Say why more samples cannot help now; empty where they can. The first is always drawn."""
-        upstream = errand.upstream
-        if errand.key in self.refusing - self.worked:
-            return "refused"
-        ends_at = self.job.ends_at
-        left = None if ends_at is None else ends_at - asyncio.get_running_loop().time()
-        if not self.evidence.drawn:
-            return ""
-        need = upstream.p50_s or 0.0
-        if left is not None and left < need:
-            return "deadline"
-        wait_s = upstream.pool.wait_s()
-        return "backend" if wait_s and (left is None or left < wait_s + need) else ""
-
-    def _may_repeat(self, upstream: Upstream, calls: int) -> bool:
-        """Take room for calls that make up for lost ones, if there is some; count either way."""
-        allowed = upstream.pool.may_repeat(calls)
-        self.metrics.repeated(upstream.name, calls, allowed)
-        return allowed
+        return granted, "backend" if allowed < repeats else ""
 
     def cancel(self, samples: Sequence[str]) -> None:
         """Cut running samples; they come back as `Finished` with what was counted.
@@ -238,11 +208,8 @@ class Draws:
 
     def _spent_at(self, upstream: Upstream) -> bool:
         """Tell whether it was this upstream's own budget that the last wave did not fit into."""
-        blocked = self.purse.blocked
-        return blocked is not None and (blocked.scope, blocked.name) == (
-            Scope.BACKEND,
-            upstream.name,
-        )
+        by = self.purse.blocked
+        return by is not None and by.scope is Scope.BACKEND and by.name == upstream.name
 
     def _known(self, upstream: Upstream, prompt: Prompt) -> int | None:
         """Return the prompt's tokens, where this upstream has reported them for this prompt."""
@@ -271,6 +238,7 @@ class Draws:
         try:
             trip, errand = await self._ride_or_hedge(trip, errand)
             self._learn(trip, errand)
+            self.prospects.ended(trip, errand)
             missing = self._deliver(trip)
             if missing:
                 await self._again(trip, missing, errand)
@@ -278,10 +246,6 @@ class Draws:
             self._cut(trip)
             raise
         broken = trip.facts.broken or Broken("missing", "upstream sent fewer choices than asked")
-        # A refused first look for tools says nothing of the backends that a policy names later.
-        refused = broken.status in CLIENT_FAULTS and trip.slots[0].key != TOOLS_FIRST
-        if missing and refused and errand.key not in self.worked:
-            self.refusing.add(errand.key)
         for i in missing:
             self._fail(lost(trip, i, broken))
 
@@ -298,7 +262,7 @@ class Draws:
 
     async def _hedge(self, trip: Trip, errand: Errand) -> Trip | None:
         """Reserve a second call for a late sample; None where that may not or cannot be."""
-        if self.closed or not self._may_repeat(errand.upstream, 1):
+        if self.closed or not self.prospects.may_repeat(errand.upstream, 1):
             return None
         if trip.host is not None:
             errand = replace(errand, tried=errand.tried | {trip.host.url})
@@ -358,7 +322,7 @@ class Draws:
 
     def _fail(self, failed: Failed) -> None:
         self.tasks.pop(failed.id, None)
-        self.lost[failed.backend] += 1
+        self.prospects.lost[failed.backend] += 1
         self.checks.forgo(failed.id)
         _log.warning(
             "sample lost",
@@ -387,7 +351,6 @@ class Draws:
                     totals.usage.prompt, self.known_prompts.get(errand.key, 0)
                 )
         if choices:
-            self.worked.add(errand.key)
             trip.upstream.learn_seconds(trip.seconds)
 
     def _honours(self, upstream: Upstream, choices: int) -> None:
@@ -401,7 +364,7 @@ class Draws:
         passed_on = trip.call.raw and trip.facts.traces
         if self.closed or over or passed_on:
             return
-        next_ = next_errand(trip, errand, len(missing), self._may_repeat)
+        next_ = next_errand(trip, errand, len(missing), self.prospects.may_repeat)
         if next_ is None:
             return
         if next_.upstream is not errand.upstream:
