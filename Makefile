@@ -97,6 +97,8 @@ bench: $(DEV) postgresql bubblewrap
 	@$(BIN)/python -m bench.replay
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
+	@echo 'bench: overload'
+	@$(BIN)/python -m bench.overload
 
 # The sandbox of code verifiers; without it their tests are skipped.
 bubblewrap:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from samplewise.proxy.api import admin, books, ops
 from samplewise.proxy.api.chat import chat_completions
+from samplewise.proxy.api.door import Door
 from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.replies import error_reply
@@ -46,6 +47,7 @@ def create_app(config: Config, known: Mapping[str, Abilities] | None = None) -> 
     app.add_exception_handler(AnswerError, _answer_error)
     app.add_exception_handler(Exception, _crash)
     app.add_middleware(_PlainPaths)
+    app.add_middleware(Door)
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,

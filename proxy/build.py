@@ -17,9 +17,10 @@ from samplewise.proxy.asking import Connected, Models
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
-from samplewise.proxy.backends.openai import OpenAIBackend, new_session
+from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.scores import ScoresBackend
+from samplewise.proxy.backends.sessions import Sessions, new_session
 from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
@@ -38,6 +39,7 @@ from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.gate import Gate
 from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.keys.guard import follow
@@ -104,9 +106,11 @@ async def open_service(
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
+        sessions = Sessions()
+        stack.push_async_callback(sessions.close)
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
-        shared = _Shared(stack, session, litellm, ledger, Metrics((), {}))
+        shared = _Shared(stack, session, sessions, litellm, ledger, Metrics((), {}))
         parts = await _open_parts(config, shared, known)
         kept = Kept()
         unmetered = config.store_failure == "serve_unmetered"
@@ -117,6 +121,7 @@ async def open_service(
             retries=Retries(kept, shared.metrics),
             rates=Rates(ledger),
             may_lose_ledger=unmetered,
+            gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
         )
 
         async def another(new: Config, old: Parts, known: Known) -> Parts:
@@ -138,6 +143,7 @@ class _Shared:
 
     stack: AsyncExitStack
     session: aiohttp.ClientSession
+    sessions: Sessions
     litellm: LiteLLMThread
     ledger: RecoverableLedger
     metrics: Metrics
@@ -169,6 +175,8 @@ async def _open_parts(
         except VerifierSetupError as error:
             raise ConfigError(f"verifiers.{error}") from error
         shared.metrics.adopt(config.routes, {n: u.model for n, u in parts.upstreams.items()})
+        for upstream in parts.upstreams.values():
+            shared.metrics.pooled(upstream)
         asked = {} if old is None else old.upstreams
         met = {n: u.abilities for n, u in parts.upstreams.items() if asked.get(n) is u}
         probes = Probes(
@@ -268,12 +276,14 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, shared.litellm)
     backend = OpenAIBackend(
-        session=shared.session,
-        base_urls=settings.base_urls,
+        sessions=shared.sessions,
         headers=settings.request_headers(),
         connect_timeout_s=settings.connect_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
+        min_bytes_per_s=settings.min_bytes_per_s,
         max_response_bytes=settings.max_response_bytes,
+        # Only a choice between hosts needs it.
+        ask_load=len(settings.base_urls) > 1,
     )
     most, profile = settings.max_in_flight, settings.profile_data
     return Upstream(
@@ -293,6 +303,9 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         params={**profile.sampling, **settings.params},
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
+        queue_s=settings.queue_s,
+        hedge=None if settings.hedge is None else settings.hedge.share,
+        pool=settings.health.pool(settings.base_urls),
     )
 
 

@@ -25,6 +25,7 @@ from samplewise.proxy.backends.profiles import (
     TokenField,
 )
 from samplewise.proxy.config_budgets import BudgetSettings
+from samplewise.proxy.config_health import HealthSettings, HedgeSettings
 from samplewise.proxy.config_prices import PriceSettings, RequiredPrice
 from samplewise.proxy.config_types import (
     Count,
@@ -83,10 +84,14 @@ class HttpBackendSettings(Settings):
     headers: Mapping[Annotated[str, AfterValidator(_header_name)], Secret] = {}
     budget: BudgetSettings = BudgetSettings()
     max_in_flight: Count | None = None
+    queue_s: Seconds = 600.0
     connect_timeout_s: Seconds = 5.0
     idle_timeout_s: Seconds = 120.0
+    min_bytes_per_s: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
     timeout_s: Seconds = 600.0
     max_response_mb: Annotated[float, Field(gt=0, le=1024)] = 64.0
+    health: HealthSettings = HealthSettings()
+    hedge: HedgeSettings | None = None
     max_n: Count | None = None
     stream_usage: StreamUsage | None = None
     token_field: TokenField | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from samplewise.proxy.config_keys import AccessKey
-from samplewise.proxy.config_types import Many, Seconds, Settings, Text
+from samplewise.proxy.config_types import Count, Many, Seconds, Settings, Text
 
 __all__ = ["ServerSettings", "is_loopback"]
 
@@ -36,6 +36,9 @@ class ServerSettings(Settings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8400
     admin_key: AccessKey | None = None
     max_body_mb: Annotated[float, Field(gt=0, le=1024)] = 32.0
+    max_in_flight: Count = 1_000
+    max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
+    queue_s: Seconds = 3.0
     first_comment_after_s: Seconds = 4.0
     comment_every_s: Seconds = 10.0
     drain_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0

@@ -17,6 +17,7 @@ from samplewise.policies.price import NANO
 from samplewise.proxy.calls import Trip
 from samplewise.proxy.job import Answer
 from samplewise.proxy.ledger.base import Balance, Hold, Settlement
+from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Ended, Status, Verdict
 
 __all__ = ["Metrics"]
@@ -109,13 +110,27 @@ class Metrics:
         self.upstream_seconds = self._histogram(
             "upstream_duration_seconds", "Time of one call.", _SECONDS, "upstream"
         )
-        self.upstream_inflight = Gauge(
-            "samplewise_upstream_inflight",
-            "Calls in flight.",
-            ["upstream"],
-            registry=self.registry,
-            multiprocess_mode="livesum",
+        self.upstream_inflight = self._gauge("upstream_inflight", "Calls in flight.", "upstream")
+
+        self.upstream_retries = self._counter(
+            "upstream_retries",
+            "Calls that repeat lost ones, sent or held back by the retry budget.",
+            "upstream",
+            "result",
         )
+        self.upstream_ejections = self._counter(
+            "upstream_ejections", "How often a host was put aside.", "upstream"
+        )
+        self.upstream_hosts = self._gauge(
+            "upstream_hosts", "Hosts by the state of their circuit.", "upstream", "state"
+        )
+        self.retry_budget = self._gauge(
+            "upstream_retry_budget", "Calls that may be repeated now.", "upstream"
+        )
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        full = f"samplewise_{name}"
+        return Gauge(full, text, labels, registry=self.registry, multiprocess_mode="livesum")
 
     def _define_store(self) -> None:
         self.unmetered = self._counter(
@@ -236,18 +251,19 @@ class Metrics:
 
     def call_started(self, trip: Trip) -> None:
         """Count an upstream call in."""
-        self._inflight(trip.upstream.name).inc()
+        self._gauge_of(self.upstream_inflight, trip.upstream.name).inc()
 
-    def _inflight(self, upstream: str) -> Gauge:
-        child = self._of(self.upstream_inflight, upstream)
+    def _gauge_of(self, gauge: Gauge, *labels: str) -> Gauge:
+        child = self._of(gauge, *labels)
         assert isinstance(child, Gauge)
         return child
 
     def call_ended(self, trip: Trip) -> None:
         """Count one upstream call."""
         name, broken = trip.upstream.name, trip.facts.broken
-        self._inflight(name).dec()
-        if broken is not None and broken.status is not None:
+        self._gauge_of(self.upstream_inflight, name).dec()
+        self.pooled(trip.upstream)
+        if broken is not None and broken.status is not None and broken.sent:
             status = "429" if broken.status == 429 else f"{broken.status // 100}xx"
         elif broken is not None:
             status = broken.reason
@@ -255,6 +271,22 @@ class Metrics:
             status = "2xx" if trip.facts.totals is not None else "cancelled"
         self._add(self.upstream_requests, 1, name, status)
         self._observe(self.upstream_seconds, trip.seconds, name)
+
+    def repeated(self, upstream: str, calls: int, sent: bool) -> None:
+        """Count calls that repeat lost ones, or would have."""
+        self._add(self.upstream_retries, calls, upstream, "sent" if sent else "held_back")
+
+    def pooled(self, upstream: Upstream) -> None:
+        """Take over the state of an upstream's hosts."""
+        name, pool = upstream.name, upstream.pool
+        self._gauge_of(self.retry_budget, name).set(pool.retries.left(pool.clock()))
+        if not pool.changed:
+            return
+        pool.changed = False
+        for phase, hosts in pool.phases().items():
+            self._gauge_of(self.upstream_hosts, name, phase).set(hosts)
+        self._add(self.upstream_ejections, pool.ejected, name)
+        pool.ejected = 0
 
     def render(self, balances: Sequence[Balance]) -> bytes:
         """Return the text exposition; with several workers, of all of them together."""

@@ -20,12 +20,14 @@ from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
     NoVerifiedAnswer,
+    Overloaded,
     RateLimited,
     RequestError,
     StoreError,
     UpstreamFailed,
 )
 from samplewise.proxy.estimate import RECENT_DAYS, estimate
+from samplewise.proxy.gate import Gate
 from samplewise.proxy.job import Answer, Job, Route
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.guard import Guard
@@ -46,6 +48,7 @@ _log = structlog.get_logger("samplewise.requests")
 _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
     RateLimited: "client_error",
+    Overloaded: "shed",
     BudgetExceeded: "budget_refused",
     NoVerifiedAnswer: "no_verified_answer",
     UpstreamFailed: "upstream_error",
@@ -79,6 +82,7 @@ class Service:
     retries: Retries
     rates: Rates
     guard: Guard = field(default_factory=Guard)
+    gate: Gate = field(default_factory=Gate)
     keys: KeyStore | None = None
     books: Books | None = None
     reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None

@@ -70,7 +70,8 @@ async def _answer(service: Service, job: Job) -> Answer:
 
 async def _bought(service: Service, job: Job) -> Answer:
     with _paid(job), boundary(_crashed, AnswerError, StoreError):
-        found = await answer(job, service.engine)
+        async with service.gate.place(job):
+            found = await answer(job, service.engine)
     service.answered(found)
     return found
 

@@ -141,7 +141,7 @@ async def test_cancelled_samples_are_billed_for_what_they_generated(
 ) -> None:
     slow = Answer(text="no " * 50, hold="gate", hold_after=3)
     # Late enough that what the others have made is here when they are cut.
-    passing = Answer(text="yes", token_delay_s=0.2)
+    passing = Answer(text="yes", delay_s=0.2)
     await upstream.script("m", *["no"] * before, slow, passing, slow, slow)
     async with opened(upstream, tmp_path) as books:
         reply = await books.proxy.chat("code", "how many are there")
