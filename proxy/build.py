@@ -119,7 +119,7 @@ async def open_service(
             engine=Engine(serving, shared.metrics, kept),
             setup=parts.setup,
             retries=Retries(kept, shared.metrics),
-            rates=Rates(ledger),
+            rates=Rates(serving),
             may_lose_ledger=unmetered,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
         )

@@ -12,7 +12,7 @@ import pytest
 
 from samplewise.policies.price import Price
 from tests.cli.served import Served, config, serving
-from tests.cli.test_recovery import die_while_serving, recovered
+from tests.cli.test_recovery import recovered
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire.books import rows, soon, spent
 
@@ -77,8 +77,11 @@ async def test_at_any_moment_a_checkpoint_is_at_most_its_interval_behind(
     # A token every 20 ms: five in the interval of 0.1 s, and as many again until it is on disk.
     await upstream.script("m", Answer(text=WORDS, token_delay_s=0.02))
     file = config(tmp_path, upstream.base_url, ROUTES, backend=CHECKPOINT, store=where)
-    moment = random.Random(seed).uniform(0.3, 1.0)
-    await die_while_serving(upstream, tmp_path, file, 40, moment, routes=("window",))
+    async with serving(tmp_path, "--config", file) as served:
+        asks = [asyncio.create_task(served.chat("window", f"question {i}")) for i in range(40)]
+        await soon(lambda: any(row["seen_tokens"] for row in rows(where)), "one is written", 30)
+        await asyncio.sleep(random.Random(seed).uniform(0.0, 0.5))
+        await leave(served, asks)
     await recovered(tmp_path, file, where)
     records = {record.request_id: record for record in await upstream.records()}
     seen = [row for row in rows(where) if row["usage_source"] == "counted"]
