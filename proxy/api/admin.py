@@ -192,7 +192,7 @@ async def _change(service: Service, action: str, change: Callable[[], T]) -> T:
         raise store_error(error) from error
     key = changed[0] if isinstance(changed, tuple) else changed
     assert isinstance(key, ClientKey)
-    _log.info("key changed", action=action, client=key.name, key=key.id, actor="admin")
+    _log.info("key changed", action=action, client=key.name, key_id=key.id, actor="admin")
     await _fresh(service)
     return changed
 

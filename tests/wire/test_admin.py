@@ -107,7 +107,7 @@ async def test_a_key_is_made_used_changed_rotated_and_revoked(
             assert (_refused(reply, 409), reply.error["code"])[1] == "key_revoked"
     events = [msgspec.json.decode(line) for line in capsys.readouterr().err.splitlines()]
     audit = [e for e in events if e["event"] == "key changed"]
-    assert {(e["client"], e["key"], e["actor"]) for e in audit} == {
+    assert {(e["client"], e["key_id"], e["actor"]) for e in audit} == {
         ("team a/1", made["id"], "admin")
     }
     assert [e["action"] for e in audit] == [
