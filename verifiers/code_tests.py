@@ -6,6 +6,7 @@ output never enter the sandbox; asserts run in a process that the program cannot
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import os
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,7 @@ class CodeTests:
             VerifierError: the sandbox or the suite's checker failed, or the tests of the request
                 cannot be used.
         """
-        source, suite = self._suite(task)
+        source, suite = await asyncio.to_thread(self._suite, task)  # long prompts take long
         if suite is None:
             return undecided(self.name, None, "no_tests", Assurance.TESTS_EXTERNAL)
         kind = Assurance.TESTS_IN_PROCESS if suite.asserts else Assurance.TESTS_EXTERNAL

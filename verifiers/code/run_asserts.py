@@ -303,9 +303,13 @@ def _imports(tree: ast.Module) -> dict[str, Any]:
 
 
 def _error(code: str, names: dict[str, Any]) -> str:
-    """Run one assert; return nothing if it held, else the name of what it raised."""
+    """Run one assert; return nothing if it held, "!" if it is no Python, else what it raised."""
     try:
-        exec(compile(code, "<assert>", "exec", dont_inherit=True), names)
+        compiled = compile(code, "<assert>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return "!"
+    try:
+        exec(compiled, names)
     except (Exception, Gone, SystemExit) as error:
         # The boundary to asserts of strangers, which can raise anything.
         return type(error).__name__
@@ -366,4 +370,5 @@ def _print(frames: int, frame: dict[str, Any]) -> None:
     os.write(frames, json.dumps(frame).encode() + b"\n")
 
 
-_main()
+if __name__ == "__main__":
+    _main()

@@ -76,4 +76,5 @@ def _main() -> None:
     os.waitpid(child, 0)
 
 
-_main()
+if __name__ == "__main__":
+    _main()

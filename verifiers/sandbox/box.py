@@ -121,9 +121,9 @@ class Box:
         """
         self._used = True
         began = perf_counter()
-        job = json.dumps({"source": program.source, "cpu_s": math.ceil(program.wall_s) + 1})
-        head = job.encode()
-        self._feed = Feed(self._stdin, b"%08x" % len(head) + head + program.stdin)
+        source = program.source.encode("utf-8", "surrogatepass")
+        head = b"%08x%08x" % (math.ceil(program.wall_s) + 1, len(source))
+        self._feed = Feed(self._stdin, head + source + program.stdin)
         stop, peak = await self._wait(program.wall_s)
         wall_ms = (perf_counter() - began) * 1000
         # What is killed is not counted afterwards.
