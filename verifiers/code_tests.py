@@ -204,7 +204,8 @@ def _there(path: str) -> bool:
 def _feedback(graded: Graded) -> str:
     """Say what went wrong without a word of what was expected, or of what was given."""
     if graded.compile_error is not None:
-        return f"The program does not compile: {graded.compile_error[:500]}"
+        said = graded.compile_error[:500].encode("utf-8", "replace").decode()
+        return f"The program does not compile: {said}"
     wrong = [(n, r) for n, r in enumerate(graded.results, 1) if r.reason]
     if not wrong:
         return ""

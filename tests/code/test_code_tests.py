@@ -142,11 +142,18 @@ async def test_what_ran_before_the_time_was_over_counts(judge: Judge) -> None:
 
 async def test_feedback_has_no_word_of_inputs_or_expected_values(judge: Judge) -> None:
     secret = "s3cret"
-    code = "def f(x): raise ValueError(x)"
+    tells = f"""
+import gc, json, os
+hidden = [o for o in gc.get_objects() if isinstance(o, dict) and "cases" in o] or "{secret}"
+for fd in range(16):
+    try: os.write(fd, json.dumps({{"compile": str(hidden)}}).encode() + b"\\n")
+    except OSError: pass
+def f(x): raise ValueError(x)
+"""
     tests: dict[str, Any] = {"entry_point": "f", "cases": [{"args": [secret], "expected": secret}]}
     asserts = {"asserts": [f"assert f('{secret}') == '{secret}', '{secret}'"]}
     for each in (tests, asserts):
-        verdict = await judge(code, each)
+        verdict = await judge(tells, each)
         assert verdict.status is Status.FAIL
         assert secret not in verdict.feedback
         assert secret not in json.dumps(verdict.details)

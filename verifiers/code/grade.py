@@ -124,8 +124,9 @@ def _json(value: object) -> bytes:
 def _frames(stdout: bytes, total: int) -> tuple[Mapping[int, Any], str | None]:
     """Return the frame of each test, and what the compiler said if it refused.
 
-    The program can write frames, too. It may guess, but not twice: two frames for one test count
-    as a wrong one.
+    The program can write frames, too, but not the first, which says whether it compiled: what it
+    writes must not be shown as if a compiler had said it. It may guess results, but not twice: two
+    frames for one test count as a wrong one.
     """
     frames: dict[int, Any] = {}
     for number, line in enumerate(stdout.splitlines()):

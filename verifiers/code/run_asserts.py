@@ -5,8 +5,8 @@ side of the asserts, so no object of the program is asked whether it is equal; a
 the asserts, which knows what is expected, cannot be looked into.
 
 Reads two frames from standard input, each 8 hexadecimal digits and so many bytes of JSON: the code,
-then the list of asserts. Prints one JSON line each, {"case": N, "held": BOOL, "error": NAME};
-{"compile": TEXT} instead when the code does not compile.
+then the list of asserts. Prints {"compile": null}, then one JSON line each, {"case": N, "held":
+BOOL, "error": NAME}; {"compile": TEXT} alone when the code does not compile.
 """
 
 import ast
@@ -328,6 +328,7 @@ def _main() -> None:
         place = f"line {line}: " if line else ""
         _print(frames, {"compile": f"{place}{getattr(error, 'msg', type(error).__name__)}"})
         return
+    _print(frames, {"compile": None})  # first, while the program cannot write anything
     there, here = os.pipe(), os.pipe()
     if not os.fork():
         null = os.open(os.devnull, os.O_RDWR)

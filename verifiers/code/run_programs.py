@@ -1,9 +1,9 @@
 """Runs inside the sandbox: a whole program once per case, each in a fresh process.
 
 Reads {"files": {NAME: TEXT}, "check": COMMAND, "run": COMMAND, "cases": [TEXT], "most": BYTES} from
-standard input. Without commands, "main.py" is run as Python. Prints one JSON line per case:
-{"case": N, "exit": CODE, "stdout": TEXT, "result": TEXT}, the result being what was written to
-descriptor 3; {"compile": TEXT} instead when the check fails. Expected output is not here.
+standard input. Without commands, "main.py" is run as Python. Prints {"compile": null}, then one
+JSON line per case: {"case": N, "exit": CODE, "stdout": TEXT, "result": TEXT}, the result being what was written to
+descriptor 3; {"compile": TEXT} alone when the check fails. Expected output is not here.
 """
 
 import json
@@ -96,6 +96,7 @@ def _main() -> None:
     code = _check(frames, job)
     if code is False:
         return
+    _send(frames, {"compile": None})  # first, while the program cannot write anything
     quiet = os.open(os.devnull, os.O_RDWR)
     for case, text in enumerate(job["cases"]):
         streams = [_file(text.encode("utf-8", "replace")), _file(), quiet, _file()]

@@ -44,7 +44,6 @@ class Box:
         self._group: Group | None = None
         self._root: Ended | None = None  # process 1 of the sandbox
         self._root_pid = 0
-        self._started = perf_counter()
         self._begin(launch, groups)
 
     def _begin(self, launch: Launch, groups: Groups | None) -> None:
@@ -70,8 +69,9 @@ class Box:
                 pass_fds=(filter_fd, info[1]),
                 start_new_session=True,
             )
+            # If this fails, the sandbox sees the end of its input, and ends.
+            self._outer = Ended(self._process.pid)
             ours.pop_all()
-        self._outer = Ended(self._process.pid)
         self._code, self._cpu_ms = 0, 0.0
         self._stdin, self._info = stdin[1], info[0]
         self._out = Output(stdout[0], self._limits.output_bytes + len(_READY))
