@@ -213,6 +213,18 @@ def reader(stack): return [item * 2 for item in stack]
         await judge(program, {"asserts": ["assert LIMIT", "assert ("]})
 
 
+async def test_what_a_program_defines_is_tested_even_if_it_imports_the_same_name(
+    judge: Judge,
+) -> None:
+    tests = {"asserts": ["assert gcd(4, 6) == 2"]}
+    for start in ("from math import gcd\n", "from math import *\n", "import math\n"):
+        wrong = await judge(f"{start}def gcd(a, b): return 1", tests)
+        right = await judge(f"{start}def gcd(a, b): return gcd(b, a % b) if b else a", tests)
+        assert (wrong.status, right.status) == (Status.FAIL, Status.PASS)
+    assert (await judge("from math import gcd", tests)).status is Status.PASS
+    assert (await judge("from math import gcd as f\ngcd = f", tests)).status is Status.PASS
+
+
 async def test_one_crash_does_not_spoil_the_other_asserts(judge: Judge) -> None:
     code = "import os\ndef f(n):\n    if n == 2: os._exit(0)\n    return n"
     tests = {"asserts": ["assert f(1) == 1", "assert f(2) == 2", "assert f(3) == 3"]}

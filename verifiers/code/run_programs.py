@@ -2,8 +2,9 @@
 
 Reads {"files": {NAME: TEXT}, "check": COMMAND, "run": COMMAND, "cases": [TEXT], "most": BYTES} from
 standard input. Without commands, "main.py" is run as Python. Prints {"compile": null}, then one
-JSON line per case: {"case": N, "exit": CODE, "stdout": TEXT, "result": TEXT}, the result being what
-was written to descriptor 3; {"compile": TEXT} alone when the check fails. Expected output is not here.
+JSON line per case, {"case": N, "exit": CODE, "stdout": TEXT, "result": TEXT}: the result is what
+was written to descriptor 3. {"compile": TEXT} alone when the check fails. Expected output is not
+here.
 """
 
 import json
