@@ -33,7 +33,7 @@ help:
 	@echo 'make test-vllm     the vllm backend against a real vLLM on this processor (3.4 GB to install)'
 	@echo 'make test-gpu      the same on a GPU'
 	@echo 'make demo          two servers, two hundred problems, one table and one picture'
-	@echo 'make bench         processor time of decisions, the ledger and whole requests (Linux)'
+	@echo 'make bench         processor time of decisions, ledger, sandbox and whole requests (Linux)'
 	@echo 'make format        format and fix what ruff can fix'
 	@echo 'make lock          write requirements*.lock anew (UPGRADE=--upgrade takes newer versions)'
 	@echo 'make clean         remove environments, caches and build output'
@@ -95,6 +95,8 @@ bench: $(DEV) postgresql bubblewrap
 	@$(BIN)/python -m bench.dispatch $(ARGS)
 	@echo 'bench: replay'
 	@$(BIN)/python -m bench.replay
+	@echo 'bench: sandbox'
+	@$(BIN)/python -m bench.sandbox $(ARGS)
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
 	@echo 'bench: overload'

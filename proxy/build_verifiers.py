@@ -210,6 +210,7 @@ def _code_tests(name: str, settings: CodeTestsSettings) -> Verifier:
         output_bytes=_PROGRAM_OUTPUT,
         python=settings.python,
         cgroup=settings.cgroup,
+        preload=("json",),  # results come as JSON
     )
     return CodeTests(
         name=name,

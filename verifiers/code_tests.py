@@ -6,6 +6,7 @@ output never enter the sandbox; asserts run in a process that the program cannot
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import os
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,7 @@ class CodeTests:
             VerifierError: the sandbox or the suite's checker failed, or the tests of the request
                 cannot be used.
         """
-        source, suite = self._suite(task)
+        source, suite = await asyncio.to_thread(self._suite, task)  # long prompts take long
         if suite is None:
             return undecided(self.name, None, "no_tests", Assurance.TESTS_EXTERNAL)
         kind = Assurance.TESTS_IN_PROCESS if suite.asserts else Assurance.TESTS_EXTERNAL
@@ -203,7 +204,8 @@ def _there(path: str) -> bool:
 def _feedback(graded: Graded) -> str:
     """Say what went wrong without a word of what was expected, or of what was given."""
     if graded.compile_error is not None:
-        return f"The program does not compile: {graded.compile_error[:500]}"
+        said = graded.compile_error[:500].encode("utf-8", "replace").decode()
+        return f"The program does not compile: {said}"
     wrong = [(n, r) for n, r in enumerate(graded.results, 1) if r.reason]
     if not wrong:
         return ""

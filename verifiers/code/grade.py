@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from samplewise.verifiers.sandbox import Outcome, Program, RunStatus, Sandbox
 __all__ = ["Graded", "Result", "grade"]
 
 _HERE = Path(__file__).parent
+_RUN_ASSERTS = (_HERE / "run_asserts.py").read_text(encoding="utf-8")
+_RUN_CALLS = (_HERE / "run_calls.py").read_text(encoding="utf-8")
+_RUN_PROGRAMS = (_HERE / "run_programs.py").read_text(encoding="utf-8")
 _MOST_OUTPUT = 2**20
 # What a run that did not end by itself says of the tests that it did not get to.
 _UNFINISHED: Mapping[RunStatus, str] = {
@@ -54,58 +58,63 @@ async def grade(
     """Run all tests of a suite, within `wall_s` seconds in all.
 
     Raises:
-        VerifierError: the sandbox or the suite's checker failed, so nothing is known.
+        VerifierError: the sandbox or the suite's checker failed, or an assert is no Python, so
+            nothing is known.
     """
     outcome = await sandbox.run(_program(code, suite, language, wall_s))
     if outcome.status is RunStatus.SANDBOX_ERROR:
         raise VerifierError(outcome.detail, reason="unavailable")
-    frames, compile_error = _frames(outcome.stdout, suite.total)
+    # What a program wrote can take long to read, and to compare.
+    frames, compile_error = await asyncio.to_thread(_frames, outcome.stdout, suite.total)
     if compile_error is not None:
         none = (Result("compile"),) * suite.total
         return Graded(results=none, outcome=outcome, compile_error=compile_error)
     missing = Result(_UNFINISHED.get(outcome.status, "crash"))
-    tolerance = Tolerance(suite.tolerance_abs, suite.tolerance_rel)
     checked = await _checked(sandbox, suite, frames, wall_s)
+    results = await asyncio.to_thread(_results, suite, frames, checked, missing)
+    return Graded(results=results, outcome=outcome)
+
+
+def _results(
+    suite: Suite, frames: Mapping[int, Any], checked: Mapping[int, bool], missing: Result
+) -> tuple[Result, ...]:
+    tolerance = Tolerance(suite.tolerance_abs, suite.tolerance_rel)
     results = []
     for number in range(suite.total):
         frame = frames.get(number)
         if frame is None:
             results.append(missing)
         elif suite.asserts:
-            results.append(_assertion(frame))
+            results.append(_assertion(frame, number))
         else:
             right = checked.get(number)
             results.append(_case(frame, suite, suite.cases[number], right, tolerance))
-    return Graded(results=tuple(results), outcome=outcome)
+    return tuple(results)
 
 
 def _program(code: str, suite: Suite, language: Language, wall_s: float) -> Program:
     if suite.asserts:
         first = {"code": code, "entry_point": suite.entry_point or ""}
         stdin = b"".join(b"%08x" % len(f) + f for f in (_json(first), _json(suite.asserts)))
-        return Program(_source("run_asserts.py"), stdin, wall_s)
+        return Program(_RUN_ASSERTS, stdin, wall_s)
     if suite.calls and language is PYTHON:
-        return Program(_source("run_calls.py"), _json(_calls(code, suite)), wall_s)
+        return Program(_RUN_CALLS, _json(_calls(code, suite)), wall_s)
     files, run = {language.file: code}, language.run
     inputs = [case.stdin for case in suite.cases]
     if suite.calls and language.call is not None:
         name, run = language.call
-        files[name] = _source(name)
+        files[name] = (_HERE / name).read_text(encoding="utf-8")
         inputs = [
             json.dumps({"entry_point": suite.entry_point, "args": case.args or []})
             for case in suite.cases
         ]
     job = {"files": files, "check": language.check, "run": run, "cases": inputs}
-    return Program(_source("run_programs.py"), _json({**job, "most": _MOST_OUTPUT}), wall_s)
+    return Program(_RUN_PROGRAMS, _json({**job, "most": _MOST_OUTPUT}), wall_s)
 
 
 def _calls(code: str, suite: Suite) -> Mapping[str, Any]:
     cases = [{"args": case.args or [], "kwargs": case.kwargs or {}} for case in suite.cases]
     return {"code": code, "entry_point": suite.entry_point, "cases": cases}
-
-
-def _source(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
 
 
 def _json(value: object) -> bytes:
@@ -115,8 +124,9 @@ def _json(value: object) -> bytes:
 def _frames(stdout: bytes, total: int) -> tuple[Mapping[int, Any], str | None]:
     """Return the frame of each test, and what the compiler said if it refused.
 
-    The program can write frames, too. It may guess, but not twice: two frames for one test count
-    as a wrong one.
+    The program can write frames, too, but not the first, which says whether it compiled: what it
+    writes must not be shown as if a compiler had said it. It may guess results, but not twice: two
+    frames for one test count as a wrong one.
     """
     frames: dict[int, Any] = {}
     for number, line in enumerate(stdout.splitlines()):
@@ -134,10 +144,12 @@ def _frames(stdout: bytes, total: int) -> tuple[Mapping[int, Any], str | None]:
     return frames, None
 
 
-def _assertion(frame: Mapping[str, Any]) -> Result:
+def _assertion(frame: Mapping[str, Any], number: int) -> Result:
     if frame.get("held") is True:
         return Result()
     error = str(frame.get("error"))
+    if error == "!":
+        raise VerifierError(f"asserts[{number}] is no Python", reason="protocol")
     if error == "AssertionError":
         return Result("wrong_answer")
     return Result("memory" if error == "MemoryError" else "crash", error)
@@ -202,7 +214,7 @@ async def _checked(
     if not asked:
         return {}
     checker = Suite(entry_point="check", cases=asked)
-    program = Program(_source("run_calls.py"), _json(_calls(suite.checker, checker)), wall_s)
+    program = Program(_RUN_CALLS, _json(_calls(suite.checker, checker)), wall_s)
     outcome = await sandbox.run(program)
     if outcome.status is RunStatus.SANDBOX_ERROR:
         raise VerifierError(outcome.detail, reason="unavailable")

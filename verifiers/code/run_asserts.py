@@ -5,8 +5,8 @@ side of the asserts, so no object of the program is asked whether it is equal; a
 the asserts, which knows what is expected, cannot be looked into.
 
 Reads two frames from standard input, each 8 hexadecimal digits and so many bytes of JSON: the code,
-then the list of asserts. Prints one JSON line each, {"case": N, "held": BOOL, "error": NAME};
-{"compile": TEXT} instead when the code does not compile.
+then the list of asserts. Prints {"compile": null}, then one JSON line each, {"case": N, "held":
+BOOL, "error": NAME}; {"compile": TEXT} alone when the code does not compile.
 """
 
 import ast
@@ -281,31 +281,53 @@ def _names(stream: Stream, said: dict[str, Any], real: dict[str, Any], entry: st
 
 
 def _imports(tree: ast.Module) -> dict[str, Any]:
-    """Return what the top of a program imports, imported here."""
+    """Return what the top of a program imports, imported here, without what it defines itself.
+
+    Under another name than its own only modules: else the program could choose what stands for
+    the function that is asked about.
+    """
     found: dict[str, Any] = {}
     for node in tree.body:
         try:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     module = importlib.import_module(alias.name)
-                    top = sys.modules[alias.name.partition(".")[0]]
-                    found[alias.asname or top.__name__] = module if alias.asname else top
+                    top = alias.name.partition(".")[0]
+                    found[alias.asname or top] = module if alias.asname else sys.modules[top]
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                module = importlib.import_module(node.module)
-                for alias in node.names:
-                    if alias.name == "*":
-                        found |= {k: v for k, v in vars(module).items() if not k.startswith("_")}
-                    else:
-                        found[alias.asname or alias.name] = getattr(module, alias.name)
+                public = _public(importlib.import_module(node.module))
+                wanted = {alias.name for alias in node.names if alias.asname in (None, alias.name)}
+                found |= {k: v for k, v in public.items() if k in wanted or "*" in wanted}
         except (ImportError, AttributeError, SyntaxError, OSError):
             continue  # the program itself will say so
-    return found
+    return {k: v for k, v in found.items() if k not in _defined(tree) and not _foreign(k, v)}
+
+
+def _public(module: types.ModuleType) -> dict[str, Any]:
+    names = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+    return {k: v for k, v in names.items() if not hasattr(builtins, k)}
+
+
+def _foreign(name: str, value: Any) -> bool:
+    """Say whether this stands where a module of the standard library belongs."""
+    return name in sys.stdlib_module_names and getattr(value, "__name__", "") != name
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return found | {node.id for node in names if isinstance(node.ctx, ast.Store)}
 
 
 def _error(code: str, names: dict[str, Any]) -> str:
-    """Run one assert; return nothing if it held, else the name of what it raised."""
+    """Run one assert; return nothing if it held, "!" if it is no Python, else what it raised."""
     try:
-        exec(compile(code, "<assert>", "exec", dont_inherit=True), names)
+        compiled = compile(code, "<assert>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return "!"
+    try:
+        exec(compiled, names)
     except (Exception, Gone, SystemExit) as error:
         # The boundary to asserts of strangers, which can raise anything.
         return type(error).__name__
@@ -324,6 +346,7 @@ def _main() -> None:
         place = f"line {line}: " if line else ""
         _print(frames, {"compile": f"{place}{getattr(error, 'msg', type(error).__name__)}"})
         return
+    _print(frames, {"compile": None})  # first, while the program cannot write anything
     there, here = os.pipe(), os.pipe()
     if not os.fork():
         null = os.open(os.devnull, os.O_RDWR)
@@ -366,4 +389,5 @@ def _print(frames: int, frame: dict[str, Any]) -> None:
     os.write(frames, json.dumps(frame).encode() + b"\n")
 
 
-_main()
+if __name__ == "__main__":
+    _main()

@@ -1,9 +1,9 @@
 """Runs inside the sandbox: calls a Python function once per case, each call in a fresh process.
 
 Reads {"code", "entry_point", "cases": [{"args", "kwargs"}]} from standard input. Prints one JSON
-line per case, {"case": N, "value": ...} or {"case": N, "error": NAME}; {"compile": TEXT} instead
-when the code does not compile. What comes out is compared elsewhere: nothing here is to be trusted,
-and no expected value is here to be found.
+line {"compile": null}, then one per case, {"case": N, "value": ...} or {"case": N, "error": NAME};
+{"compile": TEXT} alone when the code does not compile. What comes out is compared elsewhere:
+nothing here is to be trusted, and no expected value is here to be found.
 """
 
 import json
@@ -70,10 +70,12 @@ def _main() -> None:
         place = f"line {line}: " if line else ""
         _send(frames, {"compile": f"{place}{getattr(error, 'msg', type(error).__name__)}"})
         return
+    _send(frames, {"compile": None})  # first, while the program cannot write anything
     child = os.fork()
     if not child:
         _load_and_call(frames, code, job)
     os.waitpid(child, 0)
 
 
-_main()
+if __name__ == "__main__":
+    _main()

@@ -1,9 +1,10 @@
 """Runs inside the sandbox: a whole program once per case, each in a fresh process.
 
 Reads {"files": {NAME: TEXT}, "check": COMMAND, "run": COMMAND, "cases": [TEXT], "most": BYTES} from
-standard input. Without commands, "main.py" is run as Python. Prints one JSON line per case:
-{"case": N, "exit": CODE, "stdout": TEXT, "result": TEXT}, the result being what was written to
-descriptor 3; {"compile": TEXT} instead when the check fails. Expected output is not here.
+standard input. Without commands, "main.py" is run as Python. Prints {"compile": null}, then one
+JSON line per case, {"case": N, "exit": CODE, "stdout": TEXT, "result": TEXT}: the result is what
+was written to descriptor 3. {"compile": TEXT} alone when the check fails. Expected output is not
+here.
 """
 
 import json
@@ -55,7 +56,9 @@ def _become(streams: list[int], command: list[str]) -> None:
 
 
 def _clear() -> None:
-    """Kill and reap all that a program left behind; this process is the first and stays."""
+    """Kill and reap all that a program left behind; the first process stays."""
+    if os.getpid() != 1:
+        return  # in no process namespace of its own: this would end everything
     try:
         os.kill(-1, signal.SIGKILL)
         while True:
@@ -94,6 +97,7 @@ def _main() -> None:
     code = _check(frames, job)
     if code is False:
         return
+    _send(frames, {"compile": None})  # first, while the program cannot write anything
     quiet = os.open(os.devnull, os.O_RDWR)
     for case, text in enumerate(job["cases"]):
         streams = [_file(text.encode("utf-8", "replace")), _file(), quiet, _file()]
@@ -115,4 +119,5 @@ def _main() -> None:
             _send(frames, {"case": case, "exit": status, "stdout": out, "result": result})
 
 
-_main()
+if __name__ == "__main__":
+    _main()

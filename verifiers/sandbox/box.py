@@ -44,7 +44,6 @@ class Box:
         self._group: Group | None = None
         self._root: Ended | None = None  # process 1 of the sandbox
         self._root_pid = 0
-        self._started = perf_counter()
         self._begin(launch, groups)
 
     def _begin(self, launch: Launch, groups: Groups | None) -> None:
@@ -70,8 +69,9 @@ class Box:
                 pass_fds=(filter_fd, info[1]),
                 start_new_session=True,
             )
+            # If this fails, the sandbox sees the end of its input, and ends.
+            self._outer = Ended(self._process.pid)
             ours.pop_all()
-        self._outer = Ended(self._process.pid)
         self._code, self._cpu_ms = 0, 0.0
         self._stdin, self._info = stdin[1], info[0]
         self._out = Output(stdout[0], self._limits.output_bytes + len(_READY))
@@ -121,9 +121,9 @@ class Box:
         """
         self._used = True
         began = perf_counter()
-        job = json.dumps({"source": program.source, "cpu_s": math.ceil(program.wall_s) + 1})
-        head = job.encode()
-        self._feed = Feed(self._stdin, b"%08x" % len(head) + head + program.stdin)
+        source = program.source.encode("utf-8", "surrogatepass")
+        head = b"%08x%08x" % (math.ceil(program.wall_s) + 1, len(source))
+        self._feed = Feed(self._stdin, head + source + program.stdin)
         stop, peak = await self._wait(program.wall_s)
         wall_ms = (perf_counter() - began) * 1000
         # What is killed is not counted afterwards.

@@ -144,6 +144,10 @@ FOR_CALLS: Mapping[str, str] = {
 }
 FOR_ASSERTS: Mapping[str, str] = {
     **_FUNCTIONS,
+    "imports_a_mock": "from unittest.mock import MagicMock as f",
+    "imports_what_equals": "from unittest.mock import call as f, ANY as g",
+    "imports_and_replaces": "from math import isclose as f\nfrom operator import eq as isclose",
+    "replaces_a_module": "import unittest.mock as math\ndef f(n): return math.ANY",
     "own_abs": "def abs(x): return 0\ndef f(n): return 0.0",
     "own_isinstance": "def isinstance(*a): return True\ndef f(n): return None",
     "own_exceptions": "class AssertionError(Exception): pass\ndef f(n): raise AssertionError",
