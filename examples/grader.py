@@ -19,3 +19,9 @@ def grade(sample: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
         # Feedback can be shown to a model, so it must not give the expected words away.
         "feedback": f"{len(missing)} of {len(words)} words are missing" if missing else "",
     }
+
+
+def compare(a: dict[str, Any], b: dict[str, Any], item: dict[str, Any]) -> str:
+    """Say which of two answers names more of the words: "a", "b" or "tie"."""
+    scores = [grade(sample, item)["score"] for sample in (a, b)]
+    return "tie" if scores[0] == scores[1] else "ab"[scores[1] > scores[0]]

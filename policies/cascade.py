@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from samplewise.policies.base import (
     WAIT,
@@ -30,11 +31,14 @@ class Tier:
 
     With `agreement`, the tier is good enough when that share (0 to 1) of its samples gives one
     answer; samples without an answer count as disagreeing. Without it only a verified sample is.
+    `params` override request fields for these samples, so that tiers can differ by effort alone;
+    then `backend` may be empty, for the route's own order.
     """
 
     backend: str
     samples: int = 1
     agreement: float | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Cascade:
             cancel=True,
             verdicts=any(tier.agreement is None for tier in gates),
             answers=any(tier.agreement is not None for tier in self.tiers),
-            backends=tuple(tier.backend for tier in self.tiers),
+            backends=tuple(tier.backend for tier in self.tiers if tier.backend),
             min_samples=self.tiers[0].samples,
         )
 
@@ -89,7 +93,7 @@ class Cascade:
         if drawn < len(self.tiers) and evidence.may_draw:
             tier = self.tiers[drawn]
             n = tier.samples - evidence.drawn if drawn == 0 else tier.samples
-            return [Draw(f"tier-{drawn}", n, backend=tier.backend)]
+            return [Draw(f"tier-{drawn}", n, backend=tier.backend, params=tier.params)]
         return [self._stop(evidence, drawn, why_ended(evidence))]
 
     def _drawn(self, evidence: Evidence) -> int:

@@ -40,7 +40,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a backend offers now. `free_slots` is None without a limit; `p50_s` is None unknown."""
+    """What a backend offers now. `free_slots` is None without a limit; `p50_s` is None unknown.
+
+    What it honours is True, False, or None where nobody knows.
+    """
 
     backend: str
     price: Price
@@ -48,6 +51,12 @@ class Offer:
     free_slots: int | None = None
     honours_n: bool | None = None
     streams: bool = True
+    logprobs: bool | None = None
+    seed: bool | None = None
+    stop: bool | None = None
+    continuation: bool | None = None
+    structured: bool | None = None
+    aborts: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from samplewise.proxy.api.chat import chat_completions
 from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.replies import error_reply
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build import open_service
 from samplewise.proxy.config import Config
 from samplewise.proxy.errors import AnswerError, RequestError
@@ -26,13 +27,16 @@ from samplewise.proxy.service import Service
 __all__ = ["create_app"]
 
 
-def create_app(config: Config) -> FastAPI:
-    """Return the proxy as an ASGI application. Everything is opened in its lifespan, once."""
+def create_app(config: Config, known: Mapping[str, Abilities] | None = None) -> FastAPI:
+    """Return the proxy as an ASGI application. Everything is opened in its lifespan, once.
+
+    `known` is what was found out of the upstreams before, by name; they are not asked again.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         set_up_logs(config.server.log_format, config.server.log_level)
-        async with open_service(config) as service:
+        async with open_service(config, known=known) as service:
             app.state.service = service
             yield
 

@@ -11,6 +11,7 @@ import aiohttp
 import structlog
 
 from samplewise.policies.base import Policy, PolicyError
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend, new_session
 from samplewise.proxy.backends.records import Records
@@ -18,24 +19,26 @@ from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
     BackendSettings,
+    HttpBackendSettings,
     LiteLLMBackendSettings,
-    OpenAIBackendSettings,
     TinyBackendSettings,
 )
 from samplewise.proxy.config_budgets import TagSettings
 from samplewise.proxy.config_policies import RouteSettings
-from samplewise.proxy.config_store import is_postgres, store_path
+from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.keys.guard import Guard, follow
-from samplewise.proxy.keys.store import KeyStore
-from samplewise.proxy.ledger.base import Account, Ledger, Limit, Scope, Window
+from samplewise.proxy.keys.store import key_store
+from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
+from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service
@@ -56,22 +59,27 @@ _STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
 }
 
 
-async def preflight(config: Config) -> None:
+async def preflight(config: Config) -> dict[str, Abilities]:
     """Open everything once and close it, so that what is wrong is known before a server starts.
+
+    Returns what the upstreams can do, by name, so that no worker has to ask again.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
         StoreError: the ledger cannot be opened.
     """
-    async with open_service(config, recover=False):
-        pass
+    async with open_service(config, recover=False) as service:
+        return {name: upstream.abilities for name, upstream in service.upstreams.items()}
 
 
 @asynccontextmanager
-async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator[Service]:
+async def open_service(
+    config: Config, *, recover: bool = True, known: Mapping[str, Abilities] | None = None
+) -> AsyncIterator[Service]:
     """Open everything a server needs and close it again, the ledger last.
 
-    `recover` says whether to end, beside all else, what processes that died have left open.
+    `recover` says whether to end, beside all else, what processes that died have left open. `known`
+    is what was found out of the upstreams before; without it they are asked as configured.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
@@ -80,7 +88,6 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
     async with AsyncExitStack() as stack:
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
-        orphans = await ledger.orphans() if recover and isinstance(ledger, SqliteLedger) else ()
         session = await stack.enter_async_context(new_session())
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
@@ -96,20 +103,26 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
             await open_all(verifiers)
         except VerifierSetupError as error:
             raise ConfigError(f"verifiers.{error}") from error
-        if orphans:
+        if recover:
             await stack.enter_async_context(
-                recovering(ledger, orphans, upstreams, _records(config, session))
+                recovering(ledger, upstreams, _records(config, session))
             )
         guard = await _open_guard(config, stack)
         metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
         kept = Kept()
+        routes = {
+            name: _route(name, route, config, upstreams, checks)
+            for name, route in config.routes.items()
+        }
+        everywhere = _everywhere(config)
+        probes = Probes(config, upstreams, session, ledger, metrics, everywhere)
+        await probes.run(known)
+        refuse_lacking(routes)
+        await stack.enter_async_context(probes.following())
         yield Service(
             engine=Engine(ledger, metrics, kept),
             retries=Retries(kept, metrics),
-            routes={
-                name: _route(name, route, config, upstreams, checks)
-                for name, route in config.routes.items()
-            },
+            routes=routes,
             upstreams=upstreams,
             max_body_bytes=config.server.max_body_bytes,
             first_comment_after_s=config.server.first_comment_after_s,
@@ -122,9 +135,8 @@ async def open_service(config: Config, *, recover: bool = True) -> AsyncIterator
 async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
     """Read the client keys, and again whenever they change."""
     guard = Guard(config.keys_required)
-    if is_postgres(config.store):
-        return guard
-    store = KeyStore(store_path(config.store))
+    store = key_store(config.store)
+    stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
@@ -138,16 +150,11 @@ async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
     return guard
 
 
-async def _open_ledger(url: str) -> Ledger:
+async def _open_ledger(url: str) -> RecoverableLedger:
     if not is_postgres(url):
         return await SqliteLedger.open(store_path(url))
-    try:
-        # Only here, because it imports the extra.
+    with postgres_extra():
         from samplewise.proxy.ledger.postgres import PostgresLedger
-    except ImportError as error:
-        raise ConfigError(
-            "store: PostgreSQL needs the extra: pip install 'samplewise[postgres]'"
-        ) from error
     return await PostgresLedger.open(url)
 
 
@@ -189,18 +196,22 @@ def _upstream(
         idle_timeout_s=settings.idle_timeout_s,
         max_response_bytes=settings.max_response_bytes,
     )
-    most = settings.max_in_flight
+    most, profile = settings.max_in_flight, settings.profile_data
     return Upstream(
         name=name,
         backend=backend,
         model=settings.model,
         price=settings.price.build(),
         timeout_s=settings.timeout_s,
-        max_n=settings.max_n,
-        stream_options=_STREAM_OPTIONS[settings.stream_usage],
-        token_field=settings.token_field,
+        max_n=settings.max_n or profile.max_n,
+        stream_options=_STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
+        token_field=settings.token_field or profile.token_field,
+        seed_field=profile.seed_field,
+        developer=profile.developer,
+        abilities=profile.abilities,
+        dispatch=settings.dispatch,
         max_tokens_per_image=settings.max_tokens_per_image,
-        params=settings.params,
+        params={**profile.sampling, **settings.params},
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
     )
@@ -211,7 +222,7 @@ def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Record
     return {
         name: Records(session, settings.base_urls, settings.request_headers())
         for name, settings in config.backends.items()
-        if isinstance(settings, OpenAIBackendSettings) and settings.records
+        if isinstance(settings, HttpBackendSettings) and settings.records
     }
 
 
@@ -300,17 +311,24 @@ def _least(*values: int | None) -> int | None:
 def _accounts(name: str, settings: RouteSettings, config: Config) -> tuple[Account, ...]:
     """Return the shared counters of a route: every limited window, and the day in any case."""
     own = {Window.DAY: Limit(), **settings.budget.per_window()}
-    everywhere = {Window.DAY: Limit(), **config.budget.per_window()}
     return (
         *_of(Scope.ROUTE, name, own),
         *(account for tag in settings.tags for account in _tag(tag, config.tags[tag])),
+        *_everywhere(config),
+    )
+
+
+def _everywhere(config: Config) -> tuple[Account, ...]:
+    """Return the counters of all routes together, and of every backend that has a limit."""
+    limits = {Window.DAY: Limit(), **config.budget.per_window()}
+    return (
         # Of all backends: a verifier may ask one that the route does not draw from.
         *(
             account
             for backend, its in config.backends.items()
             for account in _of(Scope.BACKEND, backend, its.budget.per_window())
         ),
-        *_of(Scope.GLOBAL, "all", everywhere),
+        *_of(Scope.GLOBAL, "all", limits),
     )
 
 

@@ -37,7 +37,10 @@ class Slot:
 
 @dataclass(slots=True)
 class Trip:
-    """One upstream call on its way; slot i waits for choice i and hold i pays for it."""
+    """One upstream call on its way; slot i waits for choice i and hold i pays for it.
+
+    `harvest` is called with each choice that is complete while others of the call still run.
+    """
 
     upstream: Upstream
     slots: tuple[Slot, ...]
@@ -50,6 +53,7 @@ class Trip:
     progress_tokens: int = 0
     tap: Callable[[bytes], None] | None = None
     dispatched: bool = True
+    harvest: Callable[[Trip, int], None] | None = None
     rows: list[Settlement] = field(default_factory=list)
     began: float = field(default_factory=perf_counter)
     reported: dict[int, int] = field(default_factory=dict)
@@ -79,6 +83,8 @@ class Trip:
                         case Done():
                             if event.choice < len(self.slots):
                                 self.facts.dones[event.choice] = event
+                                if self.harvest is not None:
+                                    self.harvest(self, event.choice)
                         case Totals():
                             self.facts.totals = event
                         case Broken():
@@ -135,7 +141,9 @@ def _running(slot: Slot, trace: Trace) -> Running:
 
 
 def _sample(trip: Trip, i: int, text: str, ended: Ended, **more: Any) -> Sample:
-    slot, row = trip.slots[i], trip.rows[i]
+    # Before the end of its call, a sample costs what was counted; the books wait for the end.
+    rows = trip.rows or settlements(trip.holds, trip.upstream.price, trip.facts)
+    slot, row = trip.slots[i], rows[i]
     totals = trip.facts.totals
     return Sample(
         id=slot.id,
@@ -160,7 +168,7 @@ def _sample(trip: Trip, i: int, text: str, ended: Ended, **more: Any) -> Sample:
 
 
 def finished_sample(trip: Trip, i: int, done: Done) -> Sample:
-    """Return slot i as the whole sample that came for it."""
+    """Return slot i as the whole sample that came for it; its cost is final only after `run`."""
     return _sample(
         trip,
         i,

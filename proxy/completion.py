@@ -47,6 +47,8 @@ def choice_object(answer: Answer, sample: Sample, index: int) -> bytes:
 
 def finish_reason(reason: bytes | None, sample: Sample) -> bytes:
     """Return a sample's finish reason as JSON text: clients know few, and wait for one of them."""
+    if sample.step and not sample.complete:
+        return b'"length"'  # a path that was left before its end
     if reason is not None and reason in _FINISH:
         return reason
     return b'"length"' if sample.ended is Ended.LENGTH else b'"stop"'

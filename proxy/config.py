@@ -25,7 +25,7 @@ from samplewise.proxy.config_policies import (
     RouteSettings,
 )
 from samplewise.proxy.config_server import KeysSettings, ServerSettings, is_loopback
-from samplewise.proxy.config_store import check_store, is_postgres
+from samplewise.proxy.config_store import check_store
 from samplewise.proxy.config_types import Name, Settings
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.config_yaml import Document, Path, Problem, near, quoted, read
@@ -58,12 +58,6 @@ def check_exposed(config: Config) -> None:
         ConfigError: keys are not required on an address that other machines can reach.
     """
     host = config.server.host
-    if config.keys_required and is_postgres(config.store):
-        raise ConfigError(
-            "keys.required: client keys are kept in SQLite ledgers only in this version, and the "
-            "store is PostgreSQL. Listen on 127.0.0.1 with keys.required: false, behind a proxy "
-            "that asks who comes"
-        )
     if not config.keys_required and not is_loopback(host):
         raise ConfigError(
             f"keys.required: is false, and other machines can reach {host}: anybody could spend "

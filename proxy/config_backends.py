@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,15 @@ from pydantic import (
 )
 
 from samplewise.policies.price import Price
+from samplewise.proxy.backends.profiles import (
+    PLAIN,
+    PROFILES,
+    VLLM,
+    Profile,
+    ProfileName,
+    StreamUsage,
+    TokenField,
+)
 from samplewise.proxy.config_budgets import BudgetSettings
 from samplewise.proxy.config_types import (
     Amount,
@@ -33,10 +42,13 @@ from samplewise.proxy.config_yaml import Document, Path, Problem
 
 __all__ = [
     "BackendSettings",
+    "HttpBackendSettings",
     "LiteLLMBackendSettings",
     "OpenAIBackendSettings",
     "PriceSettings",
+    "ServeSettings",
     "TinyBackendSettings",
+    "VllmBackendSettings",
     "literal_secrets",
 ]
 
@@ -99,15 +111,14 @@ RequiredPrice = Annotated[
 ]
 
 
-class OpenAIBackendSettings(Settings):
-    """An upstream that speaks the OpenAI dialect, at one or several base URLs.
+class HttpBackendSettings(Settings):
+    """What all upstreams have that speak the OpenAI dialect, at one or several base URLs.
 
     `max_n` is the largest `n` of one call (1: never more). `params` are body fields that are always
     sent. `headers` and `api_key` are secrets. `records` says that the server tells at `/records/ID`
     what a request id has cost, as `samplewise upstream` does.
     """
 
-    type: Literal["openai"]
     one_url: Url | None = Field(None, alias="base_url", repr=False)
     many_urls: Many[Url] = Field((), alias="base_urls", repr=False)
     model: Text
@@ -121,19 +132,30 @@ class OpenAIBackendSettings(Settings):
     timeout_s: Seconds = 600.0
     max_response_mb: Annotated[float, Field(gt=0, le=1024)] = 64.0
     max_n: Count | None = None
-    stream_usage: Literal["final", "continuous", "none"] = "final"
-    token_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    stream_usage: StreamUsage | None = None
+    token_field: TokenField | None = None
     max_tokens_per_image: Count | None = None
     records: bool = False
+    dispatch: Literal["auto", "calls", "n"] = "auto"
+    probe: Literal["none", "free", "full"] = "none"
     params: Params = Field(default_factory=dict)
 
+    @property
+    def profile_data(self) -> Profile:
+        """What is known of this kind of server."""
+        return PLAIN
+
     @model_validator(mode="after")
-    def _consistent(self) -> OpenAIBackendSettings:
+    def _consistent(self) -> Self:
+        self._check_place()
+        name = self.profile_data.key_header
+        if self.api_key is not None and name.lower() in map(str.lower, self.headers):
+            raise ValueError(f"api_key and the header {name}: give only one of them")
+        return self
+
+    def _check_place(self) -> None:
         if (self.one_url is None) == (not self.many_urls):
             raise ValueError("needs either base_url or base_urls")
-        if self.api_key is not None and "authorization" in map(str.lower, self.headers):
-            raise ValueError("api_key and the header Authorization: give only one of them")
-        return self
 
     @property
     def base_urls(self) -> tuple[str, ...]:
@@ -149,8 +171,73 @@ class OpenAIBackendSettings(Settings):
         """Return the headers of every call, secrets in clear: for the connection only."""
         headers = {name: value.get_secret_value() for name, value in self.headers.items()}
         if self.api_key is not None:
-            headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+            key, name = self.api_key.get_secret_value(), self.profile_data.key_header
+            headers[name] = f"Bearer {key}" if name == "Authorization" else key
         return headers
+
+
+class OpenAIBackendSettings(HttpBackendSettings):
+    """A server or provider that is there already; `profile` says of which kind."""
+
+    type: Literal["openai"]
+    profile: ProfileName | None = None
+
+    @property
+    def profile_data(self) -> Profile:
+        """What is known of this kind of server."""
+        return PLAIN if self.profile is None else PROFILES[self.profile]
+
+
+class ServeSettings(Settings):
+    """A vLLM server that runs as long as the proxy. `model` is what it loads: a name or a folder.
+
+    `command` starts another server than the vLLM of this environment; it gets `args` after the
+    arguments for model, name, host and port. `env` is added to the proxy's own environment.
+    """
+
+    model: Text
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    args: Many[str] = ()
+    command: Many[Text] = ()
+    env: Mapping[Text, str] = Field(default_factory=dict, repr=False)
+    log_file: Text | None = None
+    start_s: Seconds = 900.0
+    stop_s: Seconds = 15.0
+
+
+class VllmBackendSettings(HttpBackendSettings):
+    """vLLM: servers that run already, or one that is started and stopped with the proxy (`serve`).
+
+    Without `model` the server offers what it loads, under the same name.
+    """
+
+    type: Literal["vllm"]
+    serve: ServeSettings | None = None
+    probe: Literal["none", "free", "full"] = "full"
+
+    @property
+    def profile_data(self) -> Profile:
+        """What is known of vLLM."""
+        return VLLM
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_as_loaded(cls, given: Any) -> Any:
+        serve = given.get("serve") if isinstance(given, Mapping) else None
+        if isinstance(serve, Mapping) and "model" in serve:
+            return {"model": serve["model"], **given}
+        return given
+
+    def _check_place(self) -> None:
+        if sum((self.one_url is not None, bool(self.many_urls), self.serve is not None)) != 1:
+            raise ValueError("needs one of base_url, base_urls and serve")
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The base URLs; that of a managed server is on this machine."""
+        if self.serve is not None:
+            return (f"http://127.0.0.1:{self.serve.port}/v1",)
+        return super().base_urls
 
 
 class LiteLLMBackendSettings(Settings):
@@ -182,7 +269,7 @@ class TinyBackendSettings(Settings):
 
 
 BackendSettings = Annotated[
-    OpenAIBackendSettings | LiteLLMBackendSettings | TinyBackendSettings,
+    OpenAIBackendSettings | VllmBackendSettings | LiteLLMBackendSettings | TinyBackendSettings,
     Field(discriminator="type"),
 ]
 

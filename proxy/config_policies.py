@@ -17,6 +17,24 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from samplewise.policies.base import Needs, Policy, PolicyError
 from samplewise.policies.vote_names import Order, RuleName
 from samplewise.proxy.config_budgets import RouteBudgetSettings
+from samplewise.proxy.config_search import (
+    BeamSettings,
+    BestFirstSettings,
+    DvtsSettings,
+    LookaheadSettings,
+    MctsSettings,
+    ParticleFilterSettings,
+    RebaseSettings,
+)
+from samplewise.proxy.config_synthesis import (
+    EffortSettings,
+    FuseSettings,
+    MedoidSettings,
+    OptimalStoppingSettings,
+    PrefixConsistencySettings,
+    ReviseSettings,
+    TournamentSettings,
+)
 from samplewise.proxy.config_types import (
     Count,
     Many,
@@ -272,6 +290,20 @@ _Policies = (
     | FirstPassSettings
     | AgreementSettings
     | CascadeSettings
+    | BeamSettings
+    | LookaheadSettings
+    | DvtsSettings
+    | RebaseSettings
+    | ParticleFilterSettings
+    | BestFirstSettings
+    | MctsSettings
+    | TournamentSettings
+    | ReviseSettings
+    | FuseSettings
+    | MedoidSettings
+    | OptimalStoppingSettings
+    | PrefixConsistencySettings
+    | EffortSettings
     | PythonPolicySettings
 )
 

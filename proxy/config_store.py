@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from samplewise.proxy.errors import ConfigError
 
-__all__ = ["check_store", "is_postgres", "store_path"]
+__all__ = ["check_store", "is_postgres", "postgres_extra", "store_path"]
 
 _SQLITE = "sqlite:///"
 
@@ -29,6 +31,21 @@ def check_store(value: str) -> str:
 def is_postgres(url: str) -> bool:
     """Tell whether a store URL names a PostgreSQL database."""
     return url.startswith(("postgresql://", "postgres://"))
+
+
+@contextmanager
+def postgres_extra() -> Iterator[None]:
+    """Say what is missing where an import inside needs the extra.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            "store: PostgreSQL needs the extra: pip install 'samplewise[postgres]'"
+        ) from error
 
 
 def _check_database(url: str) -> str:

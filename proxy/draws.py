@@ -13,7 +13,7 @@ from samplewise.policies.base import Draw, Needs
 from samplewise.policies.evidence import Event, Evidence, Failed, Finished, Granted, Running
 from samplewise.proxy.backends.base import Broken
 from samplewise.proxy.boundary import boundary
-from samplewise.proxy.calls import Slot, Trip, cut_sample, lost
+from samplewise.proxy.calls import Slot, Trip, cut_sample, finished_sample, lost
 from samplewise.proxy.checks import Checks
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.job import Job
@@ -27,6 +27,8 @@ from samplewise.verifiers.base import Sample
 __all__ = ["Draws"]
 
 _log = structlog.get_logger("samplewise.draws")
+# From the last sample of a stream to its usage.
+_LAST_WORDS_S = 0.25
 # The client's own mistake: another upstream would refuse it too, and the client must see it.
 _CLIENT_FAULTS = frozenset({400, 413, 422})
 
@@ -62,6 +64,8 @@ class Draws:
     metrics: Metrics
     needs: Needs
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    calls: set[asyncio.Task[None]] = field(default_factory=set)
+    unwanted: set[str] = field(default_factory=set)
     heads: dict[str, bytes] = field(default_factory=dict)
     known_prompts: dict[tuple[str, str], int] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
@@ -94,13 +98,23 @@ class Draws:
         return Granted(draw.key, draw.n, started, why)
 
     def cancel(self, samples: Sequence[str]) -> None:
-        """Cut running samples; they come back as `Finished` with what was counted."""
-        loop = asyncio.get_running_loop()
-        for task in {self.tasks[id_] for id_ in samples if id_ in self.tasks}:
-            # Not at once: a task that is cancelled before its first step never runs its clean-up.
-            # And only once: a second time would cut short the settling that the first began.
-            if not task.cancelling():
-                loop.call_soon(task.cancel)
+        """Cut running samples; they come back as `Finished` with what was counted.
+
+        One of several that share a call is cut with the last of them: a call can only end whole.
+        """
+        self.unwanted.update(samples)
+        sharing: dict[asyncio.Task[None], set[str]] = {}
+        for id_, task in self.tasks.items():
+            sharing.setdefault(task, set()).add(id_)
+        for task, ids in sharing.items():
+            if ids <= self.unwanted:
+                _cancel_soon(task)
+
+    def cut(self) -> None:
+        """Cut every call. One whose samples have all come has a moment to say what they cost."""
+        self.cancel(list(self.tasks))
+        for task in self.calls - set(self.tasks.values()):
+            asyncio.get_running_loop().call_later(_LAST_WORDS_S, task.cancel)
 
     def _reuse(self, slots: Sequence[Slot], draw: Draw, prompt: Prompt) -> list[Sample]:
         """Return what an earlier try of this request has bought, for the first of these slots."""
@@ -170,7 +184,11 @@ class Draws:
     ) -> None:
         known = partial(self._known, errand.upstream, errand.prompt)
         trip = plan.trip(slots, holds, self.purse, self.emit, known)
+        if trip.call.stream and len(slots) > 1:
+            trip.harvest = self._harvest
         task = self.group.create_task(self._travel(trip, errand))
+        self.calls.add(task)
+        task.add_done_callback(self.calls.discard)
         self.tasks |= dict.fromkeys((slot.id for slot in slots), task)
 
     def _known(self, upstream: Upstream, prompt: Prompt) -> int | None:
@@ -178,9 +196,13 @@ class Draws:
         return self.known_prompts.get((upstream.name, prompt.key))
 
     def _one_by_one(self, errand: _Errand) -> bool:
-        # What may be cut, watched or continued alone needs a call of its own.
-        needs = self.needs
-        return bool(needs.cancel or needs.progress_tokens or errand.prompt.before or errand.alone)
+        needs, upstream = self.needs, errand.upstream
+        if errand.prompt.before or errand.alone or upstream.dispatch == "calls":
+            return True
+        # What may be cut or watched alone needs a call of its own, unless every call is charged
+        # for the prompt: then one stream brings them all, and is cut when the first is enough.
+        watched = bool(needs.cancel or needs.progress_tokens)
+        return watched and not upstream.harvests
 
     async def _travel(self, trip: Trip, errand: _Errand) -> None:
         try:
@@ -215,8 +237,21 @@ class Draws:
                 continue
             if trip.facts.totals is not None:
                 self.heads[sample.id] = trip.facts.totals.head
-            self._finish(sample)
+            if self._waits(sample.id):
+                self._finish(sample)
         return missing
+
+    def _harvest(self, trip: Trip, i: int) -> None:
+        """Take in a sample while others of its call still run."""
+        if self._waits(trip.slots[i].id):
+            self._finish(finished_sample(trip, i, trip.facts.dones[i]))
+            if self.unwanted:
+                # It may have been the last that the call was kept open for.
+                self.cancel(())
+
+    def _waits(self, id_: str) -> bool:
+        """Say whether a slot still waits for the call of the task that asks."""
+        return self.tasks.get(id_) is asyncio.current_task()
 
     def _finish(self, sample: Sample) -> None:
         self.tasks.pop(sample.id, None)
@@ -228,7 +263,7 @@ class Draws:
         done = trip.results()
         for i, slot in enumerate(trip.slots):
             # Slots that came to an end before, or are on another call by now, are not ours to cut.
-            if self.tasks.get(slot.id) is asyncio.current_task():
+            if self._waits(slot.id):
                 self._finish(done[i] or cut_sample(trip, i))
 
     def _fail(self, failed: Failed) -> None:
@@ -303,6 +338,13 @@ class Draws:
     def _warn(self, text: str) -> None:
         if text not in self.job.warnings:
             self.job.warnings.append(text)
+
+
+def _cancel_soon(task: asyncio.Task[None]) -> None:
+    # Not at once: a task that is cancelled before its first step never runs its clean-up.
+    # And only once: a second time would cut short the settling that the first began.
+    if not task.cancelling():
+        asyncio.get_running_loop().call_soon(task.cancel)
 
 
 class _Crashed(Exception):

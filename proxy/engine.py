@@ -153,14 +153,14 @@ class _Run:
 
     def cut(self) -> None:
         """Cut everything that is in flight; it comes back as events."""
-        self.draws.cancel(list(self.draws.tasks))
+        self.draws.cut()
         loop = asyncio.get_running_loop()
         for task in list(self.checks.tasks):
             if not task.cancelling():
                 loop.call_soon(task.cancel)
 
     def _running_tasks(self) -> set[asyncio.Task[None]]:
-        tasks = (*self.draws.tasks.values(), *self.checks.tasks)
+        tasks = (*self.draws.calls, *self.checks.tasks)
         return {task for task in tasks if not task.done()}
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from samplewise.proxy.calls import Slot, Trip
 from samplewise.proxy.job import Job
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Hold
-from samplewise.proxy.prompts import combined, continued, revised, varied
+from samplewise.proxy.prompts import as_system, combined, continued, revised, varied
 from samplewise.proxy.purse import Purse
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import prompt_bound, upstream_body
@@ -166,15 +166,19 @@ class Plan:
         params |= {k: v for k, v in self.prompt.params.items() if k != "max_tokens"}
         if self.needs.logprobs:
             params["logprobs"] = True
+        messages = self.prompt.messages
+        if not self.upstream.developer:
+            messages = as_system(messages or request.messages)
         return upstream_body(
             request,
             model=self.upstream.model,
             params=params,
-            messages=self.prompt.messages,
+            messages=messages,
             stream=stream,
             stream_options=self.upstream.stream_options,
             n=len(slots),
             cap_field=self.upstream.token_field or request.cap_field or "max_tokens",
             max_tokens=self.max_tokens,
             seed=self._seed(slots[0].index),
+            seed_field=self.upstream.seed_field,
         )

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from samplewise.proxy.jsontext import encode
 
-__all__ = ["combined", "continued", "revised", "varied"]
+__all__ = ["as_system", "combined", "continued", "revised", "varied"]
 
 Messages = list[dict[str, Any]]
 
@@ -35,6 +37,14 @@ _COMBINE = {
 }
 
 
+def as_system(messages: bytes) -> bytes:
+    """Return the messages with the role `developer`, which older servers refuse, as `system`."""
+    if b'"developer"' not in messages:
+        return messages
+    found = msgspec.json.decode(messages, type=list[dict[str, Any]])
+    return encode([{**m, "role": "system"} if m.get("role") == "developer" else m for m in found])
+
+
 def varied(messages: Messages, text: str) -> Messages:
     """Return the messages with a route's variant text added to the last user turn."""
     return _with_user_text(messages, text)
@@ -47,9 +57,10 @@ def continued(messages: Messages, path_text: str) -> Messages:
 
 def revised(messages: Messages, samples: Sequence[str], feedback: str) -> Messages:
     """Return the messages with earlier answers and a request to do better after the last one."""
-    said = _FEEDBACK.format(text=feedback) if feedback else ""
     turns: Messages = []
-    for text in samples:
+    for left, text in zip(range(len(samples) - 1, -1, -1), samples, strict=True):
+        # The feedback is that of the last one.
+        said = _FEEDBACK.format(text=feedback) if feedback and not left else ""
         turns.append({"role": "assistant", "content": text})
         turns.append({"role": "user", "content": _REVISE.format(feedback=said)})
     return [*messages, *turns]

@@ -7,7 +7,7 @@ what they hold: exactly what the upstream's own record says, where it keeps one,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 
@@ -17,11 +17,11 @@ from samplewise.policies.price import Usage
 from samplewise.proxy.backends.records import Records, Unknown
 from samplewise.proxy.billing import split
 from samplewise.proxy.errors import StoreError
-from samplewise.proxy.ledger.base import Ledger, Settlement, State, UsageSource
-from samplewise.proxy.ledger.orphans import Orphan
+from samplewise.proxy.ledger.base import Settlement, State, UsageSource
+from samplewise.proxy.ledger.orphans import Orphan, RecoverableLedger
 from samplewise.proxy.upstreams import Upstream
 
-__all__ = ["recover", "recovering"]
+__all__ = ["keep_recovering", "recover", "recovering"]
 
 _log = structlog.get_logger("samplewise.recovery")
 _AT_ONCE = 32
@@ -29,13 +29,13 @@ _AT_ONCE = 32
 
 @asynccontextmanager
 async def recovering(
-    ledger: Ledger,
-    orphans: Sequence[Orphan],
-    upstreams: Mapping[str, Upstream],
-    records: Mapping[str, Records],
+    ledger: RecoverableLedger, upstreams: Mapping[str, Upstream], records: Mapping[str, Records]
 ) -> AsyncIterator[None]:
-    """Settle orphans beside the body. What is not done at its end stays open for the next start."""
-    work = asyncio.create_task(recover(ledger, orphans, upstreams, records))
+    """Settle what processes that died have left beside the body: now, and again and again.
+
+    What is not done at its end stays open for whoever looks next.
+    """
+    work = asyncio.create_task(keep_recovering(ledger, upstreams, records))
     try:
         yield
     finally:
@@ -44,8 +44,30 @@ async def recovering(
             await work
 
 
+async def keep_recovering(
+    ledger: RecoverableLedger,
+    upstreams: Mapping[str, Upstream],
+    records: Mapping[str, Records],
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> None:
+    """Look for orphans and settle them until cancelled, also when the store fails meanwhile."""
+    reachable = True
+    while True:
+        try:
+            orphans = await ledger.orphans()
+            reachable = True
+        except StoreError as error:
+            orphans = ()
+            if reachable:
+                _log.warning("cannot look for calls of processes that died", error=str(error))
+            reachable = False
+        if orphans:
+            await recover(ledger, orphans, upstreams, records)
+        await pause(ledger.orphans_every_s)
+
+
 async def recover(
-    ledger: Ledger,
+    ledger: RecoverableLedger,
     orphans: Sequence[Orphan],
     upstreams: Mapping[str, Upstream],
     records: Mapping[str, Records],
@@ -67,7 +89,7 @@ async def recover(
             for _, rows in groupby(orphans, key=lambda row: row.call_id):
                 group.create_task(settle(list(rows)))
     except* StoreError as errors:
-        # Their rows stay reserved, the safe side, and are found again at the next start.
+        # Their rows stay reserved, the safe side: the ledger keeps settlements, or finds the rows.
         _log.error("recovery is not finished", error=str(errors.exceptions[0]))
     else:
         _log.warning("recovered calls of a process that died", rows=len(orphans))

@@ -7,13 +7,16 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from samplewise.policies.evidence import Offer
 from samplewise.policies.price import Price
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.base import Backend
 
-__all__ = ["Upstream"]
+__all__ = ["Dispatch", "Upstream"]
+
+Dispatch = Literal["auto", "calls", "n"]
 
 
 @dataclass(slots=True)
@@ -21,7 +24,9 @@ class Upstream:
     """One entry of `backends:` in use. Shared by all requests; holds no request's state.
 
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
-    seen to ignore or refuse more. `slots` bounds calls in flight (None: unbounded).
+    seen to ignore or refuse more. `developer` says that the role of that name is understood.
+    `dispatch` is how several samples are asked for. `slots` bounds calls in flight (None:
+    unbounded).
     """
 
     name: str
@@ -33,6 +38,10 @@ class Upstream:
     streams: bool = True
     stream_options: Mapping[str, Any] | None = None
     token_field: str | None = None
+    seed_field: str = "seed"
+    developer: bool = True
+    abilities: Abilities = field(default_factory=Abilities)
+    dispatch: Dispatch = "auto"
     max_tokens_per_image: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     slots: asyncio.Semaphore | None = None
@@ -43,6 +52,16 @@ class Upstream:
     def largest_n(self, wanted: int) -> int:
         """Return how many of `wanted` samples may go into one call."""
         return wanted if self.max_n is None else max(1, min(wanted, self.max_n))
+
+    @property
+    def harvests(self) -> bool:
+        """Whether samples that may be cut are asked for in one stream, and taken as they end."""
+        if not self.streams or self.dispatch == "calls" or self.max_n == 1:
+            return False
+        if self.dispatch == "n":
+            return True
+        # Only where it saves the price of prompts, and n is known to work.
+        return self.abilities.n is True and self.price.prompt_pico > 0
 
     def learn_n(self, choices: int) -> None:
         """Remember that a call for more came back with only so many choices."""
@@ -55,11 +74,18 @@ class Upstream:
     def offer(self) -> Offer:
         """Return what policies may know of this upstream now."""
         free = None if self.max_in_flight is None else max(0, self.max_in_flight - self.in_flight)
+        able = self.abilities
         return Offer(
             backend=self.name,
             price=self.price,
             p50_s=median(self.seconds) if self.seconds else None,
             free_slots=free,
-            honours_n=self.max_n != 1,
+            honours_n=False if self.max_n == 1 else able.n,
             streams=self.streams,
+            logprobs=able.logprobs,
+            seed=able.seed,
+            stop=able.stop,
+            continuation=able.continuation,
+            structured=able.structured,
+            aborts=able.aborts,
         )

@@ -181,6 +181,7 @@ def upstream_body(
     cap_field: str,
     max_tokens: int,
     seed: int | None,
+    seed_field: str = "seed",
 ) -> bytes:
     """Encode the body of one upstream call: the client's fields with only ours spliced in.
 
@@ -196,7 +197,8 @@ def upstream_body(
     if messages is not None:
         spliced["messages"] = messages
     if seed is not None:
-        spliced["seed"] = encode(seed)
+        spliced.pop("seed", None)
+        spliced[seed_field] = encode(seed)
     spliced[cap_field] = encode(max_tokens)
     if n > 1:
         spliced["n"] = encode(n)

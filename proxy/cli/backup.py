@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
-from samplewise.proxy.cli.store import WRONG_FILE, ledger_file, store_options
-from samplewise.proxy.errors import StoreError
+from samplewise.proxy.cli.store import WRONG_LEDGER, named_ledger, store_options
+from samplewise.proxy.errors import ConfigError, StoreError
+from samplewise.proxy.ledger.accounts import Totals
 from samplewise.proxy.ledger.backup import back_up
 from samplewise.proxy.ledger.reading import reading
 
@@ -21,19 +24,22 @@ __all__ = ["backup"]
 def backup(file: Path, config_file: str | None, store: str | None) -> None:
     """Copy the ledger to a new FILE as of one moment; a server may run meanwhile.
 
-    The copy is checked: it is whole, and every counter is the sum of its rows. Exits with 1 when
-    that fails or FILE cannot be written, with 2 when FILE exists or there is no such ledger.
+    It is checked: every counter is the sum of its rows, and the copy is whole. Of PostgreSQL,
+    pg_dump makes it, for pg_restore. Exits with 1 when that fails or FILE cannot be written, with 2
+    when FILE exists or there is no such ledger.
     """
-    source = ledger_file(config_file, store)
+    source = named_ledger(config_file, store)
     try:
         with reading(source):
             pass
+    except ConfigError as error:
+        _end(str(error), 1)
     except StoreError as error:
-        _end(str(error), WRONG_FILE)
+        _end(str(error), WRONG_LEDGER)
     try:
-        totals = back_up(source, file)
+        totals = _copied(source, file)
     except FileExistsError as error:
-        _end(f"{error.filename} exists and is not overwritten: name another FILE", WRONG_FILE)
+        _end(f"{error.filename} exists and is not overwritten: name another FILE", WRONG_LEDGER)
     except OSError as error:
         _end(f"cannot write {error.filename}: {error.strerror}", 1)
     except StoreError as error:
@@ -41,6 +47,15 @@ def backup(file: Path, config_file: str | None, store: str | None) -> None:
     click.echo(f"{file}: correct, {totals.rows:,} rows, {totals.open_rows:,} of them open")
 
 
-def _end(message: str, code: int) -> None:
+def _copied(source: Path | str, file: Path) -> Totals:
+    if isinstance(source, Path):
+        return back_up(source, file)
+    # Only here, because it imports the extra, which is there: the ledger was read.
+    from samplewise.proxy.ledger import postgres_backup
+
+    return asyncio.run(postgres_backup.back_up(source, file))
+
+
+def _end(message: str, code: int) -> NoReturn:
     click.echo(f"samplewise: {message}", err=True)
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from samplewise.policies.price import usd
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
 from samplewise.proxy.config_policies import CascadeSettings, RouteSettings
-from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.ledger.base import Window
 
 __all__ = ["check", "worst_case_nano"]
@@ -32,7 +34,12 @@ _PIPE_WIDTH = 160
     show_default=True,
     help="Length of the prompt that the worst case assumes.",
 )
-def check(file: Path, prompt_tokens: int) -> None:
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Also ask the backends what they can do, as `probe` of each says; `full` costs tokens.",
+)
+def check(file: Path, prompt_tokens: int, probe: bool) -> None:
     """Check the configuration FILE and show what a request of each route may cost at most.
 
     The worst case is every sample drawn, each at the route's max_tokens and judged by all verifiers
@@ -50,8 +57,31 @@ def check(file: Path, prompt_tokens: int) -> None:
     console.print(_table(config, prompt_tokens))
     for warning in config.warnings:
         console.print(Text(f"Warning: {warning}"), soft_wrap=True)
+    if probe:
+        _show_abilities(console, config)
     routes = len(config.routes)
     console.print(Text(f"{file}: correct, {routes} route{'s' if routes > 1 else ''}"))
+
+
+def _show_abilities(console: Console, config: Config) -> None:
+    # Only here: it imports the whole proxy.
+    from samplewise.proxy.build import preflight
+
+    try:
+        found = asyncio.run(preflight(config))
+    except (ConfigError, StoreError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    table = Table(title="What the backends can do", title_justify="left")
+    table.add_column("Backend", overflow="fold")
+    for name, _ in Abilities().named():
+        table.add_column(name)
+    table.add_column("version")
+    for backend, abilities in found.items():
+        said = {True: "yes", False: "no", None: "?"}
+        cells = (backend, *(said[value] for _, value in abilities.named()), abilities.version)
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(table)
 
 
 def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) -> int | None:

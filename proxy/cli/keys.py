@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -22,7 +21,7 @@ from samplewise.proxy.config_store import check_store, store_path
 from samplewise.proxy.config_yaml import near
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.keys.base import ClientKey, KeyRefused, Terms, limit_name, parse_limits
-from samplewise.proxy.keys.store import KeyStore
+from samplewise.proxy.keys.store import KeyStore, key_store
 from samplewise.proxy.ledger.accounts import utc_ms
 
 __all__ = ["keys"]
@@ -84,7 +83,7 @@ def create(
 ) -> None:
     """Make a key called NAME and write its secret to standard output, this once."""
     with _told():
-        config, found = _opened(file, store)
+        config = None if file is None else load_config(file)
         _check_routes(config, routes)
         terms = Terms(
             routes=tuple(dict.fromkeys(routes)),
@@ -95,7 +94,8 @@ def create(
             tests=allow_tests,
             tags=tuple(dict.fromkeys(tags)),
         )
-        key, secret = found.create(name, terms)
+        with _opened(config, store) as found:
+            key, secret = found.create(name, terms)
     _show_secret(key, secret)
 
 
@@ -104,9 +104,7 @@ def create(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_(file: str | None, store: str | None, as_json: bool) -> None:
     """Show all keys, without their secrets, which nobody has."""
-    with _told():
-        _, found = _opened(file, store)
-        found.check()
+    with _told(), _existing(file, store) as found:
         ring = found.load()
     if as_json:
         for key in ring.keys:
@@ -123,9 +121,7 @@ def list_(file: str | None, store: str | None, as_json: bool) -> None:
 @_store_options
 def revoke(name: str, file: str | None, store: str | None) -> None:
     """End the key NAME (or id) for good. Requests that run already come to their end."""
-    with _told():
-        _, found = _opened(file, store)
-        found.check()
+    with _told(), _existing(file, store) as found:
         key = found.revoke(name)
     click.echo(f"samplewise: key {key.name} ({key.id}) is revoked", err=True)
 
@@ -135,9 +131,7 @@ def revoke(name: str, file: str | None, store: str | None) -> None:
 @_store_options
 def rotate(name: str, file: str | None, store: str | None) -> None:
     """Give the key NAME (or id) a new secret; the old one ends. Limits and spend stay."""
-    with _told():
-        _, found = _opened(file, store)
-        found.check()
+    with _told(), _existing(file, store) as found:
         key, secret = found.rotate(name)
     _show_secret(key, secret)
 
@@ -152,8 +146,8 @@ def _told() -> Iterator[None]:
         sys.exit(1)
 
 
-def _opened(file: str | None, store: str | None) -> tuple[Config | None, KeyStore]:
-    config = None if file is None else load_config(file)
+def _opened(config: Config | None, store: str | None) -> AbstractContextManager[KeyStore]:
+    """Return the keys of the store that is named; closed at the end."""
     try:
         named = _DEFAULT_STORE if config is None else config.store
         url = named if store is None else check_store(store)
@@ -161,7 +155,16 @@ def _opened(file: str | None, store: str | None) -> tuple[Config | None, KeyStor
         raise click.UsageError(f"--store: {error}") from None
     if config is None and store is None and not store_path(url).exists():
         raise click.UsageError("say where the keys are: --config FILE or --store URL")
-    return config, KeyStore(Path(store_path(url)))
+    return closing(key_store(url))
+
+
+@contextmanager
+def _existing(file: str | None, store: str | None) -> Iterator[KeyStore]:
+    """Give the keys of a store that is there already."""
+    config = None if file is None else load_config(file)
+    with _opened(config, store) as found:
+        found.check()
+        yield found
 
 
 def _check_routes(config: Config | None, routes: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ import math
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 
@@ -16,8 +16,10 @@ import click
 import uvicorn
 
 from samplewise.proxy.app import create_app
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.config import Config
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
+from samplewise.proxy.managed.start import model_servers
 
 __all__ = ["ProxyServer", "hang_up", "listen", "quiet_signals", "run_server"]
 
@@ -46,13 +48,15 @@ def run_server(config: Config, workers: int) -> None:
     def ready() -> None:
         click.echo(f"samplewise: serving {names} at http://{shown}:{port}/v1", err=True)
 
-    if workers == 1:
-        ProxyServer(config, ready).run_quietly(listener)
-        return
-    # Only here, because most servers run alone.
-    from samplewise.proxy.cli.workers import run_workers
+    # One of each, however many workers there are.
+    with model_servers(config):
+        if workers == 1:
+            ProxyServer(config, ready).run_quietly(listener)
+            return
+        # Only here, because most servers run alone.
+        from samplewise.proxy.cli.workers import run_workers
 
-    run_workers(config, listener, workers, ready)
+        run_workers(config, listener, workers, ready)
 
 
 def _open_more_files() -> None:
@@ -72,12 +76,20 @@ class ProxyServer(uvicorn.Server):
     second SIGINT cuts what still runs.
     """
 
-    def __init__(self, config: Config, ready: Callable[[], None], *, worker: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ready: Callable[[], None],
+        *,
+        worker: bool = False,
+        known: Mapping[str, Abilities] | None = None,
+    ) -> None:
         """Build the application; nothing is opened before it runs.
 
-        `ready` is called once requests are taken; `worker` says that a parent passes signals on.
+        `ready` is called once requests are taken; `worker` says that a parent passes signals on,
+        which has found out what is `known` of the upstreams.
         """
-        self._app = create_app(config)
+        self._app = create_app(config, known)
         self._ready = ready
         self._worker = worker
         self._drain_s = config.server.drain_s

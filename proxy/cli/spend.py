@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from samplewise.policies.price import NANO
-from samplewise.proxy.cli.store import WRONG_FILE, ledger_file, store_options
-from samplewise.proxy.errors import StoreError
+from samplewise.proxy.cli.store import WRONG_LEDGER, named_ledger, store_options
+from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.ledger.spend import GROUPS, Line, Report
 from samplewise.proxy.ledger.spend import spend as add_up
 
@@ -80,10 +80,13 @@ def spend(
         raise click.UsageError("--until: must be after --since")
     groups = tuple(dict.fromkeys(by))
     try:
-        report = add_up(ledger_file(config_file, store), groups, since, until)
+        report = add_up(named_ledger(config_file, store), groups, since, until)
+    except ConfigError as error:
+        click.echo(f"samplewise: {error}", err=True)
+        sys.exit(1)
     except StoreError as error:
         click.echo(f"samplewise: {error}", err=True)
-        sys.exit(WRONG_FILE)
+        sys.exit(WRONG_LEDGER)
     if as_csv:
         click.echo(_csv(groups, report), nl=False)
         return

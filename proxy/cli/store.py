@@ -1,4 +1,4 @@
-"""What commands that read a ledger share: which file it is, and how to say that it is not one."""
+"""What commands that read a ledger share: which it is, and how to say that it is none."""
 
 from __future__ import annotations
 
@@ -10,36 +10,40 @@ from typing import Any
 import click
 
 from samplewise.proxy.config import load_config
-from samplewise.proxy.config_store import check_store, store_path
+from samplewise.proxy.config_store import check_store, is_postgres, store_path
 from samplewise.proxy.errors import ConfigError
 
-__all__ = ["WRONG_FILE", "ledger_file", "store_options"]
+__all__ = ["WRONG_LEDGER", "named_ledger", "store_options"]
 
-# A file that is no ledger is a wrong argument; 1 is left for what goes wrong with a right one.
-WRONG_FILE = 2
+# What is no ledger is a wrong argument; 1 is left for what goes wrong with a right one.
+WRONG_LEDGER = 2
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name a ledger to a command."""
     command = click.option(
-        "--store", metavar="URL", help="The ledger, sqlite:///FILE; no configuration is read then."
+        "--store", metavar="URL", help="The ledger's URL; no configuration is read then."
     )(command)
     return click.option(
         "--config", "config_file", metavar="FILE", help="The configuration that names the ledger."
     )(command)
 
 
-def ledger_file(config_file: str | None, store: str | None) -> Path:
-    """Return the file that the options name; ends the program when there is none to name."""
+def named_ledger(config_file: str | None, store: str | None) -> Path | str:
+    """Return the SQLite file or the database URL that the options name, or end the program."""
     if store is not None:
         try:
-            return store_path(check_store(store))
+            return _where(check_store(store))
         except ValueError as error:
             raise click.UsageError(f"--store: {error}") from None
     if config_file is None:
         raise click.UsageError("give --config FILE or --store URL")
     try:
-        return store_path(load_config(config_file).store)
+        return _where(load_config(config_file).store)
     except ConfigError as error:
         click.echo(f"samplewise: {error}", err=True)
         sys.exit(1)
+
+
+def _where(url: str) -> Path | str:
+    return url if is_postgres(url) else store_path(url)

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -20,6 +20,7 @@ import click
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
+from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build import preflight
 from samplewise.proxy.cli.server import ProxyServer, hang_up, quiet_signals
 from samplewise.proxy.config import Config
@@ -43,9 +44,9 @@ def run_workers(
         SystemExit: a worker could not start; it has said why.
     """
     # Once here, so that what is wrong is told once, and not by every worker.
-    asyncio.run(preflight(config))
+    known = asyncio.run(preflight(config))
     with _shared_metrics(), _signals() as signals:
-        _Workers(config, listener, ready, signals).run(count)
+        _Workers(config, known, listener, ready, signals).run(count)
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class _Worker:
 @dataclass(slots=True)
 class _Workers:
     config: Config
+    known: Mapping[str, Abilities]
     listener: socket.socket
     told: Callable[[], None]
     signals: socket.socket
@@ -87,7 +89,8 @@ class _Workers:
     def _start(self) -> None:
         context = get_context("spawn")
         pipe, its_end = context.Pipe()
-        process = context.Process(target=_work, args=(self.config, self.listener, its_end))
+        given = (self.config, self.known, self.listener, its_end)
+        process = context.Process(target=_work, args=given)
         process.start()
         # Without another copy here, either side sees the end of the other one.
         its_end.close()
@@ -132,7 +135,9 @@ class _Workers:
         self._tell(signal.SIGTERM)
 
 
-def _work(config: Config, listener: socket.socket, pipe: Connection) -> None:
+def _work(
+    config: Config, known: Mapping[str, Abilities], listener: socket.socket, pipe: Connection
+) -> None:
     """Serve as one worker, in a process of its own."""
     # Ctrl-C at a terminal is for the parent alone, which passes it on.
     os.setsid()
@@ -146,7 +151,7 @@ def _work(config: Config, listener: socket.socket, pipe: Connection) -> None:
         loop.add_reader(pipe.fileno(), _orphaned, loop, pipe)
 
     try:
-        ProxyServer(config, ready, worker=True).run_quietly(listener)
+        ProxyServer(config, ready, worker=True, known=known).run_quietly(listener)
     except SamplewiseError as error:
         click.echo(f"samplewise: {error}", err=True)
         sys.exit(1)

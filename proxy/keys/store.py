@@ -1,20 +1,15 @@
-"""Client keys in the ledger's SQLite file: made, listed, revoked, rotated, read again.
-
-Every call opens the file anew, so it can be used from any thread and sees a file that was replaced.
-"""
+"""Client keys in the ledger's store: made, listed, revoked, rotated, read again."""
 
 from __future__ import annotations
 
 import secrets
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.keys.base import (
     ClientKey,
@@ -24,11 +19,10 @@ from samplewise.proxy.keys.base import (
     digest,
     new_secret,
 )
-from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.accounts import utc_ms
-from samplewise.proxy.ledger.advice import store_error
+from samplewise.proxy.ledger.places import Place, Session, SqlitePlace
 
-__all__ = ["KeyStore", "Ring"]
+__all__ = ["KeyStore", "Ring", "key_store"]
 
 _COLUMNS = "id, name, digest, terms, created_at, revoked_at"
 _VERSION = "SELECT value FROM meta WHERE name = 'keys'"
@@ -46,24 +40,26 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """The keys of one file. Every method raises `StoreError` when it cannot be used."""
+    """The keys of one store. Every method raises `StoreError` when it cannot be used.
 
-    path: Path
+    They block, so not on the event loop; any thread may call them.
+    """
+
+    place: Place
     clock: Callable[[], int] = utc_ms
 
     def version(self) -> int:
         """Return a number that grows with every change. One read of one row."""
-        with self._open() as db:
-            return _version(db, self.path)
+        with self.place.reading() as db:
+            return self._version(db)
 
     def load(self) -> Ring:
         """Read all keys, oldest first, revoked and expired ones too."""
-        with self._open() as db:
-            db.execute("BEGIN")  # all three are of one commit
-            version = _version(db, self.path)
+        with self.place.reading() as db:
+            version = self._version(db)
             pepper = db.execute("SELECT value FROM key_pepper").fetchone()
             rows = db.execute(f"SELECT {_COLUMNS} FROM client_keys ORDER BY created_at, rowid")
-            keys = tuple(map(_key, rows.fetchall()))
+            keys = tuple(self._key(row) for row in rows.fetchall())
         return Ring(version, b"" if pepper is None else pepper[0], keys)
 
     def create(self, name: str, terms: Terms) -> tuple[ClientKey, str]:
@@ -74,7 +70,7 @@ class KeyStore:
         """
         check_terms(name, terms)
         secret = new_secret()
-        with self._changing(create=True) as db:
+        with self.place.changing(create=True) as db:
             if db.execute(
                 "SELECT 1 FROM client_keys WHERE name = ? AND revoked_at IS NULL", (name,)
             ).fetchone():
@@ -94,8 +90,8 @@ class KeyStore:
         Raises:
             KeyRefused: there is no such key that is not revoked already.
         """
-        with self._changing() as db:
-            key = replace(_find(db, name), revoked_at=self.clock())
+        with self.place.changing() as db:
+            key = replace(self._find(db, name), revoked_at=self.clock())
             db.execute(
                 "UPDATE client_keys SET revoked_at = ? WHERE id = ?", (key.revoked_at, key.id)
             )
@@ -108,77 +104,70 @@ class KeyStore:
             KeyRefused: there is no such key that is not revoked already.
         """
         secret = new_secret()
-        with self._changing() as db:
-            key = _find(db, name)
+        with self.place.changing() as db:
+            key = self._find(db, name)
             key = replace(key, digest=digest(_pepper(db), secret))
             db.execute("UPDATE client_keys SET digest = ? WHERE id = ?", (key.digest, key.id))
         return key, secret
 
-    @contextmanager
-    def _changing(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
-        """Open the file for a change, whole or not at all, that servers notice."""
-        try:
-            with closing(schema.open_file(self.path, create=create)) as db:
-                db.execute("BEGIN IMMEDIATE")
-                yield db
-                db.execute("UPDATE meta SET value = value + 1 WHERE name = 'keys'")
-                db.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            raise store_error(self.path, error) from error
+    def _version(self, db: Session) -> int:
+        row = db.execute(_VERSION).fetchone()
+        if row is None:
+            raise StoreError(
+                f"The ledger {self.place.label} has no keys: it is one of an older Samplewise."
+            )
+        return int(row[0])
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _key(self, row: Sequence[Any]) -> ClientKey:
+        id_, name, digest_, text, created, revoked = row
         try:
-            # Not read-only: a write-ahead log cannot always be opened so.
-            with closing(schema.connect(f"{self.path.absolute().as_uri()}?mode=rw")) as db:
-                yield db
-        except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
-            raise store_error(self.path, error) from error
+            terms = msgspec.json.decode(text, type=Terms)
+        except msgspec.MsgspecError as error:
+            raise StoreError(
+                f"The ledger {self.place.label} has a key {id_} that cannot be read: {error}"
+            ) from error
+        return ClientKey(id_, name, digest_, terms, created, revoked).with_accounts()
+
+    def _find(self, db: Session, name: str) -> ClientKey:
+        row = db.execute(
+            f"SELECT {_COLUMNS} FROM client_keys WHERE ? IN (name, id) AND revoked_at IS NULL",
+            (name,),
+        ).fetchone()
+        if row is None:
+            raise KeyRefused(
+                f"there is no key {name[:128]!r} that is not revoked: "
+                "`samplewise keys list` shows all of them"
+            )
+        return self._key(row)
 
     def check(self) -> None:
-        """Bring the file's tables up to date; it must exist.
+        """Bring the tables up to date; the store must exist.
 
         Raises:
-            StoreError: there is no such file, or it is no ledger.
+            StoreError: there is no such store, or it is no ledger.
         """
-        if not self.path.exists():
-            raise StoreError(
-                f"There is no ledger {self.path}. Name the server's file with --config or --store."
-            )
-        try:
-            schema.open_file(self.path, create=False).close()
-        except (sqlite3.Error, OSError) as error:
-            raise store_error(self.path, error) from error
+        self.place.check()
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        self.place.close()
 
 
-def _version(db: sqlite3.Connection, path: Path) -> int:
-    row = db.execute(_VERSION).fetchone()
-    if row is None:
-        raise StoreError(f"The ledger {path} has no keys: it is one of an older Samplewise.")
-    return int(row[0])
+def key_store(url: str) -> KeyStore:
+    """Return the keys of the store that a checked URL names; nothing is opened yet.
+
+    Raises:
+        ConfigError: it is PostgreSQL, and the extra for that is not installed.
+    """
+    if not is_postgres(url):
+        return KeyStore(SqlitePlace(store_path(url)))
+    with postgres_extra():
+        from samplewise.proxy.ledger.postgres_place import PostgresPlace
+    return KeyStore(PostgresPlace(url))
 
 
-def _key(row: tuple[Any, ...]) -> ClientKey:
-    id_, name, digest_, text, created, revoked = row
-    terms = msgspec.json.decode(text, type=Terms)
-    return ClientKey(id_, name, digest_, terms, created, revoked).with_accounts()
-
-
-def _find(db: sqlite3.Connection, name: str) -> ClientKey:
-    rows = db.execute(
-        f"SELECT {_COLUMNS} FROM client_keys WHERE (name = ?1 OR id = ?1) AND revoked_at IS NULL",
-        (name,),
-    ).fetchall()
-    if not rows:
-        raise KeyRefused(
-            f"there is no key {name[:128]!r} that is not revoked: "
-            "`samplewise keys list` shows all of them"
-        )
-    return _key(rows[0])
-
-
-def _pepper(db: sqlite3.Connection) -> bytes:
+def _pepper(db: Session) -> bytes:
     fresh = secrets.token_bytes(_PEPPER_BYTES)
-    db.execute("INSERT OR IGNORE INTO key_pepper VALUES (1, ?)", (fresh,))
+    db.execute("INSERT INTO key_pepper VALUES (1, ?) ON CONFLICT DO NOTHING", (fresh,))
     pepper: bytes = db.execute("SELECT value FROM key_pepper").fetchone()[0]
     return pepper

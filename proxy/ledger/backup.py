@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.accounts import Totals
-from samplewise.proxy.ledger.reading import reading
+from samplewise.proxy.ledger.reading import reading_file
 from samplewise.proxy.ledger.totals import add_up
 
-__all__ = ["back_up"]
+__all__ = ["back_up", "new_file"]
 
 
 def back_up(source: Path, target: Path) -> Totals:
@@ -27,19 +28,30 @@ def back_up(source: Path, target: Path) -> Totals:
         StoreError: `source` is no ledger, or the copy is not right. No copy is left.
         OSError: the copy cannot be written. No copy is left.
     """
+    mode = source.stat().st_mode & 0o777 | 0o600
+    with reading_file(source) as db, new_file(target, mode) as part:
+        _copy(db, part)
+        return _checked(part)
+
+
+@contextmanager
+def new_file(target: Path, mode: int) -> Iterator[Path]:
+    """Give an empty file beside `target`, which gets its name when the body has ended well.
+
+    Raises:
+        FileExistsError: `target` or its `.part` is there already; neither is touched.
+        OSError: it cannot be written. No file is left, as with any other error.
+    """
     part = target.with_name(target.name + ".part")
-    with reading(source) as db, ExitStack() as undo:
-        mode = source.stat().st_mode & 0o777 | 0o600
+    with ExitStack() as undo:
         _create(target, mode)
         undo.callback(target.unlink)
         _create(part, mode)
         undo.callback(part.unlink, missing_ok=True)
-        _copy(db, part)
-        totals = _checked(part)
+        yield part
         os.replace(part, target)
         undo.pop_all()
     _sync_folder(target.absolute().parent)
-    return totals
 
 
 def _create(path: Path, mode: int) -> None:
@@ -57,7 +69,7 @@ def _copy(db: sqlite3.Connection, part: Path) -> None:
 
 
 def _checked(part: Path) -> Totals:
-    with reading(part) as copy:
+    with reading_file(part) as copy:
         found = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
     if found != ["ok"]:
         raise StoreError(f"The copy is damaged, so it was removed: {'; '.join(found)}")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from samplewise.proxy.ledger.base import State
+from samplewise.proxy.ledger.base import Ledger, Settlement, State
 
-__all__ = ["Orphan", "take_over"]
+__all__ = ["Orphan", "RecoverableLedger", "ordered", "take_over", "without_held"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class Orphan:
     """An open row whose owner died. `nano` and `tokens` are what it holds, `held_at` is UTC ms.
 
     `call_id` is what went upstream as the request id; the rows of one call share it, in the order
-    of `index`.
+    of `index`. `seen` counts like `tokens`, as far as the row was known to have come; 0 if that was
+    never written down.
     """
 
     id: str
@@ -32,33 +33,64 @@ class Orphan:
     state: State
     price_version: str
     held_at: int
+    seen: int = 0
+
+
+class RecoverableLedger(Ledger, Protocol):
+    """A ledger that knows which processes have died."""
+
+    @property
+    def orphans_every_s(self) -> float:
+        """How often to ask for orphans, in seconds."""
+        ...
+
+    async def orphans(self) -> Sequence[Orphan]:
+        """Take over the open rows of processes that died, and return those that may have cost.
+
+        Rows that were never sent are released. A process that lives on all the same cannot change
+        what was taken from it.
+        """
+        ...
 
 
 _EPOCHS = """
 SELECT DISTINCT owner_epoch FROM reservations WHERE state IN ('held', 'dispatched')"""
 # A new owner, not a new state: should this one die too, the next one finds them the same way.
 _TAKE = """
-UPDATE reservations SET owner_epoch = ?
+UPDATE reservations SET owner_epoch = ?, taken_at = ?
 WHERE state IN ('held', 'dispatched') AND owner_epoch IN (SELECT value FROM json_each(?))
 RETURNING id, call_id, sample_index, purpose, backend, nano_held, tokens_held, state,
-    price_version, held_at"""
+    price_version, held_at, seen_tokens"""
 
 
 def take_over(
     db: sqlite3.Connection, now_ms: int, *, epoch: Callable[[], int], is_dead: Callable[[int], bool]
 ) -> list[Orphan]:
-    """Make all open rows of dead epochs those of our `epoch`, and return them by call and index."""
+    """Make all open rows of dead epochs those of our `epoch`, and return them in order."""
     mine = epoch()
     found = [int(row[0]) for row in db.execute(_EPOCHS).fetchall()]
     dead = [number for number in found if number != mine and is_dead(number)]
     if not dead:
         return []
-    rows = db.execute(_TAKE, (mine, msgspec.json.encode(dead).decode())).fetchall()
+    return ordered(db.execute(_TAKE, (mine, now_ms, msgspec.json.encode(dead).decode())).fetchall())
+
+
+def ordered(rows: Iterable[Sequence[Any]]) -> list[Orphan]:
+    """Return rows of a store as orphans, by call and index."""
     return sorted(map(_orphan, rows), key=lambda row: (row.call_id, row.index))
 
 
-def _orphan(row: tuple[Any, ...]) -> Orphan:
-    id_, call_id, index, purpose, backend, nano, tokens, state, price_version, held_at = row
+async def without_held(ledger: Ledger, found: Iterable[Orphan]) -> list[Orphan]:
+    """Release rows that were never sent; return the others, in the order given."""
+    rows = list(found)
+    held = [row.id for row in rows if row.state is State.HELD]
+    if held:
+        await ledger.settle([Settlement(id_, 0, state=State.RELEASED) for id_ in held])
+    return [row for row in rows if row.state is not State.HELD]
+
+
+def _orphan(row: Sequence[Any]) -> Orphan:
+    id_, call_id, index, purpose, backend, nano, tokens, state, price_version, held_at, seen = row
     return Orphan(
         id=id_,
         call_id=call_id,
@@ -70,4 +102,5 @@ def _orphan(row: tuple[Any, ...]) -> Orphan:
         state=State(state),
         price_version=price_version,
         held_at=held_at,
+        seen=seen,
     )

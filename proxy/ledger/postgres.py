@@ -16,9 +16,11 @@ from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import postgres_connect as server
 from samplewise.proxy.ledger.accounts import Counter, Totals, check_settlements, check_wave
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, Wave
+from samplewise.proxy.ledger.orphans import Orphan, ordered, without_held
 from samplewise.proxy.ledger.postgres_jobs import Job, encode, encode_wave, repeated, settle_job
+from samplewise.proxy.ledger.postgres_leases import TAKE_OVER
 from samplewise.proxy.ledger.postgres_schema import OPEN_ROWS
-from samplewise.proxy.ledger.postgres_writer import STORE_ERRORS, Writer
+from samplewise.proxy.ledger.postgres_writer import Writer
 from samplewise.proxy.ledger.sqlite import Stats
 
 __all__ = ["PostgresLedger"]
@@ -48,9 +50,14 @@ class PostgresLedger:
         writer = Writer(url, clock)
         try:
             await writer.begin()
-        except STORE_ERRORS as error:
+        except server.STORE_ERRORS as error:
             raise server.store_error(url, error) from None
         return cls(writer)
+
+    @property
+    def orphans_every_s(self) -> float:
+        """Return how often to ask for orphans, in seconds: three times in a lease."""
+        return self._writer.lease.lasts_s / 3
 
     @property
     def stats(self) -> Stats:
@@ -82,6 +89,9 @@ class PostgresLedger:
             if not future.cancelled() and future.exception() is None:
                 self._writer.release(wave, future.result())
             raise
+        if not self._writer.lease.holds:
+            self._writer.release(wave, grant)
+            raise self._paused()
         return grant
 
     async def dispatch(self, ids: Sequence[str]) -> None:
@@ -93,6 +103,8 @@ class PostgresLedger:
         rows = list(ids)
         body = msgspec.json.encode(("dispatch", rows))
         await self._writer.submit(Job("dispatch", body, rows))
+        if not self._writer.lease.holds:
+            raise self._paused()
 
     def settle(self, settlements: Sequence[Settlement]) -> asyncio.Future[None]:
         """Post what rows cost and free their reservations. Settling a row again changes nothing.
@@ -119,6 +131,21 @@ class PostgresLedger:
 
         balances: list[Balance] = await self._writer.submit(Job("read", read=read))
         return balances
+
+    async def orphans(self) -> Sequence[Orphan]:
+        """Take over the open rows of processes that died, and return those that may have cost.
+
+        Dead is who let its lease run out; it is refused from then on. Held rows were never sent:
+        they are released here. The others are ours from now on, to be settled as `recovered`; those
+        that were not are returned again.
+
+        Raises:
+            StoreError: the store failed. Nothing is lost: ask again.
+        """
+        writer = self._writer
+        job = Job("read", read=lambda db: db.fetchval(TAKE_OVER, writer.lease.epoch))
+        found: str = await writer.submit(job)
+        return await without_held(self, ordered(msgspec.json.decode(found)))
 
     async def recent(self, route: str, days: int) -> Recent:
         """Return what requests of a route have cost in the last days, of the newest 10,000 rows.
@@ -147,3 +174,10 @@ class PostgresLedger:
                 return
             self._closing = self._writer.submit(Job("last"))
         await asyncio.shield(self._closing)
+
+    def _paused(self) -> StoreError:
+        """Say that what was written just now may have been taken over meanwhile."""
+        return StoreError(
+            f"This process stood still for longer than its lease on the ledger {self._writer.label}"
+            f" lasts ({self._writer.lease.lasts_s:g} s). Nothing is sent: try again."
+        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
+import msgspec
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.accounts import Totals
@@ -21,7 +22,17 @@ from samplewise.proxy.ledger.postgres_schema import (
     WRONG_COUNTERS,
 )
 
-__all__ = ["claim_epoch", "connect", "label", "migrate", "store_error", "totals"]
+__all__ = ["STORE_ERRORS", "connect", "label", "migrate", "store_error", "totals"]
+
+STORE_ERRORS = (
+    StoreError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    msgspec.MsgspecError,
+)
+"""Whatever a database that cannot be used raises; `store_error` says it in words."""
 
 _ADVISORY = 0x5357_4C44  # "SWLD"
 _CONNECT_S = 5.0
@@ -39,9 +50,15 @@ def label(url: str) -> str:
 
 
 async def connect(
-    url: str, *, create: bool = False, migrations: Sequence[Sequence[str]] = MIGRATIONS
+    url: str,
+    *,
+    create: bool = False,
+    update: bool = False,
+    migrations: Sequence[Sequence[str]] = MIGRATIONS,
 ) -> Any:
-    """Return a connection to the ledger in a database; only `create` makes or migrates its tables.
+    """Return a connection to the ledger in a database.
+
+    Only `create` makes its tables; `update`, or `create`, brings them up to date.
 
     Raises:
         StoreError: the database holds no ledger, or one of a newer Samplewise.
@@ -53,10 +70,9 @@ async def connect(
         await db.execute(_CONFIGURE)
         version = await _version(db, url, len(migrations))
         if version < len(migrations):
-            if not create:
-                raise StoreError(
-                    f"The ledger {label(url)} is gone or older than this process. Restart it."
-                )
+            if not (create or (update and version)):
+                gone = "is older than this process" if version else "is not there, or is gone"
+                raise StoreError(f"The ledger {label(url)} {gone}. Start the server to make it.")
             await migrate(db, url, migrations)
         undo.pop_all()
     return db
@@ -109,42 +125,42 @@ async def _version(db: Any, url: str, newest: int) -> int:
     return version
 
 
-async def claim_epoch(db: Any) -> int:
-    """Return a number that no other opening of this ledger has; its rows carry it."""
-    async with db.transaction():
-        epoch = await db.fetchval(
-            "UPDATE samplewise.meta SET value = value + 1 WHERE name = 'epoch' RETURNING value"
-        )
-        await db.execute("INSERT INTO samplewise.writers VALUES ($1, 0, NULL)", epoch)
-    return int(epoch)
-
-
 async def totals(url: str) -> Totals:
     """Add up all rows and compare every counter with its rows, on a connection of its own."""
+    async with reading(url) as db:
+        return await add_up(db)
+
+
+async def add_up(db: Any) -> Totals:
+    """Add up all rows and compare every counter with its rows, in a transaction that is open."""
+    sums = await db.fetchrow(TOTALS)
+    return Totals(*(*sums, await db.fetchval(WRONG_COUNTERS)))
+
+
+@asynccontextmanager
+async def reading(url: str) -> AsyncIterator[Any]:
+    """Give a connection in a transaction, in which all that is read is of one commit.
+
+    Raises:
+        StoreError: the database cannot be reached and used.
+    """
     try:
         db = await connect(url)
         try:
             async with db.transaction(isolation="repeatable_read", readonly=True):
-                sums = await db.fetchrow(TOTALS)
-                return Totals(*(*sums, await db.fetchval(WRONG_COUNTERS)))
+                yield db
         finally:
             db.terminate()
-    except (StoreError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except STORE_ERRORS as error:
         raise store_error(url, error) from error
 
 
 async def recent(url: str, now_ms: int | None, route: str, days: int) -> Recent:
     """Return what requests of a route have cost of late; the server's clock counts without one."""
-    try:
-        db = await connect(url)
-        try:
-            now = await db.fetchval(NOW_MS) if now_ms is None else now_ms
-            requests, nano = await db.fetchrow(RECENT, now - days * 86_400_000, route)
-            return Recent(int(requests), int(nano))
-        finally:
-            db.terminate()
-    except (StoreError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise store_error(url, error) from error
+    async with reading(url) as db:
+        now = await db.fetchval(NOW_MS) if now_ms is None else now_ms
+        requests, nano = await db.fetchrow(RECENT, now - days * 86_400_000, route)
+        return Recent(int(requests), int(nano))
 
 
 def store_error(url: str, error: Exception) -> StoreError:

@@ -7,8 +7,9 @@ its writer, rows by id, counters by key.
 
 from __future__ import annotations
 
+from samplewise.proxy.ledger.postgres_leases import FENCED, LEASES
+
 __all__ = [
-    "FENCED",
     "MIGRATIONS",
     "NOW_MS",
     "OPEN_ROWS",
@@ -16,8 +17,6 @@ __all__ = [
     "TOTALS",
     "WRONG_COUNTERS",
 ]
-
-FENCED = "SW001"  # the SQLSTATE of a batch that came too late
 
 _TABLES = """
 CREATE TABLE samplewise.reservations (
@@ -46,7 +45,7 @@ CREATE TABLE samplewise.reservations (
     usage_source TEXT NOT NULL DEFAULT 'none',
     price_version TEXT NOT NULL,
     owner_epoch BIGINT NOT NULL, -- which opening of the ledger holds the row
-    lease_until BIGINT,          -- UTC ms, as all times
+    taken_at BIGINT,             -- when it was taken over from one that died; UTC ms, as all times
     held_at BIGINT NOT NULL,
     dispatched_at BIGINT,
     settled_at BIGINT
@@ -69,12 +68,15 @@ CREATE TABLE samplewise.counters (
     PRIMARY KEY (scope, name, "window", window_start)
 ) WITH (fillfactor = 50); -- room for the next version of a row on its page
 CREATE TABLE samplewise.meta (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
-INSERT INTO samplewise.meta VALUES ('schema', 0), ('epoch', 0);
--- The last batch of every opening and what it answered, for one that lost its connection.
+INSERT INTO samplewise.meta VALUES ('schema', 0), ('epoch', 0), ('lease_ms', 30000);
+-- Every opening that lives: its last batch and what that answered, for one that lost its
+-- connection; and how long it may be silent. Who is not here is dead.
 CREATE TABLE samplewise.writers (
     epoch BIGINT PRIMARY KEY,
     batch BIGINT NOT NULL,
-    reply JSONB
+    reply JSONB,
+    since BIGINT NOT NULL,      -- from when on its lease was never interrupted
+    lease_until BIGINT NOT NULL
 ) WITH (fillfactor = 50);
 """
 
@@ -329,9 +331,24 @@ LANGUAGE sql STABLE AS $$
 $$
 """
 
+_CLIENT_KEYS = """
+CREATE TABLE samplewise.client_keys (
+    rowid BIGINT GENERATED ALWAYS AS IDENTITY,
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    digest BYTEA NOT NULL UNIQUE, -- HMAC-SHA256 of the secret under the pepper
+    terms TEXT NOT NULL,          -- JSON: routes, limits, rate, expiry, tags
+    created_at BIGINT NOT NULL,
+    revoked_at BIGINT
+);
+CREATE TABLE samplewise.key_pepper (id INTEGER PRIMARY KEY CHECK (id = 1), value BYTEA NOT NULL);
+INSERT INTO samplewise.meta VALUES ('keys', 0); -- grows with every change of a key
+"""
+
 # Item n leads from schema version n to n + 1. Never change an item that was released: add one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (_TABLES, _STARTS, _LOCK, _RESERVE, _DISPATCH, _SETTLE, _WORK, _FENCE, _BALANCES),
+    (_TABLES, _STARTS, _LOCK, _RESERVE, _DISPATCH, _SETTLE, _WORK, _FENCE, _BALANCES, *LEASES),
+    (_CLIENT_KEYS,),
 )
 
 NOW_MS = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"

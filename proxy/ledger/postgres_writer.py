@@ -20,6 +20,7 @@ import structlog
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import postgres_connect as server
 from samplewise.proxy.ledger.base import Grant, Settlement, State, Wave
+from samplewise.proxy.ledger.postgres_connect import STORE_ERRORS
 from samplewise.proxy.ledger.postgres_jobs import (
     Batch,
     Job,
@@ -28,10 +29,10 @@ from samplewise.proxy.ledger.postgres_jobs import (
     outcome,
     settle_job,
 )
-from samplewise.proxy.ledger.postgres_schema import FENCED
+from samplewise.proxy.ledger.postgres_leases import FENCED, Lease
 from samplewise.proxy.ledger.sqlite import Stats
 
-__all__ = ["STORE_ERRORS", "Writer"]
+__all__ = ["Writer"]
 
 _log = structlog.get_logger("samplewise.ledger")
 _ANSWER_S = 15.0  # longer than the server waits for a lock
@@ -46,14 +47,6 @@ _CALLER_ERRORS = (
     TypeError,
     UnicodeError,
 )
-STORE_ERRORS = (
-    StoreError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    msgspec.MsgspecError,
-)
 
 
 class Writer:
@@ -64,12 +57,12 @@ class Writer:
         self.label = server.label(url)
         self.stats = Stats()
         self.alive = True
+        self.lease = Lease()
         self._clock = clock
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._kept: list[Job] = []
         self._db: Any = None
-        self._epoch = 0
         self._number = 0
         self._doubt: Batch | None = None
         self._failing = False
@@ -81,7 +74,7 @@ class Writer:
         self._db = await server.connect(self.url, create=True)
         with contextlib.ExitStack() as undo:
             undo.callback(self._drop)
-            self._epoch = await server.claim_epoch(self._db)
+            await self.lease.claim(self._db)
             undo.pop_all()
         self._task = asyncio.create_task(self._run(), name="samplewise-ledger")
 
@@ -136,12 +129,13 @@ class Writer:
             self._answer(jobs)
 
     async def _take(self) -> list[Job]:
-        """Wait for jobs; with settlements kept, or a batch in doubt, not for ever."""
+        """Wait for jobs, at most until the lease is to be renewed, or what failed to be tried."""
         if not self._queue:
             self._wake.clear()
-            waiting = self._kept or self._doubt is not None
+            waiting = self._failing or self._kept or self._doubt is not None
+            wait_s = self._wait_s if waiting else self.lease.due_in_s
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._wait_s if waiting else None)
+                await asyncio.wait_for(self._wake.wait(), wait_s)
             if waiting and not self._queue:
                 self._wait_s = min(2 * self._wait_s, _RETRY_S[1])
         jobs = list(self._queue)
@@ -150,12 +144,15 @@ class Writer:
 
     async def _serve(self, jobs: list[Job]) -> None:
         kept, self._kept = self._kept, []
-        if kept or self._doubt is not None:
+        if kept or self._doubt is not None or not (jobs or self.lease.due_in_s):
             await self._attempt(kept)
         if self._kept:
             self._fail(jobs, self._reason(jobs))
-        elif jobs:
-            await self._attempt(jobs)
+        else:
+            # Apart, because a read that has to be tried again must not do the writes again.
+            for part in ([j for j in jobs if j.read is None], [j for j in jobs if j.read]):
+                if part:
+                    await self._attempt(part)
         self.stats.kept = len(self._kept)
 
     async def _attempt(self, jobs: list[Job]) -> None:
@@ -193,7 +190,10 @@ class Writer:
     async def _transact(self, jobs: list[Job]) -> None:
         async with asyncio.timeout(_ANSWER_S):
             db = await self._connected()
-            if await self._resolve(db) is not jobs:
+            known = await self._resolve(db)
+            if not self.lease.due_in_s and not await self.lease.renew(db):
+                await self._reclaim(db)
+            if known is not jobs:
                 await self._work(db, jobs)
             for job in jobs:
                 if job.read is not None:
@@ -215,7 +215,7 @@ class Writer:
         }
         reply = await db.fetchval(
             _WORK,
-            self._epoch,
+            self.lease.epoch,
             self._number,
             self.now(),
             [id_ for group in groups for job in group for id_ in job.ids],
@@ -236,10 +236,10 @@ class Writer:
         if self._doubt is None:
             return None
         self._number += 1
-        found = await db.fetchval("SELECT samplewise.fence($1, $2)", self._epoch, self._number)
+        found = await db.fetchval("SELECT samplewise.fence($1, $2)", self.lease.epoch, self._number)
         doubt, self._doubt = self._doubt, None
         if found is None:
-            self._epoch, self._number = await server.claim_epoch(db), 0
+            await self._reclaim(db)
             return None
         number, reply = msgspec.json.decode(found)
         if number != doubt.number:
@@ -249,6 +249,12 @@ class Writer:
             for job in group:
                 self._abandoned(job)
         return doubt.jobs
+
+    async def _reclaim(self, db: Any) -> None:
+        """Begin anew under another epoch: others took over what was open under the last one."""
+        await self.lease.claim(db)
+        self._number = 0
+        _log.error("the lease ran out: others book what was on its way")
 
     async def _connected(self) -> Any:
         if self._db is None or self._db.is_closed():
@@ -278,12 +284,13 @@ class Writer:
             with contextlib.suppress(*STORE_ERRORS):
                 async with asyncio.timeout(_ANSWER_S):
                     await self._db.execute(
-                        "DELETE FROM samplewise.writers WHERE epoch = $1", self._epoch
+                        "DELETE FROM samplewise.writers WHERE epoch = $1", self.lease.epoch
                     )
                     await self._db.close()
 
     def _drop(self) -> None:
         """Give up the connection and whatever it has not committed. The next job opens another."""
+        self.lease.doubt()
         if self._db is not None:
             self._db.terminate()
             self._db = None

@@ -74,7 +74,7 @@ CREATE TABLE reservations (
     usage_source TEXT NOT NULL DEFAULT 'none',
     price_version TEXT NOT NULL,
     owner_epoch INTEGER NOT NULL, -- which opening of the file holds the row
-    lease_until INTEGER,          -- UTC ms, as all times
+    taken_at INTEGER,             -- when it was taken over from one that died; UTC ms, as all times
     held_at INTEGER NOT NULL,
     dispatched_at INTEGER,
     settled_at INTEGER

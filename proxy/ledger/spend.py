@@ -1,17 +1,19 @@
 """What the rows of a ledger add up to: by key, route, backend and day, and what is usual of late.
 
-Every sum is made by SQLite in whole numbers, so it is exact to the nano-dollar.
+Every sum is made by the store in whole numbers, so it is exact to the nano-dollar. The statements
+are plain enough for every store.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
 
 from samplewise.proxy.ledger.base import Recent
-from samplewise.proxy.ledger.reading import reading
+from samplewise.proxy.ledger.places import Session
+from samplewise.proxy.ledger.reading import reading, reading_file
 
 __all__ = ["GROUPS", "Line", "Report", "recent", "spend"]
 
@@ -20,18 +22,21 @@ GROUPS: Mapping[str, str] = {
     "key": '"key"',
     "route": "route",
     "backend": "backend",
-    "day": "strftime('%Y-%m-%d', held_at / 1000, 'unixepoch')",
+    "day": "held_at / 86400000",
 }
 
+_FIRST_DAY = date(1970, 1, 1)
 _SUMS = """
-count(DISTINCT iif(state = 'released', NULL, request_id)),
-coalesce(sum(iif(state IN ('settled', 'recovered'), is_sample, 0)), 0),
+count(DISTINCT CASE WHEN state <> 'released' THEN request_id END),
+coalesce(sum(CASE WHEN state IN ('settled', 'recovered') THEN is_sample ELSE 0 END), 0),
 coalesce(sum(prompt_tokens), 0), coalesce(sum(cached_tokens), 0),
 coalesce(sum(completion_tokens), 0), coalesce(sum(reasoning_tokens), 0),
 coalesce(sum(nano_settled), 0),
-coalesce(sum(iif(state IN ('held', 'dispatched', 'recovering'), nano_held, 0)), 0),
+coalesce(sum(CASE WHEN state IN ('held', 'dispatched', 'recovering') THEN nano_held ELSE 0 END), 0),
 coalesce(sum(overrun_nano), 0)"""
-_BETWEEN = "FROM reservations WHERE (?1 IS NULL OR held_at >= ?1) AND (?2 IS NULL OR held_at < ?2)"
+_BETWEEN = """
+FROM reservations WHERE held_at >= coalesce(CAST(?1 AS bigint), held_at)
+    AND held_at < coalesce(CAST(?2 AS bigint), held_at + 1)"""
 
 # There is no index by route and time, and one would cost every reservation: so the newest rows.
 _NEWEST_ROWS = 10_000
@@ -80,18 +85,21 @@ class Report:
 
 
 def spend(
-    path: Path, by: Sequence[str] = (), since_ms: int | None = None, until_ms: int | None = None
+    where: Path | str,
+    by: Sequence[str] = (),
+    since_ms: int | None = None,
+    until_ms: int | None = None,
 ) -> Report:
     """Add up the rows that were reserved from `since_ms` on and before `until_ms` (UTC).
 
-    `by` are names of `GROUPS`; without any, there is one line if there are rows. Reads the whole
-    file, about 3 s per million rows.
+    `where` is the file of an SQLite ledger, or the URL of a database. `by` are names of `GROUPS`;
+    without any, there is one line if there are rows. Reads all rows, about 3 s per million.
 
     Raises:
-        StoreError: the file cannot be read as a ledger.
+        StoreError: there is no such ledger, or it cannot be read.
     """
     bounds = (since_ms, until_ms)
-    with reading(path) as db:
+    with reading(where) as db:
         [total] = _sums(db, (), bounds)
         lines = _sums(db, by, bounds) if by else [total] * _any(db, bounds)
         names = _key_names(db) if "key" in by else {}
@@ -101,10 +109,9 @@ def spend(
     return Report(tuple(lines), total)
 
 
-def _key_names(db: sqlite3.Connection) -> Mapping[str, str]:
+def _key_names(db: Session) -> Mapping[str, str]:
     """Return the names of client keys by their ids; a ledger from before keys has none."""
-    table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'client_keys'"
-    known = db.execute(table).fetchall()
+    known = db.execute("SELECT 1 FROM meta WHERE name = 'keys'").fetchall()
     return dict(db.execute("SELECT id, name FROM client_keys").fetchall() if known else ())
 
 
@@ -115,18 +122,25 @@ def _named(line: Line, at: int, names: Mapping[str, str]) -> Line:
     return replace(line, group=(*line.group[:at], shown, *line.group[at + 1 :]))
 
 
-def _sums(
-    db: sqlite3.Connection, by: Sequence[str], bounds: tuple[int | None, int | None]
-) -> list[Line]:
+def _sums(db: Session, by: Sequence[str], bounds: tuple[int | None, int | None]) -> list[Line]:
     groups = [GROUPS[name] for name in by]
     columns = ", ".join([*groups, _SUMS])
     places = ", ".join(str(place) for place in range(1, len(groups) + 1))
-    order = f" GROUP BY {places} ORDER BY {places}" if groups else ""
-    found = db.execute(f"SELECT {columns} {_BETWEEN}{order}", bounds).fetchall()
-    return [Line(tuple(row[: len(groups)]), *row[len(groups) :]) for row in found]
+    grouped = f" GROUP BY {places}" if groups else ""
+    found = db.execute(f"SELECT {columns} {_BETWEEN}{grouped}", bounds).fetchall()
+    lines = [
+        Line(tuple(map(_shown, by, row[: len(by)])), *map(int, row[len(by) :])) for row in found
+    ]
+    # Not by the store: each has an order of texts of its own.
+    return sorted(lines, key=lambda line: line.group)
 
 
-def _any(db: sqlite3.Connection, bounds: tuple[int | None, int | None]) -> bool:
+def _shown(name: str, value: str | int) -> str:
+    """Return the value of a group as it is shown: days are numbered since 1970."""
+    return str(_FIRST_DAY + timedelta(days=int(value))) if name == "day" else str(value)
+
+
+def _any(db: Session, bounds: tuple[int | None, int | None]) -> bool:
     return bool(db.execute(f"SELECT EXISTS (SELECT 1 {_BETWEEN})", bounds).fetchall()[0][0])
 
 
@@ -139,6 +153,6 @@ def recent(path: Path, route: str, since_ms: int) -> Recent:
     Raises:
         StoreError: the file cannot be read as a ledger.
     """
-    with reading(path) as db:
+    with reading_file(path) as db:
         requests, nano = db.execute(_RECENT, (_NEWEST_ROWS, route, since_ms)).fetchall()[0]
     return Recent(requests, nano)

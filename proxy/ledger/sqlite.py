@@ -25,7 +25,7 @@ from samplewise.proxy.ledger.accounts import (
 )
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, State, Wave
 from samplewise.proxy.ledger.book import Book
-from samplewise.proxy.ledger.orphans import Orphan, take_over
+from samplewise.proxy.ledger.orphans import Orphan, take_over, without_held
 from samplewise.proxy.ledger.spend import recent
 from samplewise.proxy.ledger.totals import add_up
 from samplewise.proxy.ledger.writer import Operation, Stats, Writer
@@ -68,6 +68,11 @@ class SqliteLedger:
             await ledger.close()
             raise
         return ledger
+
+    @property
+    def orphans_every_s(self) -> float:
+        """Return how often to ask for orphans, in seconds."""
+        return 10.0
 
     @property
     def stats(self) -> Stats:
@@ -136,11 +141,7 @@ class SqliteLedger:
         """
         take = partial(take_over, epoch=self._writer.epoch, is_dead=self._writer.is_dead)
         job = Operation(apply=lambda book: None, read=take)
-        found: list[Orphan] = await self._writer.submit(job)
-        held = [row.id for row in found if row.state is State.HELD]
-        if held:
-            await self.settle([Settlement(id_, 0, state=State.RELEASED) for id_ in held])
-        return [row for row in found if row.state is not State.HELD]
+        return await without_held(self, await self._writer.submit(job))
 
     async def recent(self, route: str, days: int) -> Recent:
         """Return what requests of a route have cost in the last days, of the newest 10,000 rows.

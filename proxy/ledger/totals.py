@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from samplewise.proxy.ledger.accounts import Totals
-from samplewise.proxy.ledger.reading import reading
+from samplewise.proxy.ledger.reading import reading_file
 
 __all__ = ["add_up"]
 
@@ -41,6 +41,6 @@ def add_up(path: Path) -> Totals:
     Raises:
         StoreError: the file cannot be read as a ledger.
     """
-    with reading(path) as db:
+    with reading_file(path) as db:
         sums = db.execute(_TOTALS).fetchall()[0]
         return Totals(*(*sums, db.execute(_WRONG_COUNTERS).fetchall()[0][0]))

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from tests.wire.books import soon
+from tests.wire.books import soon, store_url
 from tests.wire.proxy import PRICE, Reply
 
 __all__ = ["Finished", "Served", "command", "config", "run", "serving"]
@@ -35,11 +35,12 @@ def config(
     *,
     backend: str = "",
     extra: str = "",
+    store: Path | str | None = None,
 ) -> str:
     """Write a configuration file with one backend; return its name."""
     file = folder / "config.yaml"
     file.write_text(
-        f'store: "sqlite:///{folder}/ledger.db"\n'
+        f'store: "{store_url(store or folder / "ledger.db")}"\n'
         f"server: {{port: 0{server}}}\n"
         f"backends:\n  local: {{type: openai, base_url: {upstream_url}, model: m{backend}, "
         f"price: {PRICE}}}\n{extra}routes:\n{routes}"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from samplewise.policies.price import Price
 from tests.cli.served import Served, config, serving
 from tests.upstream import Answer, UpstreamProcess
-from tests.wire.books import reserved, soon, spent
+from tests.wire.books import counters, reserved, soon, spent
 
 PRICE = Price.per_mtok("0.37", "1.93", None)  # as `config` sets it
 ANSWER = Answer(text=" ".join(["word"] * 12), token_delay_s=0.002)
@@ -27,24 +25,20 @@ async def true_nano(upstream: UpstreamProcess) -> int:
     return max(0, PRICE.worst_nano(prompt, completion) - 1)
 
 
-def taken(file: Path) -> int:
+def taken(where: Path | str) -> int:
     """Return spent and reserved of the route's day, of one moment."""
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
-        found = db.execute(
-            "SELECT spent_nano + reserved_nano FROM counters"
-            " WHERE scope = 'route' AND \"window\" = 'day'"
-        ).fetchone()
-    return int(found[0]) if found else 0
+    day = [c for c in counters(where) if (c["scope"], c["window"]) == ("route", "day")]
+    return sum(int(c["spent_nano"] + c["reserved_nano"]) for c in day)
 
 
-async def watch(upstream: UpstreamProcess, file: Path, limit: int) -> int:
+async def watch(upstream: UpstreamProcess, where: Path | str, limit: int) -> int:
     """Check every few milliseconds until cancelled; return how often."""
     looks = 0
     try:
         while True:
             # The truth first: it only grows, and what is settled never falls below it.
             true = await true_nano(upstream)
-            now = await asyncio.to_thread(taken, file)
+            now = await asyncio.to_thread(taken, where)
             assert true <= now <= limit, (true, now, limit)
             looks += 1
             await asyncio.sleep(0.01)
@@ -59,7 +53,13 @@ async def ask(served: Served, number: int, turn: asyncio.Semaphore) -> int:
 
 
 async def hammer(
-    upstream: UpstreamProcess, folder: Path, *, workers: int, requests: int, at_once: int
+    upstream: UpstreamProcess,
+    folder: Path,
+    where: Path | str,
+    *,
+    workers: int,
+    requests: int,
+    at_once: int,
 ) -> None:
     """Send requests that would cost ten times the limit; check what was taken meanwhile."""
     await upstream.script("m", ANSWER)
@@ -69,32 +69,31 @@ async def hammer(
         "  vote: {backends: [local], policy: 'majority_vote:3', max_tokens: 16, "
         f"budget: {{usd_per_day: {limit / 1e9:.9f}}}}}\n"
     )
-    file = config(folder, upstream.base_url, routes, backend=", max_n: 1")
-    ledger = folder / "ledger.db"
+    file = config(folder, upstream.base_url, routes, backend=", max_n: 1", store=where)
     async with serving(folder, "--config", file, "--workers", str(workers)) as served:
-        watching = asyncio.create_task(watch(upstream, ledger, limit))
+        watching = asyncio.create_task(watch(upstream, where, limit))
         turn = asyncio.Semaphore(at_once)
         statuses = Counter(await asyncio.gather(*(ask(served, i, turn) for i in range(requests))))
-        await soon(lambda: reserved(ledger) == 0, "nothing is reserved")
+        await soon(lambda: reserved(where) == 0, "nothing is reserved")
         watching.cancel()
         assert await watching > 3
         # Not by refusing too much: one at a time, all the room that is left is used.
         while (await served.chat("vote", "one more")).status == 200:
             pass
-        assert limit - spent(ledger, "route") < PRICE.worst_nano(200, 16)
+        assert limit - spent(where, "route") < PRICE.worst_nano(200, 16)
     assert set(statuses) == {200, 402}
     assert statuses[402] > statuses[200] > 0
-    assert await true_nano(upstream) <= spent(ledger, "route") <= limit
+    assert await true_nano(upstream) <= spent(where, "route") <= limit
 
 
 async def test_two_processes_keep_one_limit_at_every_instant(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
-    await hammer(upstream, tmp_path, workers=2, requests=200, at_once=100)
+    await hammer(upstream, tmp_path, where, workers=2, requests=200, at_once=100)
 
 
 @pytest.mark.slow
 async def test_four_processes_keep_one_limit_under_a_thousand_requests_at_once(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
-    await hammer(upstream, tmp_path, workers=4, requests=1000, at_once=1000)
+    await hammer(upstream, tmp_path, where, workers=4, requests=1000, at_once=1000)

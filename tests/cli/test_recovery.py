@@ -13,6 +13,7 @@ import pytest
 
 from samplewise.policies.price import Price
 from tests.cli.served import Served, config, serving
+from tests.ledger.pg import execute
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire.books import reserved, rows, soon, spent
 
@@ -40,10 +41,17 @@ async def die_while_serving(folder: Path, file: str, requests: int, seconds: flo
         await asks
 
 
-async def recovered(folder: Path, file: str) -> list[str]:
+async def recovered(folder: Path, file: str, where: Path | str) -> list[str]:
     """Start the server again, wait until nothing is reserved; return what it logged."""
+    if isinstance(where, str):
+        # As if the dead had been silent for long; and who comes need not wait for long either.
+        await execute(
+            where,
+            "UPDATE samplewise.writers SET lease_until = 0",
+            "UPDATE samplewise.meta SET value = 1500 WHERE name = 'lease_ms'",
+        )
     async with serving(folder, "--config", file) as served:
-        await soon(lambda: reserved(folder / "ledger.db") == 0, "nothing is reserved", 30)
+        await soon(lambda: reserved(where) == 0, "nothing is reserved", 30)
         return [event["event"] for event in served.logs]
 
 
@@ -54,91 +62,93 @@ async def truth(upstream: UpstreamProcess) -> tuple[int, int]:
     return sum(r.prompt_tokens for r in records), sum(r.total_tokens for r in records)
 
 
-def booked(folder: Path) -> tuple[int, int]:
-    found = rows(folder / "ledger.db")
+def booked(where: Path | str) -> tuple[int, int]:
+    found = rows(where)
     return sum(r["prompt_tokens"] for r in found), sum(r["completion_tokens"] for r in found)
 
 
-async def is_exact(upstream: UpstreamProcess, folder: Path, requests: int, seconds: float) -> int:
+async def is_exact(
+    upstream: UpstreamProcess, folder: Path, where: Path | str, requests: int, seconds: float
+) -> int:
     """Kill and recover; return what was reserved in between, in nano-dollars."""
     await upstream.script("m", SLOW)
-    file = config(folder, upstream.base_url, ROUTES, backend=", records: true")
+    file = config(folder, upstream.base_url, ROUTES, backend=", records: true", store=where)
     await die_while_serving(folder, file, requests, seconds)
-    held = reserved(folder / "ledger.db")
-    await recovered(folder, file)
-    assert booked(folder) == await truth(upstream)
-    nano = sum(row["nano_settled"] for row in rows(folder / "ledger.db"))
-    assert nano == spent(folder / "ledger.db") == spent(folder / "ledger.db", "route")
+    held = reserved(where)
+    await recovered(folder, file, where)
+    assert booked(where) == await truth(upstream)
+    nano = sum(row["nano_settled"] for row in rows(where))
+    assert nano == spent(where) == spent(where, "route")
     return held
 
 
 async def test_after_a_kill_the_ledger_says_what_the_upstream_made(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
-    assert await is_exact(upstream, tmp_path, 40, 0.35) > 0
+    assert await is_exact(upstream, tmp_path, where, 40, 0.35) > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(50))
 async def test_after_a_kill_at_any_moment_of_200_requests_the_ledger_is_exact(
-    upstream: UpstreamProcess, tmp_path: Path, seed: int
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str, seed: int
 ) -> None:
-    await is_exact(upstream, tmp_path, 200, random.Random(seed).uniform(0.2, 1.5))
+    await is_exact(upstream, tmp_path, where, 200, random.Random(seed).uniform(0.2, 1.5))
 
 
 async def test_without_records_what_may_have_cost_is_booked_at_its_worst(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
     await upstream.script("m", SLOW)
-    file = config(tmp_path, upstream.base_url, ROUTES)
+    file = config(tmp_path, upstream.base_url, ROUTES, store=where)
     await die_while_serving(tmp_path, file, 20, 0.3)
-    await recovered(tmp_path, file)
-    found = rows(tmp_path / "ledger.db")
+    await recovered(tmp_path, file, where)
+    found = rows(where)
     assert {r["usage_source"] for r in found if r["state"] == "recovered"} == {"worst_case"}
     prompt, completion = await truth(upstream)
     real = Price.per_mtok("0.37", "1.93", None).worst_nano(prompt, completion)
-    assert spent(tmp_path / "ledger.db") >= real > 0
+    assert spent(where) >= real > 0
 
 
 async def test_what_waited_for_its_turn_is_released(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
     await upstream.script("m", SLOW)
     limited = ", max_in_flight: 1, records: true"
-    file = config(tmp_path, upstream.base_url, ROUTES, backend=limited)
+    file = config(tmp_path, upstream.base_url, ROUTES, backend=limited, store=where)
     await die_while_serving(tmp_path, file, 6, 0.3)
-    await recovered(tmp_path, file)
-    states = [row["state"] for row in rows(tmp_path / "ledger.db")]
+    await recovered(tmp_path, file, where)
+    states = [row["state"] for row in rows(where)]
     assert "released" in states
-    assert booked(tmp_path) == await truth(upstream)
+    assert booked(where) == await truth(upstream)
 
 
 async def test_rows_of_a_server_that_lives_are_left_alone(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
     held = Answer(text="a b c", hold="gate", hold_after=1)
     await upstream.script("m", held)
-    file = config(tmp_path, upstream.base_url, ROUTES)
+    file = config(tmp_path, upstream.base_url, ROUTES, store=where)
     other = tmp_path / "other"
     other.mkdir()
     async with serving(tmp_path, "--config", file) as first:
         asked = asyncio.create_task(first.chat("one"))
-        await soon(lambda: reserved(tmp_path / "ledger.db") > 0, "the call is reserved")
+        await soon(lambda: reserved(where) > 0, "the call is reserved")
         async with serving(other, "--config", file):
             await upstream.release("gate")
             assert (await asked).status == 200
-    (row,) = rows(tmp_path / "ledger.db")
+    (row,) = rows(where)
     assert (row["state"], row["usage_source"]) == ("settled", "provider")
 
 
 async def test_an_upstream_that_cannot_be_asked_costs_the_worst_case(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
     await upstream.script("m", SLOW)
-    file = config(tmp_path, upstream.base_url, ROUTES, backend=", records: true")
+    file = config(tmp_path, upstream.base_url, ROUTES, backend=", records: true", store=where)
     await die_while_serving(tmp_path, file, 3, 0.3)
-    config(tmp_path, "http://127.0.0.1:9/v1", ROUTES, backend=", records: true")
-    said = await recovered(tmp_path, file)
+    config(tmp_path, "http://127.0.0.1:9/v1", ROUTES, backend=", records: true", store=where)
+    said = await recovered(tmp_path, file, where)
     assert "recovered at the worst case" in said
-    found = rows(tmp_path / "ledger.db")
+    found = rows(where)
     assert {r["usage_source"] for r in found if r["state"] == "recovered"} == {"worst_case"}

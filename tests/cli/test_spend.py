@@ -8,6 +8,7 @@ import io
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,11 +21,10 @@ from samplewise.proxy.cli import main
 from samplewise.proxy.ledger.base import Account, Scope, Window
 from samplewise.proxy.ledger.schema import MIGRATIONS
 from samplewise.proxy.ledger.spend import spend
-from samplewise.proxy.ledger.sqlite import SqliteLedger
 from tests.cli.served import config, run, serving
-from tests.ledger.kit import DAY, HOUR, NOON, Clock, hold, released, spent, wave
+from tests.ledger.kit import DAY, HOUR, NOON, Clock, hold, open_ledger, released, spent, wave
 from tests.upstream import Answer, Fault, Rule, UpstreamProcess
-from tests.wire.books import rows, soon
+from tests.wire.books import counters, rows, soon, store_url
 from tests.wire.proxy import Proxy, Reply, backend, serve
 
 ROUTES = """
@@ -44,9 +44,9 @@ def lines(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-async def read(file: Path, *arguments: str) -> list[dict[str, str]]:
-    """Return the CSV of a file that a server in this event loop may have open."""
-    result = await asyncio.to_thread(cli, "--store", f"sqlite:///{file}", "--csv", *arguments)
+async def read(where: Path | str, *arguments: str) -> list[dict[str, str]]:
+    """Return the CSV of a ledger that a server in this event loop may have open."""
+    result = await asyncio.to_thread(cli, "--store", store_url(where), "--csv", *arguments)
     assert result.exit_code == 0, result.output
     return lines(result.stdout)
 
@@ -62,51 +62,50 @@ def bill(replies: Sequence[Reply]) -> int:
 
 
 @asynccontextmanager
-async def opened(upstream: UpstreamProcess, folder: Path) -> AsyncIterator[Proxy]:
+async def opened(upstream: UpstreamProcess, where: Path | str) -> AsyncIterator[Proxy]:
     dear = backend(upstream, "dear", "n").replace("1.93", "7.11").replace("0.37", "1.01")
     text = f"backends:\n{backend(upstream)}{dear}verifiers:\n{VERIFIERS}routes:{ROUTES}"
-    async with serve(text, folder) as proxy:
+    async with serve(text, where if isinstance(where, str) else where.parent) as proxy:
         yield proxy
 
 
 async def test_what_is_shown_is_the_bills_to_the_nano_dollar(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, where: Path | str
 ) -> None:
     await upstream.script("m", "yes", "it is 4", "no", faults=[None, Fault(kind="close")])
     await upstream.script("n", "it is 5", "it is quite surely 4")
-    file = tmp_path / "ledger.db"
-    async with opened(upstream, tmp_path) as proxy:
+    async with opened(upstream, where) as proxy:
         replies: dict[str, list[Reply]] = {}
         for route in ("one", "vote", "judged"):
             asked = (proxy.chat(route, "how many are there") for _ in range(4))
             replies[route] = await asyncio.gather(*asked)
-        told = {line["route"]: line for line in await read(file, "--by", "route")}
+        told = {line["route"]: line for line in await read(where, "--by", "route")}
         assert {route: nano(line) for route, line in told.items()} == {
             route: bill(found) for route, found in replies.items()
         }
         assert all(told[route]["requests"] == "4" for route in replies)
-        [every] = await read(file)
+        [every] = await read(where)
         assert nano(every) == sum(map(bill, replies.values())) == await proxy.ledger_spent()
         for name in ("prompt", "cached", "completion", "reasoning"):
-            found = sum(row[f"{name}_tokens"] for row in rows(file))
+            found = sum(row[f"{name}_tokens"] for row in rows(where))
             assert int(every[f"{name}_tokens"]) == found
         for by in (("backend",), ("route", "backend"), ("key", "day", "backend", "route")):
-            parts = await read(file, *(word for name in by for word in ("--by", name)))
+            parts = await read(where, *(word for name in by for word in ("--by", name)))
             assert tuple(parts[0])[: len(by)] == by
             assert sum(map(nano, parts)) == nano(every)
             assert sum(int(part["samples"]) for part in parts) == int(every["samples"])
-        verdicts = [p for p in await read(file, "--by", "backend") if p["backend"] == "is_yes"]
+        verdicts = [p for p in await read(where, "--by", "backend") if p["backend"] == "is_yes"]
         assert nano(verdicts[0]) == sum(
-            row["nano_settled"] for row in rows(file) if row["purpose"] == "verify"
+            row["nano_settled"] for row in rows(where) if row["purpose"] == "verify"
         )
         assert verdicts[0]["samples"] == "0"
 
 
-async def filled(path: Path) -> None:
+async def filled(where: Path | str) -> None:
     """Write a ledger of two days and a half, with a row of every state."""
     clock = Clock(NOON)
     route = Account(Scope.ROUTE, "math", Window.DAY)
-    ledger = await SqliteLedger.open(path, clock=clock)
+    ledger = await open_ledger(where, clock)
     await ledger.reserve(wave(route, holds=[hold("a", 100), hold("v", 7, sample=False)]))
     await ledger.settle([spent("a", 3_000_000_001), spent("v", 7)])
     clock.now = NOON - NOON % DAY + DAY - 1  # the last millisecond of the day
@@ -121,9 +120,9 @@ async def filled(path: Path) -> None:
     await ledger.close()
 
 
-async def test_a_row_counts_in_the_day_of_utc_in_which_it_was_reserved(tmp_path: Path) -> None:
-    await filled(tmp_path / "l.db")
-    found = await read(tmp_path / "l.db", "--by", "day")
+async def test_a_row_counts_in_the_day_of_utc_in_which_it_was_reserved(where: Path | str) -> None:
+    await filled(where)
+    found = await read(where, "--by", "day")
     assert [(line["day"], line["requests"], line["samples"]) for line in found] == [
         ("2024-02-29", "2", "2"),
         ("2024-03-01", "2", "1"),
@@ -132,13 +131,10 @@ async def test_a_row_counts_in_the_day_of_utc_in_which_it_was_reserved(tmp_path:
         ["3.000000028", "0.000000000", "2.999999901"],
         ["0.000000050", "0.000000200", "0.000000000"],
     ]
-    with closing(sqlite3.connect(tmp_path / "l.db")) as db:
-        counted = db.execute(
-            "SELECT spent_nano, reserved_nano, spent_samples FROM counters ORDER BY window_start"
-        )
-        assert counted.fetchall() == [
-            (nano(line), nano(line, "held_usd"), int(line["samples"])) for line in found
-        ]
+    assert [
+        (c["spent_nano"], c["reserved_nano"], c["spent_samples"])
+        for c in sorted(counters(where), key=lambda c: int(c["window_start"]))
+    ] == [(nano(line), nano(line, "held_usd"), int(line["samples"])) for line in found]
 
 
 @pytest.mark.parametrize(
@@ -155,31 +151,33 @@ async def test_a_row_counts_in_the_day_of_utc_in_which_it_was_reserved(tmp_path:
     ],
 )
 async def test_times_are_of_utc_and_the_end_is_not_included(
-    tmp_path: Path, bounds: tuple[str, ...], settled: int
+    where: Path | str, bounds: tuple[str, ...], settled: int
 ) -> None:
-    await filled(tmp_path / "l.db")
-    found = await read(tmp_path / "l.db", *bounds)
+    await filled(where)
+    found = await read(where, *bounds)
     assert sum(map(nano, found)) == settled
     assert bool(found) == bool(settled)
 
 
-async def test_sums_too_large_for_a_float_are_exact(tmp_path: Path) -> None:
-    ledger = await SqliteLedger.open(tmp_path / "l.db")
+async def test_sums_too_large_for_a_float_are_exact(where: Path | str) -> None:
+    ledger = await open_ledger(where)
     await ledger.reserve(wave(ids=["a", "b"]))
     await ledger.settle([spent("a", 2**60 + 1), spent("b", 2**60 + 2)])
     await ledger.close()
-    [line] = await read(tmp_path / "l.db")
+    [line] = await read(where)
     assert Decimal(line["settled_usd"]) * NANO == 2**61 + 3
-    assert spend(tmp_path / "l.db").total.settled_nano == 2**61 + 3
+    assert (await asyncio.to_thread(spend, where)).total.settled_nano == 2**61 + 3
 
 
-async def test_a_table_ends_with_the_total(tmp_path: Path) -> None:
-    await filled(tmp_path / "l.db")
-    result = cli("--store", f"sqlite:///{tmp_path}/l.db", "--by", "route", "--by", "day")
+async def test_a_table_ends_with_the_total(where: Path | str) -> None:
+    await filled(where)
+    store = ("--store", store_url(where))
+    result = await asyncio.to_thread(cli, *store, "--by", "route", "--by", "day")
     assert result.exit_code == 0, result.output
     for shown in ("Route", "Day", "math", "2024-02-29", "$3.000000028", "Total", "$3.000000078"):
         assert shown in result.stdout
-    empty = cli("--store", f"sqlite:///{tmp_path}/l.db", "--by", "day", "--since", "2030-01-01")
+    since = ("--since", "2030-01-01")
+    empty = await asyncio.to_thread(cli, *store, "--by", "day", *since)
     assert empty.exit_code == 0
     assert "$0.000000000" in empty.stdout
 
@@ -277,3 +275,27 @@ def test_reading_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
     result = cli("--store", f"sqlite:///{tmp_path}/l.db", "--until", noon.isoformat())
     assert result.exit_code == 0
     assert (tmp_path / "l.db").read_bytes() == before
+
+
+async def test_both_stores_say_the_same_in_the_same_order(tmp_path: Path, database: str) -> None:
+    names = ["b", "a", "B", "é", "_", "a b"]
+    for where in (tmp_path / "l.db", database):
+        ledger = await open_ledger(where, Clock(NOON))
+        for number, name in enumerate(names):
+            account = Account(Scope.ROUTE, name, Window.DAY)
+            made = replace(wave(account, ids=[name]), route=name, key=f"k{number % 2}")
+            await ledger.reserve(replace(made, request_id=name))
+            await ledger.settle([spent(name, number, 3)])
+        await ledger.close()
+    for by in ([], ["route"], ["key", "day"], ["backend", "route", "key"]):
+        words = [word for name in by for word in ("--by", name)]
+        assert await read(tmp_path / "l.db", *words) == await read(database, *words)
+
+
+async def test_a_database_without_a_ledger_is_named_and_ends_with_2(database: str) -> None:
+    for arguments in (("spend",), ("backup", "copy")):
+        result = await asyncio.to_thread(
+            CliRunner().invoke, main, [*arguments, "--store", database]
+        )
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "is not there" in result.stderr

@@ -30,7 +30,7 @@ def test_defaults_of_an_openai_backend() -> None:
     assert found.base_urls == ("http://up:8000/v1",)
     assert (found.connect_timeout_s, found.idle_timeout_s, found.timeout_s) == (5.0, 120.0, 600.0)
     assert found.max_response_bytes == 64 * 2**20
-    assert found.stream_usage == "final"
+    assert (found.stream_usage, found.profile_data.stream_usage) == (None, "final")
     assert (found.max_in_flight, found.max_n, found.token_field) == (None, None, None)
     assert (found.max_tokens_per_image, found.api_key) == (None, None)
     assert (dict(found.headers), dict(found.params)) == ({}, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -13,9 +14,11 @@ from click.testing import CliRunner, Result
 from samplewise.proxy.cli import main
 from samplewise.proxy.config_server import is_loopback
 from samplewise.proxy.keys.base import Terms
-from samplewise.proxy.keys.store import KeyStore
+from samplewise.proxy.keys.store import KeyStore, key_store
+from samplewise.proxy.ledger.places import SqlitePlace
 from tests.cli.served import config, run, serving
 from tests.upstream import Answer, UpstreamProcess
+from tests.wire.books import store_url
 
 ROUTES = "  vote: {backends: [local]}\n"
 NOWHERE = "http://127.0.0.1:9/v1"
@@ -52,8 +55,8 @@ def test_create_shows_the_secret_once_and_list_never(tmp_path: Path) -> None:
     assert secret[6:].encode() not in found
 
 
-def test_rotate_shows_another_secret_and_revoke_ends_the_key(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/ledger.db"
+def test_rotate_shows_another_secret_and_revoke_ends_the_key(where: Path | str) -> None:
+    store = store_url(where)
     first = _secret(_keys("create", "ci", "--store", store))
     assert _secret(_keys("rotate", "ci", "--store", store)) != first
     revoked = _keys("revoke", "ci", "--store", store)
@@ -84,7 +87,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_made(
     assert (made.exit_code, made.stdout) == (1, "")
     assert made.stderr.startswith(f"samplewise: {reason}")
     path = tmp_path / "ledger.db"
-    assert not path.exists() or KeyStore(path).load().keys == ()
+    assert not path.exists() or KeyStore(SqlitePlace(path)).load().keys == ()
 
 
 @pytest.mark.parametrize("action", [("list",), ("revoke", "a"), ("rotate", "a")])
@@ -133,10 +136,10 @@ def test_check_says_so_too(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_others_reach_needs_keys_without_being_told(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
     await upstream.script("m", Answer(text="hi"))
-    file = config(tmp_path, upstream.base_url, ROUTES, ", host: 0.0.0.0")
+    file = config(tmp_path, upstream.base_url, ROUTES, ", host: 0.0.0.0", store=where)
     async with serving(tmp_path, "--config", file) as served:
         served.url = served.url.replace("0.0.0.0", "127.0.0.1")
         assert any("no client keys" in line for line in served.said)
@@ -144,11 +147,11 @@ async def test_a_server_that_others_reach_needs_keys_without_being_told(
 
 
 async def test_a_key_revoked_by_the_command_ends_at_every_worker(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
 ) -> None:
     await upstream.script("m", Answer(text="hi"))
-    extra = "keys: {required: true}\n"
-    file = config(tmp_path, upstream.base_url, ROUTES, ", log_level: error", extra=extra)
+    server, extra = ", log_level: error", "keys: {required: true}\n"
+    file = config(tmp_path, upstream.base_url, ROUTES, server, extra=extra, store=where)
     made = await run(tmp_path, "keys", "create", "ci", "--config", file)
     body = b'{"model": "vote", "messages": [{"role": "user", "content": "hi"}]}'
     headers = {"authorization": f"Bearer {made.out.strip()}"}
@@ -161,10 +164,13 @@ async def test_a_key_revoked_by_the_command_ends_at_every_worker(
                 seen.append((await served.post(body, **headers)).status)
 
 
-async def test_spend_names_the_key_that_spent(upstream: UpstreamProcess, tmp_path: Path) -> None:
+async def test_spend_names_the_key_that_spent(
+    upstream: UpstreamProcess, tmp_path: Path, where: Path | str
+) -> None:
     await upstream.script("m", Answer(text="yes"))
-    file = config(tmp_path, upstream.base_url, ROUTES)
-    key, secret = KeyStore(tmp_path / "ledger.db").create("ci", Terms())
+    file = config(tmp_path, upstream.base_url, ROUTES, store=where)
+    with closing(key_store(store_url(where))) as store:
+        key, secret = store.create("ci", Terms())
     async with serving(tmp_path, "--config", file) as served:
         body = b'{"model":"vote","messages":[{"role":"user","content":"hi"}]}'
         await served.post(body, authorization=f"Bearer {secret}")

@@ -15,6 +15,7 @@ import pytest
 from samplewise.proxy.keys.base import Terms, new_secret
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.ledger.places import SqlitePlace
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire.faulty import PROMPT_NANO, TOKEN_NANO
 from tests.wire.proxy import Proxy, Reply, backend, serve
@@ -33,7 +34,7 @@ def _config(upstream: UpstreamProcess, keys: str = "") -> str:
 
 
 def _store(folder: Path) -> KeyStore:
-    return KeyStore(folder / "ledger.db")
+    return KeyStore(SqlitePlace(folder / "ledger.db"))
 
 
 def _bearer(secret: str) -> dict[str, str]:

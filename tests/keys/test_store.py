@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -11,9 +12,15 @@ import pytest
 
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.keys.base import KeyRefused, Terms
-from samplewise.proxy.keys.store import KeyStore
+from samplewise.proxy.keys.store import KeyStore, key_store
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.base import Limit, Scope, Window
+from samplewise.proxy.ledger.places import SqlitePlace
+from samplewise.proxy.ledger.postgres import PostgresLedger
+from samplewise.proxy.ledger.postgres_connect import connect
+from samplewise.proxy.ledger.postgres_schema import MIGRATIONS
+from tests.ledger.pg import Server, execute
+from tests.wire.books import store_url
 
 TERMS = Terms(
     routes=("a", "b"),
@@ -26,16 +33,13 @@ TERMS = Terms(
 )
 
 
-def _store(folder: Path) -> KeyStore:
-    return KeyStore(folder / "ledger.db")
+@pytest.fixture
+def store(where: Path | str) -> Iterator[KeyStore]:
+    with closing(key_store(store_url(where))) as store:
+        yield store
 
 
-def _bytes(folder: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in folder.iterdir())
-
-
-def test_what_is_read_again_is_what_was_made(tmp_path: Path) -> None:
-    store = _store(tmp_path)
+def test_what_is_read_again_is_what_was_made(store: KeyStore) -> None:
     key, _ = store.create("ci", TERMS)
     ring = store.load()
     assert ring.keys == (key,)
@@ -48,17 +52,25 @@ def test_what_is_read_again_is_what_was_made(tmp_path: Path) -> None:
 
 
 def test_the_file_holds_no_secret(tmp_path: Path) -> None:
-    store = _store(tmp_path)
+    store = KeyStore(SqlitePlace(tmp_path / "ledger.db"))
     secrets = [store.create("a", Terms())[1], store.create("b", TERMS)[1], store.rotate("a")[1]]
-    found = _bytes(tmp_path)
+    found = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"client_keys" in found
     for secret in secrets:
         assert secret.encode() not in found
         assert secret.removeprefix("sk-sw-").encode() not in found
 
 
-def test_every_change_makes_a_new_version_and_a_refused_one_none(tmp_path: Path) -> None:
-    store = _store(tmp_path)
+async def test_the_database_holds_no_secret(database: str) -> None:
+    with closing(key_store(database)) as store:
+        secrets = [store.create("a", TERMS)[1], store.rotate("a")[1]]
+    found = str(await execute(database, "SELECT * FROM samplewise.client_keys"))
+    assert "team:x" in found
+    for secret in secrets:
+        assert secret.removeprefix("sk-sw-") not in found
+
+
+def test_every_change_makes_a_new_version_and_a_refused_one_none(store: KeyStore) -> None:
     store.create("a", Terms())
     seen = [store.version()]
     store.rotate("a")
@@ -72,8 +84,7 @@ def test_every_change_makes_a_new_version_and_a_refused_one_none(tmp_path: Path)
     assert store.version() == seen[-1]
 
 
-def test_a_name_is_unique_until_its_key_is_revoked(tmp_path: Path) -> None:
-    store = _store(tmp_path)
+def test_a_name_is_unique_until_its_key_is_revoked(store: KeyStore) -> None:
     first, _ = store.create("a", Terms())
     with pytest.raises(KeyRefused, match="there is a key 'a' already"):
         store.create("a", Terms())
@@ -83,8 +94,7 @@ def test_a_name_is_unique_until_its_key_is_revoked(tmp_path: Path) -> None:
     assert [key.state(0) for key in store.load().keys] == ["revoked", "active"]
 
 
-def test_rotating_keeps_id_and_terms_and_changes_the_digest(tmp_path: Path) -> None:
-    store = _store(tmp_path)
+def test_rotating_keeps_id_and_terms_and_changes_the_digest(store: KeyStore) -> None:
     key, secret = store.create("a", TERMS)
     rotated, other = store.rotate("a")
     assert secret != other
@@ -97,15 +107,14 @@ def test_two_stores_keep_different_digests_of_one_key(tmp_path: Path) -> None:
     peppers = set()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        store = _store(tmp_path / name)
+        store = KeyStore(SqlitePlace(tmp_path / name / "ledger.db"))
         store.create("a", Terms())
         peppers.add(store.load().pepper)
     assert len(peppers) == 2
     assert {len(pepper) for pepper in peppers} == {32}
 
 
-def test_keys_made_at_once_all_stay(tmp_path: Path) -> None:
-    store = _store(tmp_path)
+def test_keys_made_at_once_all_stay(store: KeyStore) -> None:
     store.create("first", Terms())
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda i: store.create(f"k{i}", Terms()), range(12)))
@@ -117,7 +126,7 @@ def test_keys_made_at_once_all_stay(tmp_path: Path) -> None:
 def test_a_ledger_of_the_version_before_gets_its_tables(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     schema.open_file(path, create=True, migrations=schema.MIGRATIONS[:1]).close()
-    store = KeyStore(path)
+    store = KeyStore(SqlitePlace(path))
     with pytest.raises(StoreError, match="one of an older Samplewise"):
         store.version()
     store.check()
@@ -129,8 +138,45 @@ def test_a_ledger_of_the_version_before_gets_its_tables(tmp_path: Path) -> None:
 
 def test_other_files_are_refused_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="There is no ledger"):
-        _store(tmp_path).check()
+        KeyStore(SqlitePlace(tmp_path / "ledger.db")).check()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "ledger.db").write_text("not a database, " * 100)
     with pytest.raises(StoreError, match="NOTADB"):
-        _store(tmp_path).check()
+        KeyStore(SqlitePlace(tmp_path / "ledger.db")).check()
+
+
+async def test_a_database_of_the_version_before_gets_its_tables(database: str) -> None:
+    db = await connect(database, create=True, migrations=MIGRATIONS[:1])
+    await db.close()
+    with closing(key_store(database)) as store:
+        with pytest.raises(StoreError, match="older than this process"):
+            store.version()
+        store.check()
+        assert store.load().keys == ()
+    ledger = await PostgresLedger.open(database)
+    await ledger.close()
+
+
+def test_a_database_without_a_ledger_gets_one_only_by_a_new_key(database: str) -> None:
+    with closing(key_store(database)) as store:
+        for use in (store.check, store.version, store.load, lambda: store.revoke("a")):
+            with pytest.raises(StoreError, match="is not there, or is gone"):
+                use()
+        store.create("a", Terms())
+        assert store.version() == 1
+
+
+def test_keys_of_a_server_that_was_restarted_are_read_again(
+    postgres: Server, database: str
+) -> None:
+    with closing(key_store(database)) as store:
+        store.create("a", Terms())
+        postgres.stop()
+        with pytest.raises(StoreError, match="Check that the server runs"):
+            store.load()
+        postgres.start()
+        assert store.version() == 1
+        postgres.stop()
+        postgres.start()
+        store.rotate("a")
+        assert store.version() == 2

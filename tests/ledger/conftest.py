@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from samplewise.proxy.ledger.accounts import utc_ms
 from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.kit import AnyLedger, Clock, Disk, rows
-from tests.ledger.pg import Server, account_of_server, execute, programs
+from tests.ledger.pg import execute
 
 
 @pytest.fixture
@@ -38,23 +38,6 @@ async def ledger(path: Path, clock: Clock, disk: Disk) -> AsyncIterator[SqliteLe
     yield ledger
     clock.go()
     await ledger.close()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    """A server for all tests of this process."""
-    folder, user = programs(), account_of_server()
-    if folder is None or user is None:
-        pytest.skip("PostgreSQL is not installed; on Debian: apt-get install postgresql")
-    server = Server(folder, user)
-    yield server
-    server.remove()
-
-
-@pytest.fixture
-def database(postgres: Server) -> str:
-    """The URL of an empty database."""
-    return postgres.new_database()
 
 
 class Store(Protocol):

@@ -6,13 +6,14 @@ import contextlib
 import itertools
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
 from samplewise.policies.price import Usage
 from samplewise.proxy.ledger import schema
+from samplewise.proxy.ledger.accounts import utc_ms
 from samplewise.proxy.ledger.base import (
     Account,
     Balance,
@@ -152,6 +153,13 @@ async def check_sums(ledger: AnyLedger) -> None:
     """Every counter is the sum of its rows."""
     totals = await ledger.totals()
     assert totals.wrong_counters == 0, totals
+
+
+async def open_ledger(where: Path | str, clock: Callable[[], int] | None = None) -> AnyLedger:
+    """Open the ledger in a file, or in the database at a URL."""
+    if isinstance(where, str):
+        return await PostgresLedger.open(where, clock=clock)
+    return await SqliteLedger.open(where, clock=clock or utc_ms)
 
 
 def content(path: Path) -> bytes | None:

@@ -280,7 +280,7 @@ async def test_rows_tell_which_opening_of_the_file_holds_them(path: Path) -> Non
     third = await SqliteLedger.open(path)
     await third.reserve(wave(DAILY, ids=["c"]))
     await third.close()
-    assert rows(path, "id, owner_epoch, lease_until") == [
+    assert rows(path, "id, owner_epoch, taken_at") == [
         ("b", 2, None),
         ("a", 1, None),
         ("c", 3, None),

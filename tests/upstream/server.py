@@ -34,6 +34,7 @@ class Server:
 
     def __init__(self) -> None:
         self._world = World()
+        self._version: str | None = None
         self._since_ms = time.time_ns() // 1_000_000
 
     def app(self) -> web.Application:
@@ -43,8 +44,10 @@ class Server:
             [
                 web.post("/v1/chat/completions", self.complete),
                 web.get("/v1/models", self.models),
+                web.get("/version", self.version),
                 web.get("/v1/records/{id}", self.kept),
                 web.post("/control/script", self.script),
+                web.post("/control/version", self.set_version),
                 web.post("/control/release", self.release),
                 web.post("/control/reset", self.reset),
                 web.get("/control/records", self.records),
@@ -104,6 +107,15 @@ class Server:
         ]
         return _json({"object": "list", "data": served})
 
+    async def version(self, http: web.Request) -> web.Response:
+        """Tell the version as vLLM does, or nothing of it as others do."""
+        return _json({"version": self._version}, status=200 if self._version else 404)
+
+    async def set_version(self, http: web.Request) -> web.Response:
+        """Set the version."""
+        self._version = msgspec.json.decode(await http.read(), type=str)
+        return _json({})
+
     async def script(self, http: web.Request) -> web.Response:
         """Set models by name."""
         try:
@@ -122,6 +134,7 @@ class Server:
     async def reset(self, http: web.Request) -> web.Response:
         """Forget everything and break off every call."""
         old, self._world = self._world, World()
+        self._version = None
         old.abort_all()
         return _json({})
 

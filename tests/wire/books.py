@@ -6,12 +6,27 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+
 from samplewise.policies.price import NANO
 
-__all__ = ["Series", "counted", "reserved", "rows", "series", "soon", "spent", "total"]
+__all__ = [
+    "Series",
+    "counted",
+    "counters",
+    "reserved",
+    "rows",
+    "series",
+    "soon",
+    "spent",
+    "store_url",
+    "total",
+]
 
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -32,34 +47,54 @@ async def soon(
         await asyncio.sleep(0.01)
 
 
-def _query(file: Path, statement: str) -> list[dict[str, Any]]:
+def _query(where: Path | str, table: str) -> list[dict[str, Any]]:
     # Read by its own connection, as an operator would beside the running proxy.
-    ledger = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
-    try:
+    if isinstance(where, str):
+        # In a thread, because whoever asks may be in an event loop.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, _fetch(where, table)).result()
+    with closing(sqlite3.connect(f"file:{where}?mode=ro", uri=True)) as ledger:
         ledger.row_factory = sqlite3.Row
-        return [dict(row) for row in ledger.execute(statement)]
+        return [dict(row) for row in ledger.execute(f"SELECT * FROM {table}")]
+
+
+async def _fetch(url: str, table: str) -> list[dict[str, Any]]:
+    db = await asyncpg.connect(url)
+    try:
+        return [dict(row) for row in await db.fetch(f"SELECT * FROM samplewise.{table}")]
     finally:
-        ledger.close()
+        await db.close()
 
 
-def rows(file: Path) -> list[dict[str, Any]]:
-    """Return every reservation row of a ledger file, in the order they were made."""
-    return _query(file, "SELECT * FROM reservations ORDER BY rowid")
+def store_url(where: Path | str) -> str:
+    """Return the URL of a store that is named by its file, or is a database."""
+    return where if isinstance(where, str) else f"sqlite:///{where}"
 
 
-def reserved(file: Path) -> int:
-    """Return what a ledger file holds in all: open rows and reserved amounts of every counter."""
-    total: int = sum(row["state"] in ("held", "dispatched", "recovering") for row in rows(file))
-    for counter in _query(file, "SELECT * FROM counters"):
+def rows(where: Path | str) -> list[dict[str, Any]]:
+    """Return every reservation row of a store, in the order they were made."""
+    return _query(
+        where, f"reservations ORDER BY {'held_at' if isinstance(where, str) else 'rowid'}"
+    )
+
+
+def counters(where: Path | str) -> list[dict[str, Any]]:
+    """Return every counter of a store."""
+    return _query(where, "counters")
+
+
+def reserved(where: Path | str) -> int:
+    """Return what a store holds in all: open rows and reserved amounts of every counter."""
+    total: int = sum(row["state"] in ("held", "dispatched", "recovering") for row in rows(where))
+    for counter in counters(where):
         for name in ("reserved_nano", "reserved_tokens", "reserved_samples"):
             total += abs(counter[name])
     return total
 
 
-def spent(file: Path, scope: str = "global") -> int:
+def spent(where: Path | str, scope: str = "global") -> int:
     """Return the nano-dollars that the day counters of a scope hold."""
-    counters = _query(file, "SELECT * FROM counters")
-    found = [c for c in counters if (c["scope"], c["window"]) == (scope, "day")]
+    found = [c for c in counters(where) if (c["scope"], c["window"]) == (scope, "day")]
     total: int = sum(counter["spent_nano"] for counter in found)
     return total
 

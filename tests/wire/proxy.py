@@ -101,9 +101,10 @@ class Proxy:
 
 
 @asynccontextmanager
-async def serve(config: str, folder: Path) -> AsyncIterator[Proxy]:
-    """Run the proxy with a configuration; its ledger is a file in `folder`."""
-    text = f'store: "sqlite:///{folder}/ledger.db"\n{config}'
+async def serve(config: str, where: Path | str) -> AsyncIterator[Proxy]:
+    """Run the proxy with a configuration; its ledger is a file in the folder `where`, or there."""
+    store = where if isinstance(where, str) else f"sqlite:///{where}/ledger.db"
+    text = f'store: "{store}"\n{config}'
     app = create_app(load_text(text, "test.yaml", {}))
     listener = socket.create_server(("127.0.0.1", 0))
     settings = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)

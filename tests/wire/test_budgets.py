@@ -7,6 +7,7 @@ from pathlib import Path
 from samplewise.policies.price import NANO
 from samplewise.proxy.keys.base import Terms
 from samplewise.proxy.keys.store import KeyStore
+from samplewise.proxy.ledger.places import SqlitePlace
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire.faulty import PROMPT_NANO, TOKEN_NANO, counts
 from tests.wire.proxy import backend, serve
@@ -70,7 +71,7 @@ async def test_a_tag_counts_the_requests_of_its_routes_and_of_its_keys_once(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     await upstream.script("m", SAID)
-    store = KeyStore(tmp_path / "ledger.db")
+    store = KeyStore(SqlitePlace(tmp_path / "ledger.db"))
     _, tagged = store.create("tagged", Terms(tags=("team", "a word")))
     _, plain = store.create("plain", Terms())
     config = (

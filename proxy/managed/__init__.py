@@ -1,0 +1,1 @@
+"""Model servers that Samplewise itself starts, watches, restarts and stops."""

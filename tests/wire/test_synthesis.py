@@ -1,0 +1,122 @@
+"""Tournaments, revisions, syntheses, efforts and prefix votes through the whole proxy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from samplewise.policies.price import NANO
+from tests.upstream import Answer, Rule, UpstreamProcess
+from tests.wire.proxy import Proxy, Reply, backend, serve
+
+
+def _config(upstream: UpstreamProcess, policy: str, more: str = "", verifiers: str = "") -> str:
+    judges = f"verifiers:\n{verifiers}" if verifiers else ""
+    return (
+        f"backends:\n{backend(upstream, max_n=1)}{judges}routes:\n"
+        f"  r: {{backends: [local], max_tokens: 50, policy: {policy}{more}}}\n"
+    )
+
+
+async def _billed(proxy: Proxy, reply: Reply) -> None:
+    assert await proxy.ledger_spent() == round(reply.said["cost_usd"]["total"] * NANO)
+
+
+async def test_a_tournament_returns_what_the_comparator_prefers(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "a b", "a b c d", "a", "a b c", "a b c d e", "x")
+    verifiers = "  judge: {type: python, compare: 'tests.contract.graders:longer'}\n"
+    policies = [
+        f"{{type: tournament, samples: 6, opponents: 6, rule: {r}}}" for r in ("knockout", "borda")
+    ]
+    for number, policy in enumerate(policies):
+        config = _config(upstream, policy, ", comparator: judge", verifiers)
+        (tmp_path / str(number)).mkdir()
+        async with serve(config, tmp_path / str(number)) as proxy:
+            reply = await proxy.chat("r")
+            assert (reply.text, reply.said["samples"]["drawn"]) == ("a b c d e", 6)
+            await _billed(proxy, reply)
+
+
+async def test_a_revision_is_shown_its_answer_and_the_feedback(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    better = Rule(contains="the colour is wrong", answers=(Answer(text="it is blue"),))
+    await upstream.script("m", "it is red", rules=(better,))
+    verifiers = "  blue: {type: python, function: 'tests.contract.graders:is_blue'}\n"
+    config = _config(upstream, "{type: revise, turns: 3}", ", verifiers: [blue]", verifiers)
+    async with serve(config, tmp_path) as proxy:
+        reply = await proxy.chat("r", "what colour is the sky")
+        assert (reply.text, reply.said["outcome"]) == ("it is blue", "verified")
+        assert reply.said["samples"]["drawn"] == 2
+        last = (await upstream.records())[-1].json["messages"]
+        assert [m["role"] for m in last] == ["user", "assistant", "user"]
+        await _billed(proxy, reply)
+
+
+async def test_a_synthesis_sees_the_panel_as_data_and_answers(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    merged = Rule(contains="candidate answers", answers=(Answer(text="all of it"),))
+    await upstream.script("m", 'one "part"', "another part", "a third part", rules=(merged,))
+    async with serve(_config(upstream, "{type: fuse, samples: 3}"), tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.text, reply.said["samples"]["drawn"]) == ("all of it", 4)
+        asked = (await upstream.records())[-1].json["messages"][-1]["content"]
+        assert '"one \\"part\\""' in asked
+        assert "as data, not as instructions" in asked
+        await _billed(proxy, reply)
+
+
+async def test_an_effort_is_raised_only_when_the_cheap_one_does_not_agree(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "4", "5", "7", "7")
+    levels = "[{params: {reasoning_effort: low}, samples: 2, agreement: 1.0}," + (
+        " {params: {reasoning_effort: high}, samples: 2, agreement: 1.0}]"
+    )
+    config = _config(
+        upstream,
+        f"{{type: effort, levels: {levels}}}",
+        ", answers: number",
+        "  number: {type: number}\n",
+    )
+    async with serve(config, tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.text, reply.said["outcome"]) == ("7", "agreed")
+        efforts = [record.json["reasoning_effort"] for record in await upstream.records()]
+        assert sorted(efforts) == ["high", "high", "low", "low"]
+
+
+async def test_a_prefix_vote_goes_on_from_beginnings_of_so_many_tokens(tmp_path: Path) -> None:
+    config = (
+        "backends:\n"
+        "  tiny: {type: tiny, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 1}}\n"
+        "verifiers:\n  read: {type: arithmetic, judge: false}\n"
+        "routes:\n  r: {backends: [tiny], max_tokens: 64, answers: read,\n"
+        "    policy: {type: prefix_consistency, samples: 6, ends: 3, prefix_tokens: 6}}\n"
+    )
+    async with serve(config, tmp_path) as proxy:
+        reply = await proxy.chat("r", "eval ( 7 + 5 ) * 3 - 8", seed=3)
+        assert reply.status == 200, reply.error
+        assert reply.said["samples"]["drawn"] == 24
+        assert reply.said["outcome"] == "agreed"
+        await _billed(proxy, reply)
+
+
+async def test_optimal_stopping_draws_until_a_sample_is_not_worth_its_price(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", *(f"step {i % 5 + 1}" for i in range(40)))
+    verifiers = "  digit: {type: python, function: 'tests.contract.graders:last_digit'}\n"
+    drawn = []
+    for number, cost in enumerate((0.5, 0.01)):
+        policy = f"{{type: optimal_stopping, score: digit, cost: {cost}}}"
+        config = _config(upstream, policy, ", verifiers: [digit]", verifiers)
+        (tmp_path / str(number)).mkdir()
+        async with serve(config, tmp_path / str(number)) as proxy:
+            reply = await proxy.chat("r")
+            assert reply.said["stop_reason"] == "not_worth_it"
+            drawn.append(reply.said["samples"]["drawn"])
+    assert drawn[0] == 4
+    assert drawn[1] > 4
