@@ -83,4 +83,4 @@ class Agreement:
         if reason is StopReason.EXHAUSTED and same > 1:
             reason = StopReason.AGREED
         details = {"agreeing": same, "tests": len(best), "tests_passed": sum(best)}
-        return [Stop(ranking, reason, Basis.VOTES if same > 1 else Basis.ORDER, details)]
+        return [Stop(ranking, reason, Basis.TESTS if same > 1 else Basis.ORDER, details)]

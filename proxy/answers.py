@@ -122,6 +122,8 @@ def _outcome(job: Job, evidence: Evidence, stop: Stop, first: Sample) -> Outcome
     voted = evidence.votes.classes.get(judgement.answer_class or "") if judgement else None
     if stop.basis is Basis.VOTES and voted is not None and voted.count > 1:
         return Outcome.AGREED
+    if stop.basis is Basis.TESTS:
+        return Outcome.AGREED
     told = any(
         j.status is Status.FAIL or j.score() is not None or j.answer_class is not None
         for j in evidence.judgements.values()
