@@ -199,3 +199,31 @@ async def test_marks_of_chat_templates_do_not_reach_a_reward_model(
         (call,) = await server.calls()
         text = call["body"]["messages"][-1]["content"]
         assert not any(mark in text for mark in ("<|im_end|>", "<|im_start|>", "</s>", "[INST]"))
+
+
+async def test_a_search_goes_on_by_the_scores_of_a_process_reward_model(tmp_path: Path) -> None:
+    with ScoreServer(task="step") as server:
+        config = (
+            "backends:\n"
+            "  tiny: {type: tiny, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 4}}\n"
+            f"{backend(server, 'rewards', 'rm')}"
+            "verifiers:\n"
+            "  exact: {type: countdown}\n"
+            "  steps: {type: process_reward, model: rewards, separator: ';', scope: step, "
+            "required: false}\n"
+            "routes:\n"
+            "  r: {backends: [tiny], max_tokens: 40, verifiers: [exact, steps], policy: "
+            "{type: rebase, samples: 6, score: steps, stop: [';'], max_steps: 4, "
+            "step_tokens: 14}}\n"
+        )
+        async with serve(config, tmp_path) as proxy:
+            reply = await proxy.chat("r", "4 7 8 8 > 24", seed=1)
+            assert reply.status == 200
+            assert "verifier" not in reply.said["degraded"]
+            assert await proxy.ledger_spent() == round(reply.said["cost_usd"]["total"] * NANO)
+        counts = {
+            call["body"]["messages"][-1]["content"].count("<extra_0>")
+            for call in await server.calls()
+        }
+        # Steps are judged with all that came before them.
+        assert {1, 2} <= counts
