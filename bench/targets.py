@@ -65,12 +65,13 @@ class Fleet:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path) -> AsyncIterator[Fleet]:
-        """Start the fake upstream; stop everything at the end."""
+    async def open(cls, folder: Path, delay_s: float = 0.0) -> AsyncIterator[Fleet]:
+        """Start the fake upstream, whose answers take a while; stop everything at the end."""
         fleet = cls(folder, Target(0, 0))
         try:
             port = free_port()
-            await fleet._start("direct", [sys.executable, "-m", "bench.upstream", str(port)], port)
+            command = [sys.executable, "-m", "bench.upstream", str(port), str(delay_s)]
+            await fleet._start("direct", command, port)
             fleet.upstream = fleet.targets["direct"]
             yield fleet
         finally:
