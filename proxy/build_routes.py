@@ -10,7 +10,7 @@ from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_budgets import TagSettings
-from samplewise.proxy.config_policies import RouteSettings
+from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.job import Route
