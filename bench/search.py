@@ -70,7 +70,7 @@ def _routes(min_score: float) -> Iterator[tuple[str, float, str]]:
                     "beam": f"samples: {size}, width: {least}",
                     "dvts": f"samples: {size}, width: {least}",
                     # As many steps as the others draw in three layers.
-                    "mcts": f"width: {least}, expansions: {3 * size // least}",
+                    "mcts": f"width: {least}, expansions: {3 * size // least}, exploration: 0.5",
                 }.get(kind, f"samples: {size}")
                 steps = f'score: steps-{rate}, stop: [";"], max_steps: 4, min_score: {min_score}'
                 yield f"{kind} {size}", rate, f"{{type: {kind}, {more}, {steps}}}"
