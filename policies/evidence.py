@@ -208,9 +208,10 @@ Event = (
 class Evidence:
     """All that is known of one request so far. Policies read it; only the engine folds.
 
-    `samples` holds every ended sample in order of arrival, cut ones too (`good` counts the others);
-    `judgements` those whose verifiers are done. `votes` counts them as they come, `launched` in the
-    order of dispatch. `left_samples` is how many more may be drawn. Times
+    `samples` holds every ended sample in order of arrival, cut ones too (`good` counts the others,
+    `good_at` says when each of these came); `judgements` those whose verifiers are done. `votes`
+    counts them as they come, `launched` in the order of dispatch. `left_samples` is how many more
+    may be drawn. Times
     are in seconds since the request began, money in nano-dollars.
     """
 
@@ -235,6 +236,7 @@ class Evidence:
     drawn: int = 0
     good: int = 0
     complete: int = 0
+    good_at: list[float] = field(default_factory=list)
     passed: int = 0
     rejected: int = 0
     judging: int = 0
@@ -317,7 +319,9 @@ class Evidence:
         sample = event.sample
         self.running.pop(sample.id, None)
         self.samples[sample.id] = sample
-        self.good += sample.ended is not Ended.CUT
+        if sample.ended is not Ended.CUT:
+            self.good += 1
+            self.good_at.append(self.elapsed_s)
         self.complete += sample.complete
         self.judging += event.verifying
         if not event.verifying:

@@ -79,6 +79,14 @@ def test_a_file_that_cannot_be_read_is_told_without_its_content(
     assert f"the file that KEY_FILE names {reason}" in problem
 
 
+def test_keys_are_not_shown_by_settings() -> None:
+    keys = [{"name": "a", "key": "${KEY}", "routes": ["r"]}]
+    for section in (keys, {"required": False, "list": keys}):
+        server = {"admin_key": "${ADMIN}"}
+        config = loaded(given(keys=section, server=server), KEY=SECRET, ADMIN=f"{SECRET}-admin")
+        assert SECRET not in f"{config!r} {config.keys} {config.server} {config.given_keys()!r}"
+
+
 def test_secrets_of_litellm_are_not_shown() -> None:
     up = {"type": "litellm", "model": "m", "api_key": "${KEY}"}
     assert SECRET not in shown(loaded(given(backends={"up": up}), KEY=SECRET))
@@ -126,7 +134,19 @@ MISPLACED: list[dict[str, Any]] = [
     {"server": "${KEY}"},
     {"server": {"port": "${KEY}"}},
     {"server": {"cors_origins": ["${KEY}"]}},
-    {"keys": [{"name": "a", "key": "${KEY}"}]},
+    {"keys": "${KEY}"},
+    {"keys": {"list": "${KEY}"}},
+    {"keys": ["${KEY}"]},
+    {"keys": [{"name": "sk-sw-${KEY}", "key": "${KEY}"}]},
+    {"keys": [{"name": "a", "key": ["${KEY}"]}]},
+    {"keys": [{"name": "a", "key": "${KEY}", "routes": ["${KEY}"]}]},
+    {"keys": [{"name": "a", "key": "${KEY}", "tags": ["${KEY}", ""]}]},
+    {"keys": [{"name": "a", "key": "${KEY}", "expires": "${KEY}"}]},
+    {"keys": [{"name": "a", "key": "${KEY}", "budget": "${KEY}"}]},
+    {"keys": [{"name": "a", "key": "${KEY}"}, {"name": "b", "key": "${KEY}"}]},
+    {"keys": [{"name": "a", "key": "${KEY} with spaces"}]},
+    {"server": {"admin_key": ["${KEY}"]}},
+    {"server": {"admin_key": "${KEY}"}, "keys": [{"name": "a", "key": "${KEY}"}]},
     {"verifiers": {"v": "${KEY}"}},
     {"verifiers": {"v": {"type": "${KEY}"}}},
 ]
@@ -153,6 +173,20 @@ def test_a_misplaced_secret_is_not_shown_by_errors(change: dict[str, Any], secre
 )
 def test_a_literal_secret_is_refused_and_not_shown(backend: dict[str, Any]) -> None:
     found = only_problem(given(backend=backend))
+    assert 'must come from the environment: write "${NAME}"' in found
+    assert SECRET not in found
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"keys": [{"name": "a", "key": SECRET}]},
+        {"keys": {"list": [{"name": "a", "key": SECRET}]}},
+        {"server": {"admin_key": SECRET}},
+    ],
+)
+def test_a_literal_key_is_refused_and_not_shown(sections: dict[str, Any]) -> None:
+    found = only_problem(given(**sections))
     assert 'must come from the environment: write "${NAME}"' in found
     assert SECRET not in found
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from samplewise.proxy.backends.openai import new_session
+from samplewise.proxy.backends.sessions import new_session
 from samplewise.proxy.build import preflight
 from samplewise.proxy.config import Config, load_text
 from samplewise.proxy.errors import ConfigError

@@ -53,7 +53,7 @@ async def test_a_key_goes_to_the_address_of_its_own_backend_only(
         f"{backend(second, 'far')}"
         "routes: {one: {backends: [local]}, other: {backends: [far]}}\n"
     )
-    async with serve(text, tmp_path, FIRST_KEY="the-first-key") as proxy:
+    async with serve(text, tmp_path, {"FIRST_KEY": "the-first-key"}) as proxy:
         for route in ("one", "other"):
             assert (await proxy.chat(route)).status == 200
     assert (await upstream.record()).headers["authorization"] == "Bearer the-first-key"
