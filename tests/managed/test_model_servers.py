@@ -39,7 +39,7 @@ def config(folder: Path, port: int, *args: str, more: str = "", model: str = "ti
     file.write_text(
         f'store: "sqlite:///{folder}/ledger.db"\n'
         "server: {port: 0, drain_s: 0, log_format: json}\n"
-        f"backends: {{local: {{type: vllm, price: {PRICE}, serve: {serve}}}}}\n"
+        f"backends: {{local: {{type: vllm, probe: none, price: {PRICE}, serve: {serve}}}}}\n"
         "routes: {one: {backends: [local]}}\n"
     )
     return str(file)
