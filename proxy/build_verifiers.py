@@ -8,6 +8,9 @@ from typing import assert_never
 from samplewise.models.arithmetic import Expression
 from samplewise.models.countdown import Puzzle
 from samplewise.models.noise import Corruption
+from samplewise.proxy.asking import Models
+from samplewise.proxy.build_judges import build_judge
+from samplewise.proxy.config_judges import ModelSettings
 from samplewise.proxy.config_verifiers import (
     ArithmeticSettings,
     CodeTestsSettings,
@@ -25,6 +28,7 @@ from samplewise.proxy.config_verifiers import (
     VerifierSettings,
     WebhookSettings,
 )
+from samplewise.verifiers.asking import Metered
 from samplewise.verifiers.base import Assurance, Verifier, VerifierSetupError
 from samplewise.verifiers.code.languages import LANGUAGES
 from samplewise.verifiers.code.suite import read_suite
@@ -32,7 +36,7 @@ from samplewise.verifiers.code_tests import CodeTests
 from samplewise.verifiers.final_answer import FinalAnswer
 from samplewise.verifiers.json_schema import JsonSchema
 from samplewise.verifiers.math import MATH_TARGET, Math
-from samplewise.verifiers.multi import Multi
+from samplewise.verifiers.multi import MeteredMulti, Multi
 from samplewise.verifiers.number import Number
 from samplewise.verifiers.plugin_runner import PLUGIN_TARGET, LoopRunner, ProcessRunner, Runner
 from samplewise.verifiers.pool import WorkerPool
@@ -55,14 +59,17 @@ def build_verifier(
     name: str,
     settings: VerifierSettings,
     build_child: Callable[[str, VerifierSettings], Verifier],
+    models: Models,
 ) -> Verifier:
     """Build a verifier; nothing is started. `build_child` builds the graders of a `multi`.
+
+    `models` are what those verifiers ask that are models themselves.
 
     Raises:
         VerifierSetupError: it cannot be built; the message names it and says what to change.
     """
     try:
-        return _build(name, settings, build_child)
+        return _build(name, settings, build_child, models)
     except VerifierSetupError as error:
         raise VerifierSetupError(f"{name}: {error}") from error
 
@@ -71,6 +78,7 @@ def _build(
     name: str,
     settings: VerifierSettings,
     build_child: Callable[[str, VerifierSettings], Verifier],
+    models: Models,
 ) -> Verifier:
     match settings:
         case FinalAnswerSettings():
@@ -100,14 +108,18 @@ def _build(
         case CountdownSettings() | ArithmeticSettings():
             return _puzzle(name, settings)
         case MultiSettings():
-            return Multi(
+            graders = {n: build_child(n, s) for n, s in settings.graders.items()}
+            metered = any(isinstance(grader, Metered) for grader in graders.values())
+            return (MeteredMulti if metered else Multi)(
                 name=name,
-                graders={n: build_child(n, s) for n, s in settings.graders.items()},
+                graders=graders,
                 calculate_output=settings.calculate_output,
                 pass_threshold=settings.pass_threshold,
             )
         case CodeTestsSettings():
             return _code_tests(name, settings)
+        case ModelSettings():
+            return build_judge(name, settings, models)
         case _:
             assert_never(settings)
 

@@ -9,6 +9,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from samplewise.proxy.config_code import CodeTestsSettings
+from samplewise.proxy.config_judges import (
+    GenerativeSettings,
+    LabelModelSettings,
+    PairwiseSettings,
+    ProcessRewardSettings,
+    RewardModelSettings,
+    ScoreModelSettings,
+)
 from samplewise.proxy.config_types import Count, Name, Seconds, Secret, Text
 from samplewise.proxy.config_verifier_base import (
     Megabytes,
@@ -219,6 +227,12 @@ VerifierSettings = Annotated[
     | WebhookSettings
     | CountdownSettings
     | ArithmeticSettings
+    | ScoreModelSettings
+    | LabelModelSettings
+    | PairwiseSettings
+    | GenerativeSettings
+    | RewardModelSettings
+    | ProcessRewardSettings
     | MultiSettings
     | CodeTestsSettings,
     Field(discriminator="type"),

@@ -127,6 +127,7 @@ class Task:
 
     `messages`, `tools`, `response_format` and `tests` hold JSON text, decoded only by who needs
     them. `item` carries the request's own data for templates (`{{item.x}}`); it is untrusted.
+    `seed` is that of the evidence: all chance of one request comes from it.
     """
 
     request_id: str
@@ -137,6 +138,7 @@ class Task:
     reference: str | None = None
     tests: bytes | None = None
     item: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
 
     def decoded_messages(self) -> list[dict[str, Any]]:
         """Decode the messages; costs time in proportion to the prompt."""
