@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from samplewise.policies.adaptive_vote import AdaptiveVote
+from samplewise.policies.agreement import Agreement
 from samplewise.policies.base import Needs
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Cascade, Tier
@@ -66,6 +67,12 @@ class NoPolicy:
             AdaptiveVote("beta", confidence=0.9, waves=(4, 8)),
         ),
         ({"type": "adaptive_vote", "window": 5}, AdaptiveVote(window=5)),
+        (
+            {"type": "adaptive_vote", "rule": "bayes_factor", "factor": 10, "order": "launch"},
+            AdaptiveVote("bayes_factor", factor=10, order="launch"),
+        ),
+        ({"type": "adaptive_vote", "rule": "esc"}, AdaptiveVote("esc")),
+        ({"type": "agreement", "samples": 4, "score": "boxed"}, Agreement("boxed", 4)),
         ({"type": "first_pass", "max_samples": 16}, FirstPass(16)),
         ("first_pass:16", FirstPass(16)),
         (
