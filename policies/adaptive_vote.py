@@ -179,6 +179,9 @@ class AdaptiveVote:
     def _next(self, evidence: Evidence, pending: int) -> Draw | None:
         wave = evidence.waves
         n = self.size(evidence.drawn, pending, wave)
+        if self.rule != "esc":
+            # What fits at the backend now; a window of `esc` only counts as a whole.
+            n = evidence.fitting(n)
         if n < 1:
             return None
         if self.waves or self.rule == "esc":

@@ -63,6 +63,7 @@ class Basis(StrEnum):
 
     VERIFIED = "verified"
     VOTES = "votes"
+    TESTS = "tests"
     SCORE = "score"
     ORDER = "order"
 

@@ -87,7 +87,7 @@ class FirstPass:
         left = self.max_samples - evidence.drawn
         reason = why_ended(evidence)
         if left > 0 and evidence.may_draw:
-            worth = self._worth(evidence, min(self._size(waves), left))
+            worth = self._worth(evidence, evidence.fitting(min(self._size(waves), left)))
             if worth:
                 return [Draw(f"wave-{waves}", worth)]
             reason = StopReason.NOT_WORTH_IT

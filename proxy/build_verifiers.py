@@ -13,6 +13,7 @@ from samplewise.proxy.build_judges import build_judge
 from samplewise.proxy.config_judges import ModelSettings
 from samplewise.proxy.config_verifiers import (
     ArithmeticSettings,
+    CodeTestsSettings,
     CountdownSettings,
     FinalAnswerSettings,
     JsonSchemaSettings,
@@ -29,6 +30,9 @@ from samplewise.proxy.config_verifiers import (
 )
 from samplewise.verifiers.asking import Metered
 from samplewise.verifiers.base import Assurance, Verifier, VerifierSetupError
+from samplewise.verifiers.code.languages import LANGUAGES
+from samplewise.verifiers.code.suite import read_suite
+from samplewise.verifiers.code_tests import CodeTests
 from samplewise.verifiers.final_answer import FinalAnswer
 from samplewise.verifiers.json_schema import JsonSchema
 from samplewise.verifiers.math import MATH_TARGET, Math
@@ -39,6 +43,7 @@ from samplewise.verifiers.pool import WorkerPool
 from samplewise.verifiers.puzzle import PuzzleCheck
 from samplewise.verifiers.python_plugin import PythonComparator, PythonPlugin
 from samplewise.verifiers.regex import Regex
+from samplewise.verifiers.sandbox.pool import SandboxPool
 from samplewise.verifiers.schema_check import SCHEMA_TARGET, SchemaChecker
 from samplewise.verifiers.string_check import StringCheck
 from samplewise.verifiers.templates import Template
@@ -46,6 +51,8 @@ from samplewise.verifiers.tool_call import ToolCalls
 from samplewise.verifiers.webhook import Webhook
 
 __all__ = ["build_verifier"]
+
+_PROGRAM_OUTPUT = 8 * 2**20  # results of all tests of one program
 
 
 def build_verifier(
@@ -109,6 +116,8 @@ def _build(
                 calculate_output=settings.calculate_output,
                 pass_threshold=settings.pass_threshold,
             )
+        case CodeTestsSettings():
+            return _code_tests(name, settings)
         case ModelSettings():
             return build_judge(name, settings, models)
         case _:
@@ -190,6 +199,28 @@ def _webhook(name: str, settings: WebhookSettings) -> Verifier:
         assurance=Assurance(settings.assurance),
         tool_calls=settings.tool_calls,
         max_response_bytes=int(settings.max_response_mb * 2**20),
+    )
+
+
+def _code_tests(name: str, settings: CodeTestsSettings) -> Verifier:
+    sandbox = SandboxPool(
+        workers=settings.workers,
+        spare=settings.spare,
+        memory_mb=settings.memory_mb,
+        output_bytes=_PROGRAM_OUTPUT,
+        python=settings.python,
+        cgroup=settings.cgroup,
+        preload=("json",),  # results come as JSON
+    )
+    return CodeTests(
+        name=name,
+        sandbox=sandbox,
+        language=LANGUAGES[settings.language],
+        sources=settings.sources,
+        tests=None if settings.tests is None else read_suite(settings.tests),
+        suites={name: read_suite(suite) for name, suite in settings.suites.items()},
+        extract=settings.extract,
+        timeout_s=settings.timeout_s,
     )
 
 

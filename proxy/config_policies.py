@@ -10,7 +10,7 @@ import importlib
 import re
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -47,14 +47,19 @@ from samplewise.proxy.config_types import (
     Text,
 )
 
+if TYPE_CHECKING:
+    from samplewise.policies.fixed import Quorum
+
 __all__ = [
     "AdaptiveVoteSettings",
+    "AgreementSettings",
     "BestOfNSettings",
     "CascadeSettings",
     "FirstPassSettings",
     "MajorityVoteSettings",
     "PolicySettings",
     "PythonPolicySettings",
+    "QuorumSettings",
     "RouteSettings",
     "SinglePolicySettings",
     "TierSettings",
@@ -103,56 +108,70 @@ class SinglePolicySettings(Settings):
         return Single()
 
 
-class MajorityVoteSettings(Settings):
+class QuorumSettings(Settings):
+    """Once `min` good samples are in, the others have `grace_s` more."""
+
+    min: _Samples
+    grace_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+
+    def build(self) -> Quorum:
+        """Return the rule."""
+        from samplewise.policies.fixed import Quorum
+
+        return Quorum(self.min, self.grace_s)
+
+
+class _FixedSettings(Settings):
+    """What policies with a fixed number of samples share."""
+
+    samples: _Samples
+    min_ok: _Samples = 1
+    quorum: QuorumSettings | None = None
+
+    def shared(self) -> dict[str, Any]:
+        """Return these fields for the policy's constructor."""
+        quorum = None if self.quorum is None else self.quorum.build()
+        return {"samples": self.samples, "min_ok": self.min_ok, "quorum": quorum}
+
+
+class MajorityVoteSettings(_FixedSettings):
     """The answer that most of `samples` gave."""
 
     type: Literal["majority_vote"]
-    samples: _Samples
-    min_ok: _Samples = 1
 
     def build(self) -> Policy:
         """Return the policy."""
         from samplewise.policies.majority_vote import MajorityVote
 
-        return MajorityVote(samples=self.samples, min_ok=self.min_ok)
+        return MajorityVote(**self.shared())
 
 
-class WeightedVoteSettings(Settings):
+class WeightedVoteSettings(_FixedSettings):
     """A vote in which the score of the verifier `score` weighs."""
 
     type: Literal["weighted_vote"]
-    samples: _Samples
     score: Name = Field(description="write the name of the verifier whose score weighs")
-    min_ok: _Samples = 1
 
     def build(self) -> Policy:
         """Return the policy."""
         from samplewise.policies.weighted_vote import WeightedVote
 
-        return WeightedVote(samples=self.samples, score=self.score, min_ok=self.min_ok)
+        return WeightedVote(score=self.score, **self.shared())
 
 
-class BestOfNSettings(Settings):
+class BestOfNSettings(_FixedSettings):
     """The sample that the verifier `score` likes best; without it the last that gives a score."""
 
     type: Literal["best_of_n"]
-    samples: _Samples
     score: Name | None = None
     rule: Literal["naive", "weighted"] = "naive"
     steps: Literal["last", "min", "prod"] = "last"
-    min_ok: _Samples = 1
 
     def build(self) -> Policy:
         """Return the policy."""
         from samplewise.policies.best_of_n import BestOfN
 
-        return BestOfN(
-            samples=self.samples,
-            score=self.score or "",
-            rule=self.rule,
-            steps=self.steps,
-            min_ok=self.min_ok,
-        )
+        return BestOfN(score=self.score or "", rule=self.rule, steps=self.steps, **self.shared())
 
 
 class AdaptiveVoteSettings(Settings):
@@ -233,6 +252,21 @@ class FirstPassSettings(Settings):
         )
 
 
+class AgreementSettings(Settings):
+    """One of the samples that agree on the most tests; `score` is the verifier that runs them."""
+
+    type: Literal["agreement"]
+    samples: Annotated[int, Field(ge=2, le=100_000)]
+    score: Name = Field(description="write the name of the verifier whose step scores are tests")
+    min_ok: _Samples = 1
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        from samplewise.policies.agreement import Agreement
+
+        return Agreement(score=self.score, samples=self.samples, min_ok=self.min_ok)
+
+
 class TierSettings(Settings):
     """One step of a cascade; without `agreement` only a verified sample is good enough."""
 
@@ -292,6 +326,7 @@ _Policies = (
     | BestOfNSettings
     | AdaptiveVoteSettings
     | FirstPassSettings
+    | AgreementSettings
     | CascadeSettings
     | BeamSettings
     | LookaheadSettings

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from samplewise.proxy.config_types import Amount, Seconds, Settings
 
-__all__ = ["VerifierPriceSettings", "_VerifierSettings"]
+__all__ = ["Megabytes", "PooledSettings", "VerifierPriceSettings", "Workers", "_VerifierSettings"]
+
+Workers = Annotated[int, Field(ge=1, le=64)]
+Megabytes = Annotated[int, Field(ge=64, le=1_048_576)]
 
 
 class VerifierPriceSettings(Settings):
@@ -30,3 +35,11 @@ class _VerifierSettings(Settings):
     required: bool = True
     timeout_s: Seconds = 5.0
     price: VerifierPriceSettings | None = None
+
+
+class PooledSettings(_VerifierSettings):
+    """A verifier in worker processes: `queue_s` is the longest wait for a free one."""
+
+    workers: Workers = 2
+    memory_mb: Megabytes | None = 1024
+    queue_s: Seconds = 30.0

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from samplewise.proxy.config_code import CodeTestsSettings
 from samplewise.proxy.config_judges import (
     GenerativeSettings,
     LabelModelSettings,
@@ -17,10 +18,17 @@ from samplewise.proxy.config_judges import (
     ScoreModelSettings,
 )
 from samplewise.proxy.config_types import Count, Name, Seconds, Secret, Text
-from samplewise.proxy.config_verifier_base import VerifierPriceSettings, _VerifierSettings
+from samplewise.proxy.config_verifier_base import (
+    Megabytes,
+    PooledSettings,
+    VerifierPriceSettings,
+    Workers,
+    _VerifierSettings,
+)
 
 __all__ = [
     "ArithmeticSettings",
+    "CodeTestsSettings",
     "CountdownSettings",
     "FinalAnswerSettings",
     "JsonSchemaSettings",
@@ -55,16 +63,6 @@ def _url(value: str) -> str:
 
 Function = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Number_ = Annotated[float, Field(ge=0)]
-Workers = Annotated[int, Field(ge=1, le=64)]
-Megabytes = Annotated[int, Field(ge=64, le=1_048_576)]
-
-
-class PooledSettings(_VerifierSettings):
-    """A verifier in worker processes: `queue_s` is the longest wait for a free one."""
-
-    workers: Workers = 2
-    memory_mb: Megabytes | None = 1024
-    queue_s: Seconds = 30.0
 
 
 class FinalAnswerSettings(_VerifierSettings):
@@ -235,7 +233,8 @@ VerifierSettings = Annotated[
     | GenerativeSettings
     | RewardModelSettings
     | ProcessRewardSettings
-    | MultiSettings,
+    | MultiSettings
+    | CodeTestsSettings,
     Field(discriminator="type"),
 ]
 MultiSettings.model_rebuild()

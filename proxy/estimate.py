@@ -69,7 +69,9 @@ def worst_nano(job: Job) -> int:
     likely = likely_bytes(tokens)
     checks = sum(check.worst(job.task, likely).nano for check in judges.values())
     each = max(
-        u.price.worst_nano(prompt_bound(job.request, None, u.max_tokens_per_image), tokens)
+        u.price.worst_nano(
+            prompt_bound(job.request, None, u.max_tokens_per_image), tokens, job.request.images
+        )
         for u in job.route.upstreams.values()
     )
     worst = (each + checks) * most_samples(job)
@@ -93,8 +95,14 @@ def _best_at(upstream: Upstream, job: Job, prompt: int, samples: int) -> int:
     alone = upstream.streams and bool(needs.cancel or needs.progress_tokens)
     calls = samples if alone else -(-samples // upstream.largest_n(samples))
     # The upstream may have the prompt cached, at a price of its own.
-    first = min(price.cost_nano(Usage(prompt, cached, 1)) for cached in (0, prompt))
-    return calls * first + (samples - calls) * price.cost_nano(Usage(completion=1))
+    # One token may be reasoning or not, whichever costs less.
+    first = min(
+        price.cost_nano(Usage(prompt, cached, 1, reasoning), job.request.images)
+        for cached in (0, prompt)
+        for reasoning in (0, 1)
+    )
+    more = min(price.cost_nano(Usage(0, 0, 1, reasoning)) for reasoning in (0, 1))
+    return calls * first + (samples - calls) * more
 
 
 def _least_samples(job: Job) -> int:

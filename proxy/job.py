@@ -22,6 +22,8 @@ __all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route", "likely_byt
 # English has four to five, code with deep indentation more; escapes of JSON count too.
 _BYTES_PER_TOKEN = 8
 
+_DEADLINE_MARGIN_S = 0.2
+
 
 class Outcome(StrEnum):
     """How far an answer can be trusted."""
@@ -113,7 +115,7 @@ class Job:
     seed: int = 0
     deadline_s: float | None = None
     left: bool = False
-    when_left: Callable[[], None] | None = None
+    when_left: Callable[[], object] | None = None
     tap: Callable[[bytes], None] | None = None
     warnings: list[str] = field(default_factory=list)
     waited_s: float = 0.0
@@ -128,6 +130,16 @@ class Job:
         """The most tokens that a sample may have by route and request."""
         asked, cap = self.request.max_tokens, self.route.max_tokens
         return cap if asked is None else min(asked, cap)
+
+    @property
+    def ends_at(self) -> float | None:
+        """The loop's time at which everything in flight is cut; None without a deadline.
+
+        The answer must leave before the deadline: time to cancel, settle and write it.
+        """
+        if self.deadline_s is None:
+            return None
+        return self.began + self.deadline_s - min(_DEADLINE_MARGIN_S, self.deadline_s / 10)
 
     @property
     def accounts(self) -> tuple[Account, ...]:

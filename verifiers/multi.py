@@ -12,6 +12,7 @@ from samplewise.verifiers.base import (
     Assurance,
     Sample,
     Status,
+    TakesTests,
     Task,
     Verdict,
     Verifier,
@@ -73,6 +74,11 @@ class Multi:
     def key(self, sample: Sample) -> str:
         """Return what decides the verdicts of all graders."""
         return canonical([own_key(grader, sample) for grader in self.graders.values()])
+
+    def check_tests(self, tests: bytes) -> bool:
+        """Return whether a grader would run these tests; raises `TestsError` for wrong ones."""
+        takers = [grader for grader in self.graders.values() if isinstance(grader, TakesTests)]
+        return any([grader.check_tests(tests) for grader in takers])
 
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Judge; raises `VerifierError` when a grader that matters could not tell."""

@@ -15,12 +15,15 @@ from samplewise.verifiers.base import Assurance, Status, Verdict, VerifierError
 __all__ = ["Outcome", "verdict_from"]
 
 _Text = Annotated[str, msgspec.Meta(max_length=20_000)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Shares = Annotated[tuple[_Share, ...], msgspec.Meta(max_length=10_000)]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The result object: at least a status or a score.
 
-    `feedback` may be shown to a model, so it must not hold an expected value.
+    `feedback` may be shown to a model, so it must not hold an expected value. `step_scores` are in
+    [0, 1], one for each step or test.
     """
 
     status: Literal["pass", "fail", "none", "error"] | None = None
@@ -28,6 +31,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     answer: _Text | None = None
     reason: _Text = ""
     feedback: _Text = ""
+    step_scores: _Shares = ()
 
 
 def verdict_from(
@@ -57,6 +61,7 @@ def verdict_from(
         status,
         score=score if score is not None and 0 <= score <= 1 else None,
         raw_score=score,
+        step_scores=outcome.step_scores,
         answer=outcome.answer or None,
         reason=outcome.reason,
         feedback=outcome.feedback,

@@ -36,7 +36,11 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "keys": (
         "samplewise.proxy.cli.keys:keys",
-        "Make, list, revoke and rotate the keys of clients.",
+        "Make, list, change, rotate and revoke the keys of clients.",
+    ),
+    "record": (
+        "samplewise.proxy.cli.record:record",
+        "Draw many samples of each prompt into a file for replay.",
     ),
     "replay": (
         "samplewise.proxy.cli.replay:replay",

@@ -27,15 +27,15 @@ def draw_front(summaries: Sequence[Summary], said: str) -> bytes:
     frame.mark_along(ticks(left, right), lambda usd: f"${usd:.3g}")
     front = [points[i] for i in frontier(points)]
     frame.canvas.path([frame.place(max(x, least), y) for x, y in front], GREY, 2, dash=8)
+    for _, cost, value in bases:
+        frame.canvas.dot(*frame.place(cost, value), GREY, 19)
     for number, summary in enumerate(summaries):
         colour = COLOURS[number % len(COLOURS)]
         at = max(summary.usd, least)
         frame.bar(at, summary.accuracy.low, summary.accuracy.high, colour)
-        frame.canvas.dot(*frame.place(at, summary.accuracy.value), colour, 15)
+        frame.canvas.dot(*frame.place(at, summary.accuracy.value), colour, 13)
         said = f"{summary.name}: {100 * summary.accuracy.value:.2f} % at ${at:.3g}"
         frame.legend(number, colour, said)
-    for _, cost, value in bases:
-        frame.canvas.dot(*frame.place(cost, value), GREY, 11)
     names = ", ".join(str(n) for n, _, _ in bases)
     frame.legend(len(summaries), GREY, f"one call with n = {names}")
     frame.legend(len(summaries) + 1, GREY, "no other policy is cheaper and better", dash=8)

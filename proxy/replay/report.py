@@ -52,7 +52,7 @@ def _cells(found: Summary) -> list[str]:
         f"{found.share:.3f}",
         f"{found.seconds:.0f} s",
         f"{100 * found.coverage:.1f}",
-        f"{100 * found.gap:.1f}",
+        f"{round(100 * found.gap, 1) + 0.0:.1f}",
         "-" if found.usd_per_solved is None else f"{found.usd_per_solved:.3g}",
         f"> {found.baseline_n}" if match is None else f"{match.n}: ${match.usd:.3g}",
     ]

@@ -52,12 +52,17 @@ def test_a_score_off_the_scale_is_kept_raw() -> None:
     "value",
     [None, "pass", [], {}, {"status": "ok"}, {"score": "1"}, {"passed": True},
      {"score": float("nan")}, {"answer": "x"}, {"status": "pass", "answer": 5},
-     {"status": "pass", "feedback": "x" * 20_001}, float("inf"), {"status": None}],
+     {"status": "pass", "feedback": "x" * 20_001}, float("inf"), {"status": None},
+     {"status": "pass", "step_scores": [2]}, {"status": "pass", "step_scores": 1}],
 )  # fmt: skip
 def test_a_wrong_form_is_an_error_of_the_grader(value: object) -> None:
     with pytest.raises(VerifierError) as caught:
         _read(value)
     assert caught.value.reason == "protocol"
+
+
+def test_a_grader_may_score_steps_or_tests() -> None:
+    assert _read({"status": "none", "step_scores": [1, 0, 0.5]}).step_scores == (1.0, 0.0, 0.5)
 
 
 def test_a_grader_may_say_that_it_cannot_tell() -> None:
