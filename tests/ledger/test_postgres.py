@@ -18,6 +18,7 @@ from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.accounts import window_starts
 from samplewise.proxy.ledger.base import Grant
 from samplewise.proxy.ledger.postgres import PostgresLedger
+from samplewise.proxy.ledger.postgres_schema import MIGRATIONS
 from tests.ledger import worker
 from tests.ledger.kit import (
     NOON,
@@ -235,7 +236,7 @@ async def test_closing_says_what_could_not_be_written(database: str, own_server:
 async def test_a_newer_schema_and_a_strange_one_are_refused(database: str) -> None:
     await (await PostgresLedger.open(database)).close()
     await execute(database, "UPDATE samplewise.meta SET value = 9 WHERE name = 'schema'")
-    with pytest.raises(StoreError, match="schema version 9, this Samplewise knows 2"):
+    with pytest.raises(StoreError, match=f"schema version 9, this Samplewise knows {len(MIGRATIONS)}"):
         await PostgresLedger.open(database)
     await execute(
         database, "DROP SCHEMA samplewise CASCADE", "CREATE SCHEMA samplewise",
