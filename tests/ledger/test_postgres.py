@@ -236,7 +236,9 @@ async def test_closing_says_what_could_not_be_written(database: str, own_server:
 async def test_a_newer_schema_and_a_strange_one_are_refused(database: str) -> None:
     await (await PostgresLedger.open(database)).close()
     await execute(database, "UPDATE samplewise.meta SET value = 9 WHERE name = 'schema'")
-    with pytest.raises(StoreError, match=f"schema version 9, this Samplewise knows {len(MIGRATIONS)}"):
+    with pytest.raises(
+        StoreError, match=f"schema version 9, this Samplewise knows {len(MIGRATIONS)}"
+    ):
         await PostgresLedger.open(database)
     await execute(
         database, "DROP SCHEMA samplewise CASCADE", "CREATE SCHEMA samplewise",
