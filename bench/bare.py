@@ -75,7 +75,8 @@ class BareServer(ProxyServer):
         """Replace ledger and voters, then begin to take requests."""
         service: Service = self._app.state.service
         service.engine = replace(service.engine, ledger=NullLedger())
-        service.routes = {name: bare(route) for name, route in service.routes.items()}
+        routes = {name: bare(route) for name, route in service.routes.items()}
+        service.setup = replace(service.setup, routes=routes)
         await super().startup(sockets)
 
 

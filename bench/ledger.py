@@ -1,8 +1,10 @@
-"""Print how many reserve + settle pairs a second the SQLite ledger makes durable, and their cost.
+"""Print how many reserve + settle pairs a second each ledger makes durable, and what they cost.
 
-    python -m bench.ledger [--folder FOLDER] [--seconds 3] [--wave 1] [--busy]
+    python -m bench.ledger [--folder FOLDER] [--seconds 3] [--wave 1 8] [--busy] [--store sqlite]
 
-Every wave goes into two accounts that all waves share. A pair is one sample.
+A pair is one sample. Every wave goes into the same counters, which all waves share: the worst case.
+Processor time of PostgreSQL is that of this process and of all of the server's, which is started
+here and writes to the disk for every commit; it is skipped where it is not installed.
 """
 
 from __future__ import annotations
@@ -10,11 +12,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
+from tests.ledger.pg import Server, account_of_server, programs
+
+from bench.machine import spent
 from samplewise.policies.price import Usage
 from samplewise.proxy.ledger.base import (
     Account,
@@ -26,7 +35,10 @@ from samplewise.proxy.ledger.base import (
     Wave,
     Window,
 )
+from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
+
+AnyLedger: TypeAlias = SqliteLedger | PostgresLedger
 
 ACCOUNTS = (
     Account(Scope.KEY, "alice", Window.DAY, Limit(nano=10**15)),
@@ -35,7 +47,7 @@ ACCOUNTS = (
 
 
 async def pairs(
-    ledger: SqliteLedger, numbers: itertools.count[int], size: int, end: float
+    ledger: AnyLedger, numbers: itertools.count[int], size: int, end: float
 ) -> list[float]:
     """Reserve and settle waves until `end`; return the milliseconds of each operation."""
     took = []
@@ -64,24 +76,29 @@ async def spin(end: float) -> None:
         await asyncio.sleep(0)
 
 
-async def measure(folder: Path, in_flight: int, size: int, seconds: float, busy: bool) -> None:
-    """Print one line."""
-    ledger = await SqliteLedger.open(folder / f"{in_flight}-{size}-{busy}.db")
+async def measure(
+    ledger: AnyLedger, pids: list[int], in_flight: int, size: int, seconds: float, busy: bool
+) -> None:
+    """Print one line. `pids` are the processes whose processor time counts."""
     numbers = itertools.count()
-    start, cpu = time.perf_counter(), time.process_time()
+    before = sum(spent(pid).cpu_s for pid in pids)
+    start = time.perf_counter()
     end = start + seconds
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(pairs(ledger, numbers, size, end)) for _ in range(in_flight)]
         if busy:
             group.create_task(spin(end))
-    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    wall = time.perf_counter() - start
+    cpu = sum(spent(pid).cpu_s for pid in pids) - before
     took = [value for task in tasks for value in task.result()]
     samples = len(took) // 2 * size
     stats = ledger.stats
     cuts = statistics.quantiles(took, n=100)
+    name = "sqlite" if isinstance(ledger, SqliteLedger) else "postgresql"
     print(
-        f"{in_flight:9} {size:5} {samples / wall:9,.0f} {cpu / samples * 1e6:11.1f}"
-        f" {cuts[49]:8.1f} {cuts[98]:8.1f} {stats.operations / stats.commits:10.1f}"
+        f"{name:10} {len(ACCOUNTS):8} {in_flight:9} {size:5} {samples / wall:9,.0f}"
+        f" {cpu / samples * 1e6:11.1f} {cuts[49]:8.1f} {cuts[98]:8.1f}"
+        f" {stats.operations / stats.commits:10.1f}"
     )
     totals = await ledger.totals()
     assert totals.wrong_counters == 0
@@ -90,19 +107,55 @@ async def measure(folder: Path, in_flight: int, size: int, seconds: float, busy:
     await ledger.close()
 
 
+@contextmanager
+def postgres() -> Iterator[Server | None]:
+    """Start a server that makes every commit durable; None where it is not installed."""
+    folder, user = programs(), account_of_server()
+    if folder is None or user is None:
+        print("SKIP postgresql: it is not installed; on Debian: apt-get install postgresql")
+        yield None
+        return
+    server = Server(folder, user, durable=True)
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
 def main() -> None:
     """Measure at 1, 64 and 256 in flight."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="where to put the files; picks the disk")
+    parser.add_argument("--folder", type=Path, help="where to put SQLite's files; picks the disk")
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--wave", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--busy", action="store_true", help="keep the event loop busy")
+    stores = ["sqlite", "postgresql"]
+    parser.add_argument("--store", choices=stores, nargs="*", default=stores)
     args = parser.parse_args()
-    print("in flight  wave   pairs/s  CPU us/pair  p50 ms   p99 ms  ops/commit")
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+
+    def lines(pids: list[int], open_: Callable[[str], Awaitable[AnyLedger]]) -> None:
+        async def line(name: str, in_flight: int, size: int) -> None:
+            await measure(await open_(name), pids, in_flight, size, args.seconds, args.busy)
+
         for size in args.wave:
             for in_flight in (1, 64, 256):
-                asyncio.run(measure(Path(folder), in_flight, size, args.seconds, args.busy))
+                asyncio.run(line(f"{in_flight}-{size}.db", in_flight, size))
+
+    names = ", ".join(f"{a.scope} {a.name} of the {a.window}" for a in ACCOUNTS)
+    print(f"Every wave goes into {len(ACCOUNTS)} counters: {names}.")
+    print("store      counters in flight  wave   pairs/s  CPU us/pair  p50 ms   p99 ms  ops/commit")
+    if "sqlite" in args.store:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            lines([os.getpid()], lambda name: SqliteLedger.open(Path(folder) / name))
+    if "postgresql" in args.store:
+        with postgres() as server:
+            if server is not None:
+                made = server
+
+                async def new(name: str) -> AnyLedger:
+                    return await PostgresLedger.open(await asyncio.to_thread(made.new_database))
+
+                lines([os.getpid(), server.pid], new)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ _STOP_S = 30.0
 
 _CONFIG = """\
 store: "sqlite:///{folder}/{name}.db"
-server: {{log_format: json, drain_s: 0}}
+server: {{log_format: json, drain_s: 0{server}}}
 budget: {{usd_per_month: 100000}}
 backends:
   calls: {{type: openai, base_url: "http://127.0.0.1:{port}/v1", model: fake, max_n: 1,
@@ -65,20 +65,24 @@ class Fleet:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path) -> AsyncIterator[Fleet]:
-        """Start the fake upstream; stop everything at the end."""
+    async def open(cls, folder: Path, delay_s: float = 0.0) -> AsyncIterator[Fleet]:
+        """Start the fake upstream, whose answers take a while; stop everything at the end."""
         fleet = cls(folder, Target(0, 0))
         try:
             port = free_port()
-            await fleet._start("direct", [sys.executable, "-m", "bench.upstream", str(port)], port)
+            command = [sys.executable, "-m", "bench.upstream", str(port), str(delay_s)]
+            await fleet._start("direct", command, port)
             fleet.upstream = fleet.targets["direct"]
             yield fleet
         finally:
             for name in list(fleet._processes):
                 fleet.stop(name)
 
-    async def start(self, name: str) -> None:
-        """Start a target by its name: reference, samplewise, bare, or with ` x2` two workers."""
+    async def start(self, name: str, server: str = "") -> None:
+        """Start a target by its name: reference, samplewise, bare, or with ` x2` two workers.
+
+        `server` is more of the `server` section of its configuration.
+        """
         kind, _, workers = name.partition(" x")
         port = free_port()
         if kind == "reference":
@@ -86,7 +90,7 @@ class Fleet:
             command += [str(self.upstream.port), str(port), workers or "1"]
         elif kind == "samplewise":
             command = [str(Path(sys.executable).parent / "samplewise"), "serve"]
-            command += ["--config", self._config(name), "--port", str(port)]
+            command += ["--config", self._config(name, server), "--port", str(port)]
             command += ["--workers", workers or "1"]
         else:
             command = [sys.executable, "-m", "bench.bare", self._config(name), str(port)]
@@ -102,10 +106,12 @@ class Fleet:
             process.kill()
             process.wait()
 
-    def _config(self, name: str) -> str:
+    def _config(self, name: str, server: str = "") -> str:
         file = self.folder / f"{name}.yaml"
         limits = _LIMITS if name.startswith("samplewise") else "max_tokens: 256"
-        text = _CONFIG.format(folder=self.folder, name=name, port=self.upstream.port, limits=limits)
+        text = _CONFIG.format(
+            folder=self.folder, name=name, port=self.upstream.port, limits=limits, server=server
+        )
         file.write_text(text)
         return str(file)
 

@@ -3,7 +3,7 @@
 Every answer has 64 tokens and a text of its own that ends in a line with a final answer, so that a
 vote has something to count. Honours `n` and streams one event per write. It looks for `n`, `stream`
 and `include_usage` as compact JSON writes them. `GET /counts` says how many calls and samples it
-gave. Run: python -m bench.upstream PORT
+gave. Run: python -m bench.upstream PORT [SECONDS], where a plain answer takes so many seconds
 """
 
 from __future__ import annotations
@@ -98,8 +98,9 @@ def _http_chunk(data: bytes) -> bytes:
 class Counts:
     """What all connections have given so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_s: float) -> None:
         """Begin at zero."""
+        self.delay_s = delay_s
         self.calls = 0
         self.samples = 0
         self.turns = count()
@@ -146,7 +147,11 @@ class _Connection(asyncio.Protocol):
             self._pending.extend(events(turn % TEXTS, usage))
             self._send()
         else:
-            self._transport.write(whole(n, turn % max(1, TEXTS // n)))
+            answer = whole(n, turn % max(1, TEXTS // n))
+            if self._counts.delay_s:
+                self._loop.call_later(self._counts.delay_s, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
 
     def _send(self) -> None:
         # One event per turn of the loop: an engine sends tokens as they come, not all at once.
@@ -168,13 +173,13 @@ def _n(request: bytes) -> int:
     return int(digits[: len(digits) - len(digits.lstrip(b"0123456789"))])
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, delay_s: float = 0.0) -> None:
     """Serve until cancelled."""
-    counts = Counts()
+    counts = Counts(delay_s)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(counts), "127.0.0.1", port, backlog=2048)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), *map(float, sys.argv[2:])))

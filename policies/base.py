@@ -174,7 +174,8 @@ class Needs:
 
     `max_samples` is the most it can ever draw for one request, `min_ok` the fewest good samples
     (ended by themselves) that an answer may rest on, `min_samples` the fewest that it has drawn
-    when it stops by itself, granted all it asked for. `progress_tokens` asks for a progress event
+    when it stops by itself, granted all it asked for. `prior` asks for measured error rates of the
+    route's verifiers. `progress_tokens` asks for a progress event
     every so many tokens of a running sample (0: none).
     """
 
@@ -191,6 +192,7 @@ class Needs:
     backends: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
     min_samples: int = 1
+    prior: bool = False
 
 
 class Policy(Protocol):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop
-from samplewise.policies.fixed import at_least, draw_all
-from samplewise.policies.ranking import by_score, ranked, why_ended
+from samplewise.policies.fixed import Quorum, at_least, draw_all, why_all_ended
+from samplewise.policies.ranking import by_score, ranked
 from samplewise.policies.weighted_vote import class_weights, heaviest
 from samplewise.verifiers.base import Sample
 
@@ -31,11 +31,14 @@ class BestOfN:
     rule: Literal["naive", "weighted"] = "naive"
     steps: Literal["last", "min", "prod"] = "last"
     min_ok: int = 1
+    quorum: Quorum | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers and words that mean nothing."""
         at_least("samples", self.samples, 1)
         at_least("min_ok", self.min_ok, 1)
+        if self.quorum is not None:
+            self.quorum.check(self.samples, self.min_ok)
         if self.rule not in ("naive", "weighted"):
             raise PolicyError(f"rule: must be naive or weighted, got {self.rule!r}")
         if self.steps not in ("last", "min", "prod"):
@@ -47,6 +50,7 @@ class BestOfN:
         return Needs(
             max_samples=self.samples,
             min_ok=self.min_ok,
+            cancel=self.quorum is not None,
             answers=self.rule == "weighted",
             verdicts=not self.score,
             scores=(self.score,) if self.score else (),
@@ -55,7 +59,7 @@ class BestOfN:
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Draw all, wait for all, take the best."""
-        actions = draw_all(evidence, self.samples)
+        actions = draw_all(evidence, self.samples, self.quorum)
         if actions:
             return actions
         if self.rule == "weighted":
@@ -63,7 +67,14 @@ class BestOfN:
             ranking = ranked(evidence, lambda s: heaviest(evidence, s, weights, self.score))
         else:
             ranking = by_score(evidence, lambda sample: self._score(evidence, sample))
-        return [Stop(ranking, why_ended(evidence), Basis.SCORE, self._details(evidence, ranking))]
+        return [
+            Stop(
+                ranking,
+                why_all_ended(evidence, self.quorum),
+                Basis.SCORE,
+                self._details(evidence, ranking),
+            )
+        ]
 
     def _score(self, evidence: Evidence, sample: Sample) -> float | None:
         judgement = evidence.judgements.get(sample.id)

@@ -42,13 +42,15 @@ __all__ = [
 class Offer:
     """What a backend offers now. `free_slots` is None without a limit; `p50_s` is None unknown.
 
-    What it honours is True, False, or None where nobody knows.
+    `room` is how many more samples its servers cope with, None where they do not say. What it
+    honours is True, False, or None where nobody knows.
     """
 
     backend: str
     price: Price
     p50_s: float | None = None
     free_slots: int | None = None
+    room: int | None = None
     honours_n: bool | None = None
     streams: bool = True
     logprobs: bool | None = None
@@ -206,9 +208,10 @@ Event = (
 class Evidence:
     """All that is known of one request so far. Policies read it; only the engine folds.
 
-    `samples` holds every ended sample in order of arrival, cut ones too (`good` counts the others);
-    `judgements` those whose verifiers are done. `votes` counts them as they come, `launched` in the
-    order of dispatch. `left_samples` is how many more may be drawn. Times
+    `samples` holds every ended sample in order of arrival, cut ones too (`good` counts the others,
+    `good_at` says when each of these came); `judgements` those whose verifiers are done. `votes`
+    counts them as they come, `launched` in the order of dispatch. `left_samples` is how many more
+    may be drawn. Times
     are in seconds since the request began, money in nano-dollars.
     """
 
@@ -233,6 +236,7 @@ class Evidence:
     drawn: int = 0
     good: int = 0
     complete: int = 0
+    good_at: list[float] = field(default_factory=list)
     passed: int = 0
     rejected: int = 0
     judging: int = 0
@@ -263,6 +267,16 @@ class Evidence:
             and not self.deadline_passed
             and not self.client_gone
         )
+
+    def fitting(self, n: int, backend: str = "") -> int:
+        """Return how many of `n` samples to draw now: one at least where nothing is pending.
+
+        No more than the servers of the backend cope with; without a name, the first of the route.
+        """
+        offer = self.offers.get(backend or next(iter(self.offers), ""))
+        if offer is None or offer.room is None:
+            return n
+        return min(n, max(offer.room, 0 if self.pending else 1))
 
     def fold(self, event: Event) -> None:
         """Add one event to the log and bring the tallies up to date, in constant time."""
@@ -305,7 +319,9 @@ class Evidence:
         sample = event.sample
         self.running.pop(sample.id, None)
         self.samples[sample.id] = sample
-        self.good += sample.ended is not Ended.CUT
+        if sample.ended is not Ended.CUT:
+            self.good += 1
+            self.good_at.append(self.elapsed_s)
         self.complete += sample.complete
         self.judging += event.verifying
         if not event.verifying:

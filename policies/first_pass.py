@@ -17,6 +17,7 @@ from samplewise.policies.base import (
     StopReason,
 )
 from samplewise.policies.fixed import at_least
+from samplewise.policies.prior import Prior, prior_of
 from samplewise.policies.ranking import by_order, by_score, why_ended
 
 __all__ = ["FirstPass"]
@@ -27,13 +28,17 @@ class FirstPass:
     """Stop at the first verified sample and cut the rest; start a wave when the last is judged.
 
     Without `waves` they double from 4. When `waves` do not add up to `max_samples` the last size
-    repeats. How right a passed answer is depends on the verifier alone, not on how many were drawn.
+    repeats. With `right_nano` and `wrong_nano`, what an accepted right answer is worth and what an
+    accepted wrong one costs in nano-dollars, no attempt is drawn that costs more than it can be
+    expected to bring: every fail makes it likelier that the next pass is a mistake.
     Source: Stroebl et al. 2024, arXiv:2411.17501, sec. 3 (resampling with an imperfect verifier).
     """
 
     max_samples: int = 32
     waves: tuple[int, ...] = ()
     min_ok: int = 1
+    right_nano: int | None = None
+    wrong_nano: int = 0
 
     def __post_init__(self) -> None:
         """Refuse waves that do not fit."""
@@ -49,19 +54,56 @@ class FirstPass:
     def needs(self) -> Needs:
         """Verifiers that judge, and calls that can be cancelled one by one."""
         least = min(self._size(0), self.max_samples)
-        return Needs(self.max_samples, self.min_ok, cancel=True, verdicts=True, min_samples=least)
+        return Needs(
+            self.max_samples,
+            self.min_ok,
+            cancel=True,
+            verdicts=True,
+            min_samples=least,
+            prior=self.right_nano is not None,
+        )
+
+    def check(self, prior: Prior) -> None:
+        """Refuse verifiers that are too often wrong for what a wrong answer costs.
+
+        Raises:
+            PolicyError: not even the first attempt is worth anything.
+        """
+        if self.right_nano is not None and prior.gain(0, self.right_nano, self.wrong_nano) <= 0:
+            raise PolicyError(
+                f"wrong_usd: by the route's prior a sample that passes is right with probability "
+                f"{prior.p_right(0):.3f} only, so that no answer is better than any; take a better "
+                "verifier, or weigh right_usd and wrong_usd anew"
+            )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Stop on a pass, else draw the next wave once the last one is judged."""
         if evidence.best_passed is not None and evidence.good >= evidence.answers:
-            return [Stop(by_order(evidence), StopReason.PASSED, Basis.VERIFIED, _details(evidence))]
+            details = _details(evidence)
+            return [Stop(by_order(evidence), StopReason.PASSED, Basis.VERIFIED, details)]
         if evidence.pending:
             return WAIT
         waves = evidence.waves
         left = self.max_samples - evidence.drawn
+        reason = why_ended(evidence)
         if left > 0 and evidence.may_draw:
-            return [Draw(f"wave-{waves}", min(self._size(waves), left))]
-        return [Stop(by_score(evidence), why_ended(evidence), Basis.SCORE, _details(evidence))]
+            worth = self._worth(evidence, evidence.fitting(min(self._size(waves), left)))
+            if worth:
+                return [Draw(f"wave-{waves}", worth)]
+            reason = StopReason.NOT_WORTH_IT
+        return [Stop(by_score(evidence), reason, Basis.SCORE, _details(evidence))]
+
+    def _worth(self, evidence: Evidence, size: int) -> int:
+        """Return how many of a wave are worth their price, if all before them fail."""
+        prior = prior_of(evidence.prior)
+        if prior is None or self.right_nano is None or evidence.answers > 1:
+            return size
+        price = evidence.spent / evidence.drawn if evidence.drawn else 0.0
+        for number in range(size):
+            gain = prior.gain(evidence.rejected + number, self.right_nano, self.wrong_nano)
+            if gain <= price:
+                return number
+        return size
 
     def _size(self, wave: int) -> int:
         if self.waves:
@@ -70,8 +112,13 @@ class FirstPass:
 
 
 def _details(evidence: Evidence) -> dict[str, object]:
-    return {
+    said: dict[str, object] = {
         "waves": evidence.waves,
         "passed": evidence.passed,
         "rejected": evidence.rejected,
     }
+    prior = prior_of(evidence.prior)
+    if prior is not None and evidence.best_passed is not None:
+        # The draws before it may have passed as well, but none of them made it less likely.
+        said["p_right"] = round(prior.p_right(evidence.rejected), 4)
+    return said

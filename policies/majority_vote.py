@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samplewise.policies.base import Action, Basis, Evidence, Needs, Stop, StopReason
-from samplewise.policies.fixed import at_least, draw_all
-from samplewise.policies.ranking import by_votes, vote_details, why_ended
+from samplewise.policies.fixed import Quorum, at_least, draw_all, why_all_ended
+from samplewise.policies.ranking import by_votes, vote_details
 
 __all__ = ["MajorityVote"]
 
@@ -22,23 +22,32 @@ class MajorityVote:
 
     samples: int = 8
     min_ok: int = 1
+    quorum: Quorum | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no vote."""
         at_least("samples", self.samples, 1)
         at_least("min_ok", self.min_ok, 1)
+        if self.quorum is not None:
+            self.quorum.check(self.samples, self.min_ok)
 
     @property
     def needs(self) -> Needs:
         """Answers to vote with."""
-        return Needs(self.samples, self.min_ok, answers=True, min_samples=self.samples)
+        return Needs(
+            max_samples=self.samples,
+            min_ok=self.min_ok,
+            cancel=self.quorum is not None,
+            answers=True,
+            min_samples=self.samples,
+        )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Draw all, wait for all, count."""
-        actions = draw_all(evidence, self.samples)
+        actions = draw_all(evidence, self.samples, self.quorum)
         if actions:
             return actions
-        reason = why_ended(evidence)
+        reason = why_all_ended(evidence, self.quorum)
         if reason is StopReason.EXHAUSTED and evidence.votes.lead > 1:
             reason = StopReason.AGREED
         return [Stop(by_votes(evidence), reason, Basis.VOTES, vote_details(evidence))]

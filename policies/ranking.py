@@ -62,8 +62,11 @@ def why_ended(evidence: Evidence) -> StopReason:
         return StopReason.CLIENT_GONE
     if evidence.deadline_passed:
         return StopReason.DEADLINE
-    if any(round_.why == "budget" for round_ in evidence.rounds.values()):
+    whys = {round_.why for round_ in evidence.rounds.values()}
+    if "budget" in whys:
         return StopReason.BUDGET
+    if "deadline" in whys:
+        return StopReason.DEADLINE
     return StopReason.EXHAUSTED
 
 

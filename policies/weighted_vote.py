@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from samplewise.policies.base import Action, Basis, Evidence, Needs, Stop, StopReason
 from samplewise.policies.evidence import Judgement
-from samplewise.policies.fixed import at_least, draw_all
-from samplewise.policies.ranking import ranked, why_ended
+from samplewise.policies.fixed import Quorum, at_least, draw_all, why_all_ended
+from samplewise.policies.ranking import ranked
 from samplewise.verifiers.base import Sample, Status
 
 __all__ = ["WeightedVote", "class_weights", "heaviest"]
@@ -53,11 +53,14 @@ class WeightedVote:
     score: str
     samples: int = 8
     min_ok: int = 1
+    quorum: Quorum | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no vote."""
         at_least("samples", self.samples, 1)
         at_least("min_ok", self.min_ok, 1)
+        if self.quorum is not None:
+            self.quorum.check(self.samples, self.min_ok)
 
     @property
     def needs(self) -> Needs:
@@ -65,6 +68,7 @@ class WeightedVote:
         return Needs(
             max_samples=self.samples,
             min_ok=self.min_ok,
+            cancel=self.quorum is not None,
             answers=True,
             scores=(self.score,),
             min_samples=self.samples,
@@ -72,11 +76,11 @@ class WeightedVote:
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Draw all, wait for all, weigh."""
-        actions = draw_all(evidence, self.samples)
+        actions = draw_all(evidence, self.samples, self.quorum)
         if actions:
             return actions
         weights = class_weights(evidence, self.score)
-        reason = why_ended(evidence)
+        reason = why_all_ended(evidence, self.quorum)
         if reason is StopReason.EXHAUSTED and evidence.votes.total > 1:
             reason = StopReason.AGREED
         details = {"weights": {a: round(w, 6) for a, w in sorted(weights.items())[:20]}}

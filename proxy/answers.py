@@ -16,6 +16,7 @@ from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
     NoVerifiedAnswer,
+    Overloaded,
     RequestError,
     UpstreamFailed,
 )
@@ -42,6 +43,10 @@ def conclude(job: Job, evidence: Evidence, stop: Stop, purse: Purse, draws: Draw
     chosen = pick(evidence, stop.ranking, job.request.n)
     if len(chosen) < job.request.n:
         job.warnings.append(f"n={job.request.n} was asked, only {len(chosen)} samples came back")
+    if purse.unmetered:
+        job.warnings.append(
+            "the ledger could not be reached: this answer counts in no limit but the request's own"
+        )
     first = chosen[0]
     usage = sum((row.usage for row in purse.rows.values()), Usage())
     verification = purse.cost_by_purpose.get("verify", 0)
@@ -137,10 +142,13 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
     found = {
         Degraded.BUDGET: stop.reason is StopReason.BUDGET
         or any(round_.why == "budget" for round_ in rounds),
-        Degraded.DEADLINE: evidence.deadline_passed,
+        Degraded.DEADLINE: evidence.deadline_passed
+        or any(round_.why == "deadline" for round_ in rounds),
         Degraded.QUORUM: bool(evidence.failed)
+        or stop.reason is StopReason.QUORUM
         or (evidence.deadline_passed and evidence.good < evidence.drawn),
-        Degraded.BACKEND: bool(evidence.failed or draws.moved),
+        Degraded.BACKEND: bool(evidence.failed or draws.moved)
+        or any(round_.why == "backend" for round_ in rounds),
         Degraded.VERIFIER: any(True for _ in errors),
     }
     return tuple(name for name, held in found.items() if held)
@@ -173,6 +181,8 @@ def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:
         error.type, error.code = "rate_limit_error", "rate_limit_exceeded"
         error.headers["retry-after"] = str(max(1, math.ceil(max(waits, default=1.0))))
         return error
+    if not evidence.good and {f.reason for f in failed} == {"busy"}:
+        return Overloaded("no place at an upstream became free in time")
     timeouts = bool(failed) and all(f.reason == "timeout" for f in failed)
     return UpstreamFailed(
         f"{len(failed)} of {drawn} samples failed ({_reasons(failed)}); "

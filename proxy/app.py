@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from samplewise.proxy.api import ops
+from samplewise.proxy.api import admin, books, ops
 from samplewise.proxy.api.chat import chat_completions
+from samplewise.proxy.api.door import Door
 from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.replies import error_reply
@@ -46,6 +47,7 @@ def create_app(config: Config, known: Mapping[str, Abilities] | None = None) -> 
     app.add_exception_handler(AnswerError, _answer_error)
     app.add_exception_handler(Exception, _crash)
     app.add_middleware(_PlainPaths)
+    app.add_middleware(Door)
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -100,8 +102,33 @@ def _add_routes(app: FastAPI) -> None:
     async def metrics(request: Request) -> Response:
         return await ops.metrics(_service(request))
 
+    async def budgets(request: Request) -> Response:
+        return await books.budgets(request, _service(request))
+
+    async def spend(request: Request) -> Response:
+        return await books.spend(request, _service(request))
+
+    async def bill(request: Request) -> Response:
+        return await books.request_bill(request, _service(request))
+
+    async def keys(request: Request) -> Response:
+        return await admin.key_collection(request, _service(request))
+
+    async def key(request: Request) -> Response:
+        return await admin.one_key(request, _service(request))
+
+    async def rotate(request: Request) -> Response:
+        return await admin.rotate_key(request, _service(request))
+
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
     app.add_route("/v1/samplewise/estimate", estimate, methods=["POST"])
+    app.add_route("/v1/samplewise/budgets", budgets, methods=["GET"])
+    app.add_route("/v1/samplewise/spend", spend, methods=["GET"])
+    app.add_route("/v1/samplewise/requests/{request_id}", bill, methods=["GET"])
+    # Any method: without an admin key there is nothing here, not even a method that is wrong.
+    app.add_route("/v1/samplewise/keys", keys, methods=_METHODS)
+    app.add_route("/v1/samplewise/keys/{name:path}/rotate", rotate, methods=_METHODS)
+    app.add_route("/v1/samplewise/keys/{name:path}", key, methods=_METHODS)
     app.add_route("/v1/models", models, methods=["GET"])
     app.add_route("/v1/models/{name:path}", model, methods=["GET"])
     app.add_route("/livez", livez, methods=["GET"])
@@ -109,6 +136,7 @@ def _add_routes(app: FastAPI) -> None:
     app.add_route("/metrics", metrics, methods=["GET"])
 
 
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _HTTP_CODES: Mapping[int, str] = {404: "unknown_url", 405: "method_not_supported"}
 
 

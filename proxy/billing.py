@@ -16,13 +16,15 @@ __all__ = ["CallFacts", "settlements", "split"]
 class CallFacts:
     """All that came of one call, by choice number; filled while its events come in.
 
-    `prompt_bound` is the most prompt tokens it can have had, `prompt_known` what the upstream has
-    reported for the same prompt before. `sent` turns True when bytes may have reached the upstream.
+    `images` are those in the prompt, `prompt_bound` is the most prompt tokens it can have had,
+    `prompt_known` what the upstream has reported for the same prompt before. `sent` turns True when
+    bytes may have reached the upstream.
     """
 
     stream: bool
     max_tokens: int
     prompt_bound: int
+    images: int = 0
     prompt_known: int | None = None
     sent: bool = False
     traces: dict[int, Trace] = field(default_factory=dict)
@@ -34,11 +36,21 @@ class CallFacts:
         """Note that bytes may have reached the upstream from now on."""
         self.sent = True
 
+    def images_of(self, choice: int) -> int:
+        """Return how many images a row pays for: as the prompt, its call's first pays for all."""
+        return self.images if choice == 0 else 0
+
     def counted(self, choice: int) -> int:
         """Return the tokens counted of one choice."""
         done = self.dones.get(choice)
         trace = self.traces.get(choice)
         return max(done.tokens if done else 0, trace.tokens if trace else 0)
+
+    def come(self, choice: int) -> int:
+        """Return the tokens known of one choice so far: counted, or what the upstream says."""
+        trace = self.traces.get(choice)
+        reported = trace.reported.completion if trace and trace.reported else 0
+        return max(self.counted(choice), reported)
 
 
 def settlements(holds: Sequence[Hold], price: Price, facts: CallFacts) -> list[Settlement]:
@@ -79,7 +91,8 @@ def _as_reported(
     for i, hold in enumerate(holds):
         prompt, cached = (usage.prompt, usage.cached) if i == 0 else (0, 0)
         row = Usage(prompt, cached, completions[i], reasonings[i])
-        rows.append(Settlement(hold.id, price.cost_nano(row), row, UsageSource.PROVIDER))
+        nano = price.cost_nano(row, facts.images_of(i))
+        rows.append(Settlement(hold.id, nano, row, UsageSource.PROVIDER))
     return rows
 
 
@@ -88,11 +101,12 @@ def _as_counted(holds: Sequence[Hold], price: Price, facts: CallFacts) -> list[S
     for i, hold in enumerate(holds):
         trace = facts.traces.get(i)
         if trace is not None and trace.reported is not None:
-            nano = price.cost_nano(trace.reported)
+            nano = price.cost_nano(trace.reported, facts.images_of(i))
             rows.append(Settlement(hold.id, nano, trace.reported, UsageSource.PROVIDER))
             continue
         row = Usage(_prompt(facts) if i == 0 else 0, 0, facts.counted(i))
-        rows.append(Settlement(hold.id, price.cost_nano(row), row, UsageSource.COUNTED))
+        nano = price.most_nano(row, facts.images_of(i))
+        rows.append(Settlement(hold.id, nano, row, UsageSource.COUNTED))
     return rows
 
 
@@ -102,7 +116,8 @@ def _at_most(holds: Sequence[Hold], price: Price, facts: CallFacts) -> list[Sett
     for i, hold in enumerate(holds):
         most = min(facts.max_tokens, _bytes(facts.dones.get(i)))
         row = Usage(_prompt(facts) if i == 0 else 0, 0, most)
-        rows.append(Settlement(hold.id, price.cost_nano(row), row, UsageSource.WORST_CASE))
+        nano = price.most_nano(row, facts.images_of(i))
+        rows.append(Settlement(hold.id, nano, row, UsageSource.WORST_CASE))
     return rows
 
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
 
 from samplewise.policies.base import Policy, PolicyError
+from samplewise.proxy.asking import Connected, Models
 from samplewise.proxy.backends.abilities import Abilities
+from samplewise.proxy.backends.glance import work
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
-from samplewise.proxy.backends.openai import OpenAIBackend, new_session
+from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
+from samplewise.proxy.backends.scores import ScoresBackend
+from samplewise.proxy.backends.sessions import Sessions, new_session
+from samplewise.proxy.build_prior import read_prior
+from samplewise.proxy.checkpoints import Checkpoints, Notebook
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
@@ -22,26 +30,34 @@ from samplewise.proxy.config_backends import (
     HttpBackendSettings,
     LiteLLMBackendSettings,
     TinyBackendSettings,
+    VllmBackendSettings,
 )
 from samplewise.proxy.config_budgets import TagSettings
 from samplewise.proxy.config_policies import RouteSettings
 from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
+from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.gate import Gate
 from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
-from samplewise.proxy.keys.guard import Guard, follow
+from samplewise.proxy.keys.guard import follow
+from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import key_store
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.overrides import PolicyChoice
+from samplewise.proxy.pace import Pace, following_load
 from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.recovery import recovering
+from samplewise.proxy.reload import Known, Parts, Reload, unchanged
 from samplewise.proxy.retries import Retries
-from samplewise.proxy.service import Service
+from samplewise.proxy.service import Service, Setup
+from samplewise.proxy.unmetered import UnmeteredLedger
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
 from samplewise.verifiers.lifecycle import close_all, open_all
@@ -59,16 +75,17 @@ _STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
 }
 
 
-async def preflight(config: Config) -> dict[str, Abilities]:
+async def preflight(config: Config, known: Known = None) -> dict[str, Abilities]:
     """Open everything once and close it, so that what is wrong is known before a server starts.
 
-    Returns what the upstreams can do, by name, so that no worker has to ask again.
+    Returns what the upstreams can do, by name, so that no worker has to ask again; `known` of them
+    are not asked.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
         StoreError: the ledger cannot be opened.
     """
-    async with open_service(config, recover=False) as service:
+    async with open_service(config, recover=False, known=known) as service:
         return {name: upstream.abilities for name, upstream in service.upstreams.items()}
 
 
@@ -89,57 +106,139 @@ async def open_service(
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
+        sessions = Sessions()
+        stack.push_async_callback(sessions.close)
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
-        batcher = _open_model(stack) if _uses_model(config) else None
-        upstreams = {
-            name: _upstream(name, settings, session, litellm, batcher)
-            for name, settings in config.backends.items()
-        }
-        checks = _checks(config)
-        verifiers = [check.verifier for check in checks.values()]
-        stack.push_async_callback(close_all, verifiers)
-        try:
-            await open_all(verifiers)
-        except VerifierSetupError as error:
-            raise ConfigError(f"verifiers.{error}") from error
-        if recover:
-            await stack.enter_async_context(
-                recovering(ledger, upstreams, _records(config, session))
-            )
-        guard = await _open_guard(config, stack)
-        metrics = Metrics(config.routes, {n: u.model for n, u in upstreams.items()})
+        shared = _Shared(stack, session, sessions, litellm, ledger, Metrics((), {}))
+        parts = await _open_parts(config, shared, known)
         kept = Kept()
-        routes = {
-            name: _route(name, route, config, upstreams, checks)
-            for name, route in config.routes.items()
-        }
-        everywhere = _everywhere(config)
-        probes = Probes(config, upstreams, session, ledger, metrics, everywhere)
-        await probes.run(known)
-        refuse_lacking(routes)
-        await stack.enter_async_context(probes.following())
-        yield Service(
-            engine=Engine(ledger, metrics, kept),
-            retries=Retries(kept, metrics),
-            routes=routes,
-            upstreams=upstreams,
-            max_body_bytes=config.server.max_body_bytes,
-            first_comment_after_s=config.server.first_comment_after_s,
-            comment_every_s=config.server.comment_every_s,
-            guard=guard,
-            tags={name: _tag(name, tag) for name, tag in config.tags.items()},
+        unmetered = config.store_failure == "serve_unmetered"
+        serving = UnmeteredLedger(ledger, shared.metrics) if unmetered else ledger
+        service = Service(
+            engine=Engine(serving, shared.metrics, kept),
+            setup=parts.setup,
+            retries=Retries(kept, shared.metrics),
+            rates=Rates(serving),
+            may_lose_ledger=unmetered,
+            gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
         )
 
+        async def another(new: Config, old: Parts, known: Known) -> Parts:
+            return await _open_parts(new, shared, known, old)
 
-async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
+        reload = service.reload = Reload(another, service, parts)
+        stack.push_async_callback(reload.close)
+        if recover:
+            await stack.enter_async_context(
+                recovering(ledger, parts.upstreams, _records(config, session))
+            )
+        await _open_guard(config, service, stack)
+        yield service
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What serves every configuration of a process. `stack` closes it."""
+
+    stack: AsyncExitStack
+    session: aiohttp.ClientSession
+    sessions: Sessions
+    litellm: LiteLLMThread
+    ledger: RecoverableLedger
+    metrics: Metrics
+    _batcher: Batcher | None = None
+
+    def batcher(self) -> Batcher:
+        """Return the embedded model's batch, one for all backends of this process."""
+        if self._batcher is None:
+            self._batcher = _open_model(self.stack)
+        return self._batcher
+
+
+async def _open_parts(
+    config: Config, shared: _Shared, known: Known, old: Parts | None = None
+) -> Parts:
+    """Build and open what a configuration says, with what is the same as before.
+
+    Raises:
+        ConfigError: something cannot be built or opened, or an upstream lacks what a route needs.
+    """
+    # In a thread: a library that is new to this process can take seconds to import.
+    parts = await asyncio.to_thread(_build_parts, config, shared, old)
+    async with AsyncExitStack() as undo:
+        opened = {} if old is None else old.checks
+        added = [c.verifier for name, c in parts.checks.items() if opened.get(name) is not c]
+        undo.push_async_callback(close_all, added)
+        try:
+            await open_all(added)
+        except VerifierSetupError as error:
+            raise ConfigError(f"verifiers.{error}") from error
+        shared.metrics.adopt(config.routes, {n: u.model for n, u in parts.upstreams.items()})
+        for upstream in parts.upstreams.values():
+            shared.metrics.pooled(upstream)
+        asked = {} if old is None else old.upstreams
+        met = {n: u.abilities for n, u in parts.upstreams.items() if asked.get(n) is u}
+        probes = Probes(
+            config,
+            parts.upstreams,
+            shared.session,
+            shared.ledger,
+            shared.metrics,
+            _everywhere(config),
+        )
+        await probes.run({**(known or {}), **met} if met else known)
+        refuse_lacking(parts.setup.routes)
+        await parts.own.enter_async_context(probes.following())
+        await _follow_load(config, parts.upstreams, shared.session, parts.own)
+        undo.pop_all()
+    return parts
+
+
+def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
+    """Build what a configuration says, with what is the same as before; nothing is opened."""
+    upstreams, checks = {}, {}
+    if old is not None:
+        upstreams = unchanged(old.upstreams, old.config.backends, config.backends)
+        if old.config.backends == config.backends:  # a verifier may ask one of them
+            checks = unchanged(old.checks, old.config.verifiers, config.verifiers)
+    upstreams |= {
+        name: _upstream(name, settings, shared)
+        for name, settings in config.backends.items()
+        if name not in upstreams
+    }
+    _add_checkpoints(config, upstreams, shared.ledger)
+    models = Connected(upstreams, _score_servers(config, shared.session))
+    checks |= _checks({n: v for n, v in config.verifiers.items() if n not in checks}, models)
+    setup = Setup(
+        routes={
+            name: _route(name, route, config, upstreams, checks)
+            for name, route in config.routes.items()
+        },
+        upstreams=upstreams,
+        max_body_bytes=config.server.max_body_bytes,
+        first_comment_after_s=config.server.first_comment_after_s,
+        comment_every_s=config.server.comment_every_s,
+        tags={name: _tag(name, tag) for name, tag in config.tags.items()},
+    )
+    return Parts(config, upstreams, checks, setup)
+
+
+async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -> None:
     """Read the client keys, and again whenever they change."""
-    guard = Guard(config.keys_required)
-    store = key_store(config.store)
+    guard = service.guard
+    guard.configure(config.given_keys())
+    url = config.store
+    service.books = Books(url if is_postgres(url) else store_path(url))
+    store = service.keys = key_store(url, actor="admin")
     stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
+    for key in guard.keys:
+        if key.revoked_at is None and guard.find(key.name) is not key:
+            twice = f"{key.id} is called as a key of the configuration: revoke it, or rename that"
+            _log.warning("two keys of one name", client=key.name, warning=twice)
     following = asyncio.create_task(follow(guard, store))
 
     async def stop() -> None:
@@ -147,7 +246,6 @@ async def _open_guard(config: Config, stack: AsyncExitStack) -> Guard:
         await asyncio.wait([following])
 
     stack.push_async_callback(stop)
-    return guard
 
 
 async def _open_ledger(url: str) -> RecoverableLedger:
@@ -158,12 +256,8 @@ async def _open_ledger(url: str) -> RecoverableLedger:
     return await PostgresLedger.open(url)
 
 
-def _uses_model(config: Config) -> bool:
-    return any(isinstance(b, TinyBackendSettings) for b in config.backends.values())
-
-
 def _open_model(stack: AsyncExitStack) -> Batcher:
-    """Load the embedded model and start its batch, one for all backends of this process."""
+    """Load the embedded model and start its batch."""
     model = load()
     # Only here, because it imports numpy.
     from samplewise.proxy.embedded.batcher import Batcher
@@ -174,27 +268,22 @@ def _open_model(stack: AsyncExitStack) -> Batcher:
     return batcher
 
 
-def _upstream(
-    name: str,
-    settings: BackendSettings,
-    session: aiohttp.ClientSession,
-    litellm: LiteLLMThread,
-    batcher: Batcher | None,
-) -> Upstream:
+def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream:
     if isinstance(settings, TinyBackendSettings):
         from samplewise.proxy.backends.tiny import tiny_upstream
 
-        assert batcher is not None
-        return tiny_upstream(name, settings, batcher)
+        return tiny_upstream(name, settings, shared.batcher())
     if isinstance(settings, LiteLLMBackendSettings):
-        return litellm_upstream(name, settings, litellm)
+        return litellm_upstream(name, settings, shared.litellm)
     backend = OpenAIBackend(
-        session=session,
-        base_urls=settings.base_urls,
+        sessions=shared.sessions,
         headers=settings.request_headers(),
         connect_timeout_s=settings.connect_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
+        min_bytes_per_s=settings.min_bytes_per_s,
         max_response_bytes=settings.max_response_bytes,
+        # Only a choice between hosts needs it.
+        ask_load=len(settings.base_urls) > 1,
     )
     most, profile = settings.max_in_flight, settings.profile_data
     return Upstream(
@@ -214,7 +303,34 @@ def _upstream(
         params={**profile.sampling, **settings.params},
         slots=asyncio.Semaphore(most) if most else None,
         max_in_flight=most,
+        queue_s=settings.queue_s,
+        hedge=None if settings.hedge is None else settings.hedge.share,
+        pool=settings.health.pool(settings.base_urls),
     )
+
+
+async def _follow_load(
+    config: Config,
+    upstreams: Mapping[str, Upstream],
+    session: aiohttp.ClientSession,
+    stack: AsyncExitStack,
+) -> None:
+    """Give backends of vLLM a pace, and have it follow what the servers say."""
+    for name, settings in config.backends.items():
+        if isinstance(settings, VllmBackendSettings) and settings.follow_load:
+            upstream, headers = upstreams[name], settings.request_headers()
+            upstream.pace = Pace()
+            readers = [partial(work, session, base, headers) for base in settings.base_urls]
+            in_flight = partial(getattr, upstream, "in_flight")
+            await stack.enter_async_context(following_load(upstream.pace, in_flight, readers))
+
+
+def _add_checkpoints(config: Config, upstreams: Mapping[str, Upstream], ledger: Notebook) -> None:
+    """Let the calls of backends that are set so be written down while they run."""
+    checkpoints = Checkpoints(ledger)
+    for name, settings in config.backends.items():
+        if settings.recovery == "checkpoint":
+            upstreams[name].checkpoints = checkpoints
 
 
 def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Records]:
@@ -226,11 +342,22 @@ def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Record
     }
 
 
-def _checks(config: Config) -> dict[str, Check]:
+def _score_servers(config: Config, session: aiohttp.ClientSession) -> dict[str, ScoresBackend]:
+    """Return every backend that can be asked for scores: those that are reached over HTTP."""
+    return {
+        name: ScoresBackend(
+            session, settings.base_urls, settings.request_headers(), settings.connect_timeout_s
+        )
+        for name, settings in config.backends.items()
+        if isinstance(settings, HttpBackendSettings)
+    }
+
+
+def _checks(verifiers: Mapping[str, VerifierSettings], models: Models) -> dict[str, Check]:
     found = {}
-    for name, settings in config.verifiers.items():
+    for name, settings in verifiers.items():
         try:
-            found[name] = make_check(name, settings)
+            found[name] = make_check(name, settings, models)
         except VerifierSetupError as error:
             raise ConfigError(f"verifiers.{name}: {error}") from error
     return found
@@ -267,6 +394,7 @@ def _route(
         usage=settings.usage,
         description=settings.description,
         seed=settings.seed,
+        prior=read_prior(name, settings, policy),
     )
 
 

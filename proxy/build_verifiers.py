@@ -8,8 +8,12 @@ from typing import assert_never
 from samplewise.models.arithmetic import Expression
 from samplewise.models.countdown import Puzzle
 from samplewise.models.noise import Corruption
+from samplewise.proxy.asking import Models
+from samplewise.proxy.build_judges import build_judge
+from samplewise.proxy.config_judges import ModelSettings
 from samplewise.proxy.config_verifiers import (
     ArithmeticSettings,
+    CodeTestsSettings,
     CountdownSettings,
     FinalAnswerSettings,
     JsonSchemaSettings,
@@ -24,17 +28,22 @@ from samplewise.proxy.config_verifiers import (
     VerifierSettings,
     WebhookSettings,
 )
+from samplewise.verifiers.asking import Metered
 from samplewise.verifiers.base import Assurance, Verifier, VerifierSetupError
+from samplewise.verifiers.code.languages import LANGUAGES
+from samplewise.verifiers.code.suite import read_suite
+from samplewise.verifiers.code_tests import CodeTests
 from samplewise.verifiers.final_answer import FinalAnswer
 from samplewise.verifiers.json_schema import JsonSchema
 from samplewise.verifiers.math import MATH_TARGET, Math
-from samplewise.verifiers.multi import Multi
+from samplewise.verifiers.multi import MeteredMulti, Multi
 from samplewise.verifiers.number import Number
 from samplewise.verifiers.plugin_runner import PLUGIN_TARGET, LoopRunner, ProcessRunner, Runner
 from samplewise.verifiers.pool import WorkerPool
 from samplewise.verifiers.puzzle import PuzzleCheck
 from samplewise.verifiers.python_plugin import PythonComparator, PythonPlugin
 from samplewise.verifiers.regex import Regex
+from samplewise.verifiers.sandbox.pool import SandboxPool
 from samplewise.verifiers.schema_check import SCHEMA_TARGET, SchemaChecker
 from samplewise.verifiers.string_check import StringCheck
 from samplewise.verifiers.templates import Template
@@ -43,19 +52,24 @@ from samplewise.verifiers.webhook import Webhook
 
 __all__ = ["build_verifier"]
 
+_PROGRAM_OUTPUT = 8 * 2**20  # results of all tests of one program
+
 
 def build_verifier(
     name: str,
     settings: VerifierSettings,
     build_child: Callable[[str, VerifierSettings], Verifier],
+    models: Models,
 ) -> Verifier:
     """Build a verifier; nothing is started. `build_child` builds the graders of a `multi`.
+
+    `models` are what those verifiers ask that are models themselves.
 
     Raises:
         VerifierSetupError: it cannot be built; the message names it and says what to change.
     """
     try:
-        return _build(name, settings, build_child)
+        return _build(name, settings, build_child, models)
     except VerifierSetupError as error:
         raise VerifierSetupError(f"{name}: {error}") from error
 
@@ -64,6 +78,7 @@ def _build(
     name: str,
     settings: VerifierSettings,
     build_child: Callable[[str, VerifierSettings], Verifier],
+    models: Models,
 ) -> Verifier:
     match settings:
         case FinalAnswerSettings():
@@ -93,12 +108,18 @@ def _build(
         case CountdownSettings() | ArithmeticSettings():
             return _puzzle(name, settings)
         case MultiSettings():
-            return Multi(
+            graders = {n: build_child(n, s) for n, s in settings.graders.items()}
+            metered = any(isinstance(grader, Metered) for grader in graders.values())
+            return (MeteredMulti if metered else Multi)(
                 name=name,
-                graders={n: build_child(n, s) for n, s in settings.graders.items()},
+                graders=graders,
                 calculate_output=settings.calculate_output,
                 pass_threshold=settings.pass_threshold,
             )
+        case CodeTestsSettings():
+            return _code_tests(name, settings)
+        case ModelSettings():
+            return build_judge(name, settings, models)
         case _:
             assert_never(settings)
 
@@ -178,6 +199,28 @@ def _webhook(name: str, settings: WebhookSettings) -> Verifier:
         assurance=Assurance(settings.assurance),
         tool_calls=settings.tool_calls,
         max_response_bytes=int(settings.max_response_mb * 2**20),
+    )
+
+
+def _code_tests(name: str, settings: CodeTestsSettings) -> Verifier:
+    sandbox = SandboxPool(
+        workers=settings.workers,
+        spare=settings.spare,
+        memory_mb=settings.memory_mb,
+        output_bytes=_PROGRAM_OUTPUT,
+        python=settings.python,
+        cgroup=settings.cgroup,
+        preload=("json",),  # results come as JSON
+    )
+    return CodeTests(
+        name=name,
+        sandbox=sandbox,
+        language=LANGUAGES[settings.language],
+        sources=settings.sources,
+        tests=None if settings.tests is None else read_suite(settings.tests),
+        suites={name: read_suite(suite) for name, suite in settings.suites.items()},
+        extract=settings.extract,
+        timeout_s=settings.timeout_s,
     )
 
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 from samplewise.policies.evidence import Event, Failed, Progressed, Running
-from samplewise.proxy.backends.base import Broken, Call, Done, Progress, Started, Totals, Trace
+from samplewise.proxy.backends.base import (
+    Broken,
+    Call,
+    Done,
+    Progress,
+    Started,
+    Totals,
+    Trace,
+)
 from samplewise.proxy.billing import CallFacts, settlements
 from samplewise.proxy.ledger.base import Hold, Settlement
+from samplewise.proxy.pool import Host
 from samplewise.proxy.purse import Purse
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Ended, Purpose, Sample
 
-__all__ = ["Slot", "Trip", "cut_sample", "finished_sample", "lost"]
+__all__ = ["CLIENT_FAULTS", "Slot", "Trip", "cut_sample", "finished_sample", "lost"]
+
+# The client's own mistake: another upstream would refuse it too, and the client must see it.
+CLIENT_FAULTS = frozenset({400, 413, 422})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,8 @@ class Slot:
 class Trip:
     """One upstream call on its way; slot i waits for choice i and hold i pays for it.
 
+    `choose` gives the host to ask, None while all of them cool; `ends_at` is the loop's time at
+    which the run is cut, None without a deadline.
     `harvest` is called with each choice that is complete while others of the call still run.
     """
 
@@ -50,49 +66,141 @@ class Trip:
     purse: Purse
     emit: Callable[[Event], None]
     known_prompt: Callable[[], int | None]
+    choose: Callable[[], Host | None]
+    ends_at: float | None = None
     progress_tokens: int = 0
     tap: Callable[[bytes], None] | None = None
     dispatched: bool = True
+    host: Host | None = None
     harvest: Callable[[Trip, int], None] | None = None
     rows: list[Settlement] = field(default_factory=list)
     began: float = field(default_factory=perf_counter)
     reported: dict[int, int] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Send the call and take in what comes; settle whatever happens."""
+        """Wait for a place, send the call and take in what comes; settle whatever happens."""
+        slots = self.upstream.slots
         try:
-            if self.upstream.slots is None:
-                await self._draw()
+            if not await self._cooled():
                 return
-            async with self.upstream.slots:
-                if not self.dispatched:
-                    await self.purse.ledger.dispatch([hold.id for hold in self.holds])
-                await self._draw()
+            if slots is None:
+                await self._send()
+            elif await self._placed(slots):
+                try:
+                    await self._send()
+                finally:
+                    slots.release()
         finally:
             self.purse.settle(self._close())
 
-    async def _draw(self) -> None:
+    async def _cooled(self) -> bool:
+        """Wait until a host may be asked; False where that would take too long."""
+        while wait_s := self.upstream.pool.wait_s():
+            if not self.can_wait():
+                self.facts.broken = self._cooling()
+                return False
+            # Not all who wait at the same moment.
+            await asyncio.sleep(wait_s + random.random() * min(0.1, self._spare_s() - wait_s))
+        return True
+
+    def can_wait(self) -> bool:
+        """Say whether hosts have asked to wait, and there is a deadline that allows for it."""
+        wait_s = self.upstream.pool.wait_s()
+        return self.ends_at is not None and 0 < wait_s < self._spare_s()
+
+    async def _placed(self, slots: asyncio.Semaphore) -> bool:
+        """Wait for a free place; False where none becomes free in time."""
+        # Before the deadline, so that there is time to ask elsewhere.
+        most_s = min(self.upstream.queue_s, max(0.0, 0.9 * self._spare_s()))
+        try:
+            async with asyncio.timeout(most_s):
+                await slots.acquire()
+        except TimeoutError:
+            detail = f"none of {self.upstream.max_in_flight} places became free in {most_s:.1f} s"
+            self.facts.broken = Broken("busy", detail, sent=False)
+            return False
+        return True
+
+    def _spare_s(self) -> float:
+        """Return how long the call may wait so that it can still be answered in time."""
+        if self.ends_at is None:
+            return float("inf")
+        left = self.ends_at - asyncio.get_running_loop().time()
+        return left - (self.upstream.p50_s or 0.0)
+
+    def _cooling(self) -> Broken:
+        pool = self.upstream.pool
+        wait_s = pool.wait_s()
+        detail = f"every host has asked to wait, the first for another {wait_s:.1f} s"
+        status = min(pool.hosts, key=lambda host: host.cool_until).cool_status
+        return Broken("cooling", detail, status, wait_s, sent=False)
+
+    async def _send(self) -> None:
+        host = self.choose()
+        if host is None:
+            self.facts.broken = self._cooling()
+            return
+        self.host = host
+        if not self.dispatched:
+            await self.purse.ledger.dispatch([hold.id for hold in self.holds])
         self.began = perf_counter()
         self.upstream.in_flight += 1
+        self.upstream.pool.began(host, len(self.slots))
         try:
-            async with aclosing(self.upstream.backend.draw(self.call)) as events:
-                async for event in events:
-                    match event:
-                        case Progress():
-                            self._progress(event)
-                        case Done():
-                            if event.choice < len(self.slots):
-                                self.facts.dones[event.choice] = event
-                                if self.harvest is not None:
-                                    self.harvest(self, event.choice)
-                        case Totals():
-                            self.facts.totals = event
-                        case Broken():
-                            self.facts.broken = event
-                        case Started():
-                            pass
+            with self._watched():
+                await self._draw(host)
         finally:
             self.upstream.in_flight -= 1
+            self.upstream.pool.ended(host, len(self.slots), self._worked())
+
+    async def _draw(self, host: Host) -> None:
+        call = replace(self.call, host=host.url)
+        async with aclosing(self.upstream.backend.draw(call)) as events:
+            async for event in events:
+                match event:
+                    case Progress():
+                        self._progress(event)
+                    case Done():
+                        if event.choice < len(self.slots):
+                            self.facts.dones[event.choice] = event
+                            if self.harvest is not None:
+                                self.harvest(self, event.choice)
+                    case Totals():
+                        self.facts.totals = event
+                    case Broken():
+                        self.facts.broken = event
+                        if event.retry_after_s:
+                            self.upstream.pool.cool(host, event.retry_after_s, event.status or 429)
+                    case Started():
+                        if event.waiting is not None:
+                            self.upstream.pool.heard(host, event.waiting)
+
+    def _worked(self) -> bool | None:
+        """Say what the call tells of its host: it works, it does not, or None for nothing."""
+        facts, broken = self.facts, self.facts.broken
+        if broken is None and not facts.totals and not facts.dones:
+            # Cut by us. Where the whole time has passed without a word, the host is to blame.
+            now = asyncio.get_running_loop().time()
+            over = self.ends_at is not None and now >= self.ends_at
+            silent = over and not facts.traces and self.seconds > (self.upstream.p50_s or 0.0)
+            return False if silent else None
+        if broken is None or facts.dones or broken.status in CLIENT_FAULTS:
+            return True
+        return None if broken.retry_after_s else False
+
+    def _watched(self) -> AbstractContextManager[None]:
+        checkpoints = self.upstream.checkpoints
+        if checkpoints is None or not self.call.stream:
+            return nullcontext()
+        return checkpoints.watching(self._seen)
+
+    def _seen(self) -> dict[str, int]:
+        """Return how far each row has come, its prompt at its most; nothing before it was sent."""
+        return {
+            hold.id: hold.tokens - self.facts.max_tokens + self.facts.come(i)
+            for i, hold in enumerate(self.holds)
+            if self.facts.sent
+        }
 
     def _progress(self, event: Progress) -> None:
         if event.choice >= len(self.slots):

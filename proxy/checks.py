@@ -16,10 +16,12 @@ from samplewise.policies.evidence import Asked, Compared, Event, Evidence, Judge
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.calls import Slot
 from samplewise.proxy.checks_base import Check
-from samplewise.proxy.job import Job
+from samplewise.proxy.job import Job, likely_bytes
 from samplewise.proxy.ledger.base import Hold, Settlement, State
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.purse import Purse
+from samplewise.proxy.verdict_rows import held_for, settled
+from samplewise.verifiers.asking import Tab
 from samplewise.verifiers.base import (
     Comparator,
     Comparison,
@@ -71,11 +73,20 @@ class Checks:
     _compared: set[str] = field(default_factory=set)
 
     def holds(self, slot: Slot) -> list[Hold]:
-        """Return what verifying this sample may cost, one row per verifier that has a price."""
+        """Return what verifying this sample may cost, one row per verifier that has a price.
+
+        How long the sample will be is not known yet: see `likely_bytes`. Before a model is asked
+        the row is made to cover what it is really asked (see `_afford`).
+        """
+        priced = [check for check in self.job.route.automatic if check.priced]
+        if not priced:
+            return []
+        likely = likely_bytes(self.job.max_tokens) + len(slot.before.encode())
         return [
-            _hold(f"{slot.id}:{check.name}", slot.index, check)
-            for check in self.job.route.automatic
-            if check.worst_nano()
+            held_for(
+                f"{slot.id}:{check.name}", slot.index, check, check.worst(self.job.task, likely)
+            )
+            for check in priced
         ]
 
     def start(self, sample: Sample) -> bool:
@@ -89,9 +100,7 @@ class Checks:
 
     def forgo(self, sample: str) -> None:
         """Release what is still held for verifying a sample: known, gated out, or never to run."""
-        rows = (
-            f"{sample}:{check.name}" for check in self.job.route.automatic if check.worst_nano()
-        )
+        rows = (f"{sample}:{check.name}" for check in self.job.route.automatic if check.priced)
         unused = [
             Settlement(row, 0, state=State.RELEASED) for row in rows if row in self.purse.open
         ]
@@ -147,8 +156,7 @@ class Checks:
                 if verdicts[-1].status is Status.FAIL:
                     break
             else:
-                rest = [c for c in checks if not c.gate]
-                verdicts += await self._together(rest, sample)
+                verdicts += await self._ungated(sample, [c for c in checks if not c.gate], verdicts)
         except asyncio.CancelledError:
             verdicts = [
                 _error(check.name, "cut", "stopped before it could tell") for check in checks
@@ -158,6 +166,18 @@ class Checks:
         self.forgo(sample.id)
         status = combined_status(self._fitting(sample), verdicts)
         self.emit(Judged(await self._judgement(sample, status, tuple(verdicts))))
+
+    async def _ungated(
+        self, sample: Sample, checks: Sequence[Check], before: Sequence[Verdict]
+    ) -> Sequence[Verdict]:
+        """Run what is no gate: models last, and only on what no other check has failed."""
+        asking = [c for c in checks if c.metered is not None]
+        if not asking:
+            return await self._together(checks, sample)
+        verdicts = [*await self._together([c for c in checks if c.metered is None], sample)]
+        if combined_status(checks, (*before, *verdicts)) is Status.FAIL:
+            return verdicts
+        return [*verdicts, *await self._together(asking, sample)]
 
     async def _together(self, checks: Sequence[Check], sample: Sample) -> Sequence[Verdict]:
         if len(checks) == 1:
@@ -232,20 +252,22 @@ class Checks:
     async def _run(self, check: Check, sample: Sample) -> Verdict:
         began = perf_counter()
         verdict = _error(check.name, "cut", "stopped before it could tell")
+        tab = Tab(f"{sample.id}:{check.name}")
+        verifier = check.verifier if check.metered is None else check.metered.on(tab)
         try:
             with boundary(_crashed, VerifierError, TimeoutError):
-                await self._afford(f"{sample.id}:{check.name}", sample.index, check)
+                await self._afford(tab, check, sample)
                 async with asyncio.timeout(check.timeout_s):
-                    verdict = await check.verifier.verify(self.job.task, sample)
+                    verdict = await verifier.verify(self.job.task, sample)
         except VerifierError as error:
             verdict = _error(check.name, error.reason, str(error))
         except TimeoutError:
             verdict = _error(check.name, "timeout", f"no verdict within {check.timeout_s:g} s")
         finally:
             ms = (perf_counter() - began) * 1000
-            cost = verdict.cost_nano + check.cost_nano(ms)
+            cost = verdict.cost_nano + check.cost_nano(ms) + tab.nano
             verdict = _stamped(verdict, check.name, ms, cost)
-            self._pay(f"{sample.id}:{check.name}", cost)
+            self._pay(tab, cost)
         if verdict.status is Status.ERROR:
             _log.warning(
                 "verifier could not tell",
@@ -257,16 +279,29 @@ class Checks:
         self.metrics.verdict(verdict)
         return verdict
 
-    async def _afford(self, row: str, index: int, check: Check) -> None:
-        """Reserve what was not reserved with its sample: verifiers and pairs that are asked for."""
-        if not check.worst_nano() or row in self.purse.open:
-            return
-        if not await self.purse.reserve([(_hold(row, index, check),)]):
-            raise VerifierError("the budget has no room for it", reason="budget")
+    async def _afford(self, tab: Tab, check: Check, *samples: Sample) -> None:
+        """Make sure that the tab's row covers the worst case of this verdict.
 
-    def _pay(self, row: str, cost: int) -> None:
-        if row in self.purse.open:
-            self.purse.settle([Settlement(row, cost)])
+        Verifiers and pairs that are asked for have no row yet. The row of an answer that came out
+        longer than was likely gives way to a larger one, which the tab names from then on.
+        """
+        if not check.priced:
+            return
+        size = 0 if check.metered is None else sum(map(check.metered.answer_bytes, samples))
+        worst, held = check.worst(self.job.task, size), self.purse.open.get(tab.id)
+        if held is not None and held.nano >= worst.nano and held.tokens >= worst.tokens:
+            return
+        before, row = tab.id, tab.id if held is None else f"{tab.id}.1"
+        if not await self.purse.reserve([(held_for(row, samples[0].index, check, worst),)]):
+            raise VerifierError("the budget has no room for it", reason="budget")
+        tab.id = row
+        if held is not None:
+            self.purse.settle([Settlement(before, 0, state=State.RELEASED)])
+
+    def _pay(self, tab: Tab, cost: int) -> None:
+        if tab.id not in self.purse.open:
+            return
+        self.purse.settle([settled(tab, cost)])
 
     async def _compare(self, action: Compare) -> None:
         try:
@@ -282,38 +317,32 @@ class Checks:
         check, samples = self.job.route.comparator, self.evidence.samples
         if check is None or not isinstance(check.verifier, Comparator):
             return Comparison(a, b, error="the route has no comparator")
-        row = f"{self.job.request_id}:{key}:{number}:{check.name}"
+        failed = [self._failed(id_) for id_ in (a, b)]
+        if failed[0] != failed[1]:
+            # A judge ranks, but puts nothing that a check has failed before what none has.
+            return Comparison(a, b, winner=b if failed[0] else a)
+        tab = Tab(f"{self.job.request_id}:{key}:{number}:{check.name}")
+        comparator = check.verifier if check.metered is None else check.metered.on(tab)
+        assert isinstance(comparator, Comparator)
         began, cost = perf_counter(), 0
         try:
             with boundary(_crashed, VerifierError, TimeoutError):
-                await self._afford(row, samples[a].index, check)
+                await self._afford(tab, check, samples[a], samples[b])
                 async with asyncio.timeout(check.timeout_s):
-                    found = await check.verifier.compare(self.job.task, samples[a], samples[b])
+                    found = await comparator.compare(self.job.task, samples[a], samples[b])
             cost = found.cost_nano
         except TimeoutError:
             found = Comparison(a, b, error=f"no verdict within {check.timeout_s:g} s")
         except VerifierError as error:
             found = Comparison(a, b, error=str(error) or error.reason)
         finally:
-            cost += check.cost_nano((perf_counter() - began) * 1000)
-            self._pay(row, cost)
+            cost += check.cost_nano((perf_counter() - began) * 1000) + tab.nano
+            self._pay(tab, cost)
         return replace(found, cost_nano=cost)
 
-
-def _hold(row: str, index: int, check: Check) -> Hold:
-    """Return what one verdict may cost, as a row of the ledger."""
-    return Hold(
-        id=row,
-        call_id=row,
-        index=index,
-        backend=check.name,
-        model="",
-        purpose="verify",
-        nano=check.worst_nano(),
-        tokens=0,
-        price_version=f"verifier:{check.worst_nano()}",
-        sample=False,
-    )
+    def _failed(self, id_: str) -> bool:
+        judgement = self.evidence.judgements.get(id_)
+        return judgement is not None and judgement.status is Status.FAIL
 
 
 def _reads_tool_calls(check: Check) -> bool:

@@ -9,9 +9,11 @@ from fractions import Fraction
 from typing import Literal
 
 from samplewise.policies.price import NANO
+from samplewise.proxy.asking import Models, Priced
 from samplewise.proxy.build_verifiers import build_verifier
 from samplewise.proxy.config_verifiers import MultiSettings, PooledSettings, VerifierSettings
-from samplewise.verifiers.base import Equivalence, Keyed, Verifier
+from samplewise.verifiers.asking import Cost, Metered
+from samplewise.verifiers.base import Equivalence, Keyed, Task, Verifier
 from samplewise.verifiers.final_answer import FinalAnswer
 
 __all__ = ["Check", "make_check", "plain_voter"]
@@ -39,6 +41,7 @@ class Check:
     # What the verifier can do beside `verify`. Asked once: to ask a protocol takes microseconds.
     keyed: Keyed | None = field(init=False)
     equivalence: Equivalence | None = field(init=False)
+    metered: Metered | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Look at what the verifier can do."""
@@ -46,9 +49,20 @@ class Check:
         object.__setattr__(self, "keyed", verifier if isinstance(verifier, Keyed) else None)
         equivalence = verifier if isinstance(verifier, Equivalence) else None
         object.__setattr__(self, "equivalence", equivalence)
+        object.__setattr__(self, "metered", verifier if isinstance(verifier, Metered) else None)
+
+    @property
+    def priced(self) -> bool:
+        """Whether a verdict can cost anything."""
+        return self.metered is not None or bool(self.usd_per_call_nano or self.cpu_hour_nano)
+
+    def worst(self, task: Task, answer_bytes: int) -> Cost:
+        """Return the most that a verdict can cost on answers of so many bytes, its models too."""
+        asked = Cost() if self.metered is None else self.metered.worst(task, answer_bytes)
+        return asked + Cost(self.worst_nano())
 
     def worst_nano(self) -> int:
-        """Return the most that one verdict can cost: a call that takes all its time."""
+        """Return the most that one verdict can cost beside models: one that takes all its time."""
         return self._at(math.ceil(self.timeout_s * 1000))
 
     def cost_nano(self, ms: float) -> int:
@@ -59,8 +73,10 @@ class Check:
         return self.usd_per_call_nano + -(-self.cpu_hour_nano * ms // _MS_PER_HOUR)
 
 
-def make_check(name: str, settings: VerifierSettings) -> Check:
+def make_check(name: str, settings: VerifierSettings, models: Models | None = None) -> Check:
     """Build a verifier with all its parts from its settings.
+
+    Without `models`, verifiers that ask some can be looked at but not used.
 
     Raises:
         VerifierSetupError: it cannot be built; the message says what to change.
@@ -68,7 +84,7 @@ def make_check(name: str, settings: VerifierSettings) -> Check:
     per_call, cpu_hour = _price(settings)
     return Check(
         name=name,
-        verifier=_build(name, settings),
+        verifier=_build(name, settings, Priced() if models is None else models),
         scope=settings.scope,
         when=settings.when,
         gate=settings.gate,
@@ -85,8 +101,11 @@ def plain_voter() -> Check:
     return Check(name=name, verifier=FinalAnswer(name=name), required=False)
 
 
-def _build(name: str, settings: VerifierSettings) -> Verifier:
-    return build_verifier(name, settings, _build)
+def _build(name: str, settings: VerifierSettings, models: Models) -> Verifier:
+    def child(name: str, settings: VerifierSettings) -> Verifier:
+        return _build(name, settings, models)
+
+    return build_verifier(name, settings, child, models)
 
 
 def _limit_s(settings: VerifierSettings) -> float:

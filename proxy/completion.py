@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import time
 from typing import Any
 
 from samplewise.policies.evidence import Judgement
@@ -22,6 +23,7 @@ def completion(answer: Answer) -> bytes:
     """Return the chat completion: the upstream's fields, our choices, bill and report."""
     head = {**members_of(answer.head), "object": b'"chat.completion"'}
     head.setdefault("id", encode(f"chatcmpl-{answer.job.request_id}"))
+    head.setdefault("created", encode(int(time())))
     head["model"] = encode(answer.job.request.model)
     choices = [choice_object(answer, sample, i) for i, sample in enumerate(answer.chosen)]
     head["choices"] = b"[" + b",".join(choices) + b"]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
@@ -19,17 +19,25 @@ from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config_backends import BackendSettings, literal_secrets
 from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
 from samplewise.proxy.config_explain import explain
+from samplewise.proxy.config_keys import Keys, KeysSettings, check_keys
+from samplewise.proxy.config_models import (
+    asked_models,
+    model_problems,
+    model_warnings,
+    route_problems,
+)
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
     PolicySettings,
     RouteSettings,
 )
-from samplewise.proxy.config_server import KeysSettings, ServerSettings, is_loopback
+from samplewise.proxy.config_server import ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store
 from samplewise.proxy.config_types import Name, Settings
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.config_yaml import Document, Path, Problem, near, quoted, read
 from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.keys.base import Given
 from samplewise.verifiers.base import Comparator, VerifierSetupError
 
 __all__ = [
@@ -46,9 +54,6 @@ _NOT_COUNTED = (
     "no price is given: costs are not counted, and no limit in dollars can hold; give "
     "--input-usd-per-mtok and --output-usd-per-mtok"
 )
-_LATER: Mapping[Path, str] = {
-    ("server", "admin_key"): "is not supported yet in this version: remove it",
-}
 
 
 def check_exposed(config: Config) -> None:
@@ -62,7 +67,7 @@ def check_exposed(config: Config) -> None:
         raise ConfigError(
             f"keys.required: is false, and other machines can reach {host}: anybody could spend "
             "up to the limits. Set keys.required to true and make keys with `samplewise keys "
-            "create`, or listen on 127.0.0.1"
+            "create`, or list them under keys, or listen on 127.0.0.1"
         )
 
 
@@ -70,8 +75,9 @@ class Config(Settings):
     """All settings of one server."""
 
     server: ServerSettings = ServerSettings()
-    keys: KeysSettings = KeysSettings()
+    keys: Keys = KeysSettings()
     store: Annotated[str, AfterValidator(check_store)] = "sqlite:///samplewise.db"
+    store_failure: Literal["refuse", "serve_unmetered"] = "refuse"
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
@@ -83,8 +89,17 @@ class Config(Settings):
     def keys_required(self) -> bool:
         """Whether every request needs a client key."""
         if self.keys.required is None:
-            return not is_loopback(self.server.host)
+            return bool(self.keys.entries) or not is_loopback(self.server.host)
         return self.keys.required
+
+    def given_keys(self) -> Given:
+        """Return what the guard is to know: the keys of this file, and whether one is needed."""
+        admin = self.server.admin_key
+        return Given(
+            required=self.keys_required,
+            keys=tuple((k.name, k.key.get_secret_value(), k.terms()) for k in self.keys.entries),
+            admin=None if admin is None else admin.get_secret_value(),
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -181,10 +196,6 @@ def quick_config(
 
 
 def _checked(document: Document) -> Config:
-    for path, message in _LATER.items():
-        if document.at(path) is not None:
-            document.problems.append(Problem(path, message))
-            document.broken.add(path)
     document.problems.extend(literal_secrets(document, document.data, ()))
     config = _settings(document)
     checks = _Checks(document, config)
@@ -237,6 +248,9 @@ class _Checks:
             if self.document.data.get(section, {}) == {}:
                 self._problem((section,), "needs at least one entry")
         self._verifiers()
+        self._keys()
+        self._backends()
+        self._store()
         for name, route in self.config.routes.items():
             path = ("routes", name)
             self._names(route, path)
@@ -248,6 +262,36 @@ class _Checks:
             for name in self._known(section):
                 if (section, name) not in self.used:
                     self._warn((section, name), "no route uses it")
+
+    def _keys(self) -> None:
+        admin = self.config.server.admin_key
+        found = check_keys(self.document, self.config.keys, admin, self._known("routes"))
+        for problem, wrong in found:
+            (self.document.problems if wrong else self.warnings).append(problem)
+
+    def _backends(self) -> None:
+        for name, backend in self.config.backends.items():
+            if backend.price is not None and backend.price.dearer:
+                fields = ", ".join(backend.price.dearer[:8])
+                wrong = f"the table also has what costs more and is not counted: {fields}"
+                self._warn(("backends", name, "price"), wrong)
+
+    def _store(self) -> None:
+        if self.config.store_failure == "refuse":
+            return
+        wrong = (
+            "while the ledger cannot be reached, requests are answered and count in no limit of a "
+            "key, route, backend, tag or window"
+        )
+        everywhere = self.config.budget.per_request().nano
+        bare = [
+            name
+            for name, route in self.config.routes.items()
+            if route.budget.per_request().nano is None and everywhere is None
+        ]
+        if bare:
+            wrong += f"; no usd_per_request bounds one of {', '.join(bare)} either"
+        self._warn(("store_failure",), wrong)
 
     def _names(self, route: RouteSettings, path: Path) -> None:
         for index, name in enumerate(route.backends):
@@ -269,6 +313,10 @@ class _Checks:
                 self.comparators |= {name} if isinstance(check.verifier, Comparator) else set()
             except VerifierSetupError as error:
                 self._problem(("verifiers", name), str(error).removeprefix(f"{name}: "))
+        verifiers, backends = self.config.verifiers, self.config.backends
+        self.used |= {("backends", s.model) for _, s in asked_models(verifiers)}
+        self.document.problems += model_problems(verifiers, backends, self._known("backends"))
+        self.warnings += model_warnings(verifiers, backends)
 
     def _name(self, name: str, section: str, path: Path) -> None:
         self.used.add((section, name))
@@ -307,15 +355,20 @@ class _Checks:
 
     def _judges(self, route: RouteSettings, needs: Needs, path: Path) -> None:
         """Check that the verifiers of a route can do what its policy and outcome rest on."""
-        kind = route.policy.type
+        kind, verifiers = route.policy.type, self.config.verifiers
+        judged = route_problems(route, verifiers, path)
+        self.document.problems += judged
         if needs.verdicts and not route.verifiers:
             wrong = f"{kind} needs a verifier: name one under `verifiers`"
             self._problem((*path, "policy"), wrong)
+        if needs.prior and route.prior is None:
+            wrong = "weighs right against wrong answers: set `prior` to a file of `samplewise "
+            self._problem((*path, "policy"), f"{kind} {wrong}calibrate`")
         if needs.comparator and route.comparator is None:
             wrong = f"{kind} compares samples: set `comparator` to a verifier's name"
             self._problem((*path, "policy"), wrong)
         if route.comparator in self.config.verifiers and route.comparator not in self.comparators:
-            wrong = "cannot compare samples: it must be a python verifier with `compare`"
+            wrong = "cannot compare samples: it must be pairwise, or python with `compare`"
             self._problem((*path, "comparator"), wrong)
         if route.on_unverified == "vote" and route.answers is None and not needs.answers:
             self._problem((*path, "on_unverified"), "vote needs `answers`, whose answers vote")

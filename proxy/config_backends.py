@@ -15,7 +15,6 @@ from pydantic import (
     model_validator,
 )
 
-from samplewise.policies.price import Price
 from samplewise.proxy.backends.profiles import (
     PLAIN,
     PROFILES,
@@ -26,12 +25,12 @@ from samplewise.proxy.backends.profiles import (
     TokenField,
 )
 from samplewise.proxy.config_budgets import BudgetSettings
+from samplewise.proxy.config_health import HealthSettings, HedgeSettings
+from samplewise.proxy.config_prices import PriceSettings, RequiredPrice
 from samplewise.proxy.config_types import (
-    Amount,
     Count,
     Many,
     Params,
-    PositiveAmount,
     Seconds,
     Secret,
     Settings,
@@ -65,50 +64,7 @@ def _header_name(value: str) -> str:
     return value
 
 
-class PriceSettings(Settings):
-    """What tokens cost: dollars per million tokens, or a rent and the throughput it surely gives.
-
-    Amounts are exact decimals. Without `cached_input_usd_per_mtok`, cached prompt tokens cost as
-    much as others.
-    """
-
-    input_usd_per_mtok: Amount | None = None
-    cached_input_usd_per_mtok: Amount | None = None
-    output_usd_per_mtok: Amount | None = None
-    gpu_hour_usd: Amount | None = None
-    min_tokens_per_s: PositiveAmount | None = None
-
-    @model_validator(mode="after")
-    def _one_form(self) -> PriceSettings:
-        rent = self.gpu_hour_usd is not None, self.min_tokens_per_s is not None
-        tokens = self.input_usd_per_mtok is not None, self.output_usd_per_mtok is not None
-        mixed = any(rent) and (any(tokens) or self.cached_input_usd_per_mtok is not None)
-        if mixed or not (all(rent) or all(tokens)):
-            raise ValueError(
-                "needs either input_usd_per_mtok and output_usd_per_mtok, or gpu_hour_usd and "
-                "min_tokens_per_s; what is free is written as 0"
-            )
-        return self
-
-    def build(self) -> Price:
-        """Return the price in whole pico-dollars per token."""
-        if self.gpu_hour_usd is not None:
-            return Price.per_gpu_hour(str(self.gpu_hour_usd), str(self.min_tokens_per_s))
-        cached = self.cached_input_usd_per_mtok
-        return Price.per_mtok(
-            str(self.input_usd_per_mtok),
-            str(self.output_usd_per_mtok),
-            None if cached is None else str(cached),
-        )
-
-
-RequiredPrice = Annotated[
-    PriceSettings,
-    Field(
-        description="write price: {input_usd_per_mtok: 0.5, output_usd_per_mtok: 1.5} or "
-        "{gpu_hour_usd: 2.0, min_tokens_per_s: 800}; if it is free, write 0 for both prices"
-    ),
-]
+Recovery = Literal["worst_case", "checkpoint"]
 
 
 class HttpBackendSettings(Settings):
@@ -116,7 +72,8 @@ class HttpBackendSettings(Settings):
 
     `max_n` is the largest `n` of one call (1: never more). `params` are body fields that are always
     sent. `headers` and `api_key` are secrets. `records` says that the server tells at `/records/ID`
-    what a request id has cost, as `samplewise upstream` does.
+    what a request id has cost, as `samplewise upstream` does. `recovery` says what a call costs
+    whose process died, where there is no such record.
     """
 
     one_url: Url | None = Field(None, alias="base_url", repr=False)
@@ -127,15 +84,20 @@ class HttpBackendSettings(Settings):
     headers: Mapping[Annotated[str, AfterValidator(_header_name)], Secret] = {}
     budget: BudgetSettings = BudgetSettings()
     max_in_flight: Count | None = None
+    queue_s: Seconds = 600.0
     connect_timeout_s: Seconds = 5.0
     idle_timeout_s: Seconds = 120.0
+    min_bytes_per_s: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
     timeout_s: Seconds = 600.0
     max_response_mb: Annotated[float, Field(gt=0, le=1024)] = 64.0
+    health: HealthSettings = HealthSettings()
+    hedge: HedgeSettings | None = None
     max_n: Count | None = None
     stream_usage: StreamUsage | None = None
     token_field: TokenField | None = None
     max_tokens_per_image: Count | None = None
     records: bool = False
+    recovery: Recovery = "worst_case"
     dispatch: Literal["auto", "calls", "n"] = "auto"
     probe: Literal["none", "free", "full"] = "none"
     params: Params = Field(default_factory=dict)
@@ -192,12 +154,13 @@ class ServeSettings(Settings):
     """A vLLM server that runs as long as the proxy. `model` is what it loads: a name or a folder.
 
     `command` starts another server than the vLLM of this environment; it gets `args` after the
-    arguments for model, name, host and port. `env` is added to the proxy's own environment.
+    arguments for model, name, host and port. `env` is added to the proxy's own environment. Neither
+    is shown: they may hold a key.
     """
 
     model: Text
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    args: Many[str] = ()
+    args: Many[str] = Field((), repr=False)
     command: Many[Text] = ()
     env: Mapping[Text, str] = Field(default_factory=dict, repr=False)
     log_file: Text | None = None
@@ -213,6 +176,7 @@ class VllmBackendSettings(HttpBackendSettings):
 
     type: Literal["vllm"]
     serve: ServeSettings | None = None
+    follow_load: bool = True
     probe: Literal["none", "free", "full"] = "full"
 
     @property
@@ -245,6 +209,8 @@ class LiteLLMBackendSettings(Settings):
 
     type: Literal["litellm"]
     model: Text
+    # Never streamed, so there is nothing to count while a call runs.
+    recovery: Literal["worst_case"] = "worst_case"
     api_key: Secret | None = None
     api_base: Url | None = None
     price: PriceSettings | None = None
@@ -262,6 +228,7 @@ class TinyBackendSettings(Settings):
 
     type: Literal["tiny"]
     price: RequiredPrice
+    recovery: Recovery = "worst_case"
     budget: BudgetSettings = BudgetSettings()
     max_in_flight: Count | None = None
     timeout_s: Seconds = 600.0
@@ -279,9 +246,14 @@ def literal_secrets(document: Document, value: Any, path: Path) -> Iterator[Prob
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from literal_secrets(document, inner, (*path, name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from literal_secrets(document, inner, (*path, index))
     elif isinstance(value, str) and path not in document.templates:
         match path:
             case ("backends", _, "api_key") | ("verifiers", _, *_, "secret"):
+                secret = True
+            case ("keys", *_, "key") | ("server", "admin_key"):
                 secret = True
             case ("backends", _, "headers", header):
                 secret = str(header).lower() in _CREDENTIAL_HEADERS

@@ -57,7 +57,9 @@ def _place(loc: Path, document: Document) -> tuple[Path, str]:
         value = document.at(path)
         if not isinstance(value, dict | list):
             return path, f"{loc[-1]}: "
-        last, field = number == len(loc), isinstance(value, list) or part in value
+        last = number == len(loc)
+        # `keys` may be a plain list, which stands for a mapping with that list.
+        field = isinstance(part, int) if isinstance(value, list) else part in value
         tag = isinstance(value, dict) and part == value.get("type")
         if (field and not tag) or (last and field == tag):
             path = (*path, part)

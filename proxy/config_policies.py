@@ -10,11 +10,12 @@ import importlib
 import re
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from samplewise.policies.base import Needs, Policy, PolicyError
+from samplewise.policies.price import nano_from_usd
 from samplewise.policies.vote_names import Order, RuleName
 from samplewise.proxy.config_budgets import RouteBudgetSettings
 from samplewise.proxy.config_search import (
@@ -36,13 +37,18 @@ from samplewise.proxy.config_synthesis import (
     TournamentSettings,
 )
 from samplewise.proxy.config_types import (
+    Amount,
     Count,
     Many,
     Name,
     Params,
+    PositiveAmount,
     Settings,
     Text,
 )
+
+if TYPE_CHECKING:
+    from samplewise.policies.fixed import Quorum
 
 __all__ = [
     "AdaptiveVoteSettings",
@@ -53,6 +59,7 @@ __all__ = [
     "MajorityVoteSettings",
     "PolicySettings",
     "PythonPolicySettings",
+    "QuorumSettings",
     "RouteSettings",
     "SinglePolicySettings",
     "TierSettings",
@@ -101,56 +108,70 @@ class SinglePolicySettings(Settings):
         return Single()
 
 
-class MajorityVoteSettings(Settings):
+class QuorumSettings(Settings):
+    """Once `min` good samples are in, the others have `grace_s` more."""
+
+    min: _Samples
+    grace_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+
+    def build(self) -> Quorum:
+        """Return the rule."""
+        from samplewise.policies.fixed import Quorum
+
+        return Quorum(self.min, self.grace_s)
+
+
+class _FixedSettings(Settings):
+    """What policies with a fixed number of samples share."""
+
+    samples: _Samples
+    min_ok: _Samples = 1
+    quorum: QuorumSettings | None = None
+
+    def shared(self) -> dict[str, Any]:
+        """Return these fields for the policy's constructor."""
+        quorum = None if self.quorum is None else self.quorum.build()
+        return {"samples": self.samples, "min_ok": self.min_ok, "quorum": quorum}
+
+
+class MajorityVoteSettings(_FixedSettings):
     """The answer that most of `samples` gave."""
 
     type: Literal["majority_vote"]
-    samples: _Samples
-    min_ok: _Samples = 1
 
     def build(self) -> Policy:
         """Return the policy."""
         from samplewise.policies.majority_vote import MajorityVote
 
-        return MajorityVote(samples=self.samples, min_ok=self.min_ok)
+        return MajorityVote(**self.shared())
 
 
-class WeightedVoteSettings(Settings):
+class WeightedVoteSettings(_FixedSettings):
     """A vote in which the score of the verifier `score` weighs."""
 
     type: Literal["weighted_vote"]
-    samples: _Samples
     score: Name = Field(description="write the name of the verifier whose score weighs")
-    min_ok: _Samples = 1
 
     def build(self) -> Policy:
         """Return the policy."""
         from samplewise.policies.weighted_vote import WeightedVote
 
-        return WeightedVote(samples=self.samples, score=self.score, min_ok=self.min_ok)
+        return WeightedVote(score=self.score, **self.shared())
 
 
-class BestOfNSettings(Settings):
+class BestOfNSettings(_FixedSettings):
     """The sample that the verifier `score` likes best; without it the last that gives a score."""
 
     type: Literal["best_of_n"]
-    samples: _Samples
     score: Name | None = None
     rule: Literal["naive", "weighted"] = "naive"
     steps: Literal["last", "min", "prod"] = "last"
-    min_ok: _Samples = 1
 
     def build(self) -> Policy:
         """Return the policy."""
         from samplewise.policies.best_of_n import BestOfN
 
-        return BestOfN(
-            samples=self.samples,
-            score=self.score or "",
-            rule=self.rule,
-            steps=self.steps,
-            min_ok=self.min_ok,
-        )
+        return BestOfN(score=self.score or "", rule=self.rule, steps=self.steps, **self.shared())
 
 
 class AdaptiveVoteSettings(Settings):
@@ -200,18 +221,35 @@ class AdaptiveVoteSettings(Settings):
 
 
 class FirstPassSettings(Settings):
-    """Waves until one sample passes its verifiers; without `waves` they are 4, 4, 8, 16, ..."""
+    """Waves until one sample passes its verifiers; without `waves` they are 4, 4, 8, 16, ...
+
+    `right_usd` and `wrong_usd`, what accepted answers are worth and cost, need the route's `prior`.
+    """
 
     type: Literal["first_pass"]
     max_samples: _Samples
     waves: _Waves | None = None
     min_ok: _Samples = 1
+    right_usd: PositiveAmount | None = None
+    wrong_usd: Amount | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> FirstPassSettings:
+        if (self.right_usd is None) != (self.wrong_usd is None):
+            raise ValueError("needs both right_usd and wrong_usd, or neither")
+        return self
 
     def build(self) -> Policy:
         """Return the policy."""
         from samplewise.policies.first_pass import FirstPass
 
-        return FirstPass(max_samples=self.max_samples, waves=self.waves or (), min_ok=self.min_ok)
+        return FirstPass(
+            max_samples=self.max_samples,
+            waves=self.waves or (),
+            min_ok=self.min_ok,
+            right_nano=None if self.right_usd is None else nano_from_usd(str(self.right_usd)),
+            wrong_nano=nano_from_usd(str(self.wrong_usd or 0)),
+        )
 
 
 class AgreementSettings(Settings):
@@ -353,7 +391,8 @@ class RouteSettings(Settings):
 
     `answers` names the verifier whose canonical answers vote, `verifiers` those that judge.
     `max_tokens` is the cap written into every upstream call; `params` are request defaults;
-    `prompts` are variants of the system prompt by name.
+    `prompts` are variants of the system prompt by name. `prior` is a file that `samplewise
+    calibrate` wrote.
     """
 
     backends: Annotated[_Names, AfterValidator(_filled)]
@@ -370,5 +409,6 @@ class RouteSettings(Settings):
     stream: Literal["chunks", "whole", "raw"] = "chunks"
     usage: Literal["billed", "chosen"] = "billed"
     prompts: Annotated[Mapping[Name, Text], Field(repr=False)] = {}
+    prior: Text | None = None
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

@@ -1,4 +1,4 @@
-"""`server:` and `keys:`: where the proxy listens, and whether it asks who comes."""
+"""`server:` where the proxy listens, and how it behaves towards clients."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from samplewise.proxy.config_types import Many, Seconds, Settings, Text
+from samplewise.proxy.config_keys import AccessKey
+from samplewise.proxy.config_types import Count, Many, Seconds, Settings, Text
 
-__all__ = ["KeysSettings", "ServerSettings", "is_loopback"]
+__all__ = ["ServerSettings", "is_loopback"]
 
 
 def is_loopback(host: str) -> bool:
@@ -33,7 +34,11 @@ class ServerSettings(Settings):
 
     host: Text = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8400
+    admin_key: AccessKey | None = None
     max_body_mb: Annotated[float, Field(gt=0, le=1024)] = 32.0
+    max_in_flight: Count = 1_000
+    max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
+    queue_s: Seconds = 3.0
     first_comment_after_s: Seconds = 4.0
     comment_every_s: Seconds = 10.0
     drain_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
@@ -46,9 +51,3 @@ class ServerSettings(Settings):
     def max_body_bytes(self) -> int:
         """The largest request body, in bytes."""
         return int(self.max_body_mb * 2**20)
-
-
-class KeysSettings(Settings):
-    """Whether clients need a key; without a word, on every address but those of this machine."""
-
-    required: bool | None = None

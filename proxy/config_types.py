@@ -53,7 +53,7 @@ def check_name(value: str) -> str:
 
 def _amount(value: object) -> object:
     # Through text, so that 0.1 is exactly one tenth.
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise ValueError("must be a number")
     text = str(value)
     if len(text) > 40 or not _AMOUNT.fullmatch(text):

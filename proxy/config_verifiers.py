@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from samplewise.proxy.config_types import Amount, Count, Name, Seconds, Secret, Settings, Text
+from samplewise.proxy.config_code import CodeTestsSettings
+from samplewise.proxy.config_judges import (
+    GenerativeSettings,
+    LabelModelSettings,
+    PairwiseSettings,
+    ProcessRewardSettings,
+    RewardModelSettings,
+    ScoreModelSettings,
+)
+from samplewise.proxy.config_types import Count, Name, Seconds, Secret, Text
+from samplewise.proxy.config_verifier_base import (
+    Megabytes,
+    PooledSettings,
+    VerifierPriceSettings,
+    Workers,
+    _VerifierSettings,
+)
 
 __all__ = [
     "ArithmeticSettings",
+    "CodeTestsSettings",
     "CountdownSettings",
     "FinalAnswerSettings",
     "JsonSchemaSettings",
@@ -47,38 +63,6 @@ def _url(value: str) -> str:
 
 Function = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Number_ = Annotated[float, Field(ge=0)]
-Workers = Annotated[int, Field(ge=1, le=64)]
-Megabytes = Annotated[int, Field(ge=64, le=1_048_576)]
-
-
-class VerifierPriceSettings(Settings):
-    """What verdicts cost, in dollars: per call, and per hour that a processor is busy with them."""
-
-    usd_per_call: Amount = Decimal(0)
-    cpu_hour_usd: Amount = Decimal(0)
-
-
-class _VerifierSettings(Settings):
-    """What all verifiers share.
-
-    `scope`: whole answers or single steps; `when: asked`: only when a policy asks; `gate`: runs
-    first, and a fail ends the verification; `required`: a sample passes only if this one passes.
-    """
-
-    scope: Literal["final", "step"] = "final"
-    when: Literal["always", "asked"] = "always"
-    gate: bool = False
-    required: bool = True
-    timeout_s: Seconds = 5.0
-    price: VerifierPriceSettings | None = None
-
-
-class PooledSettings(_VerifierSettings):
-    """A verifier in worker processes: `queue_s` is the longest wait for a free one."""
-
-    workers: Workers = 2
-    memory_mb: Megabytes | None = 1024
-    queue_s: Seconds = 30.0
 
 
 class FinalAnswerSettings(_VerifierSettings):
@@ -243,7 +227,14 @@ VerifierSettings = Annotated[
     | WebhookSettings
     | CountdownSettings
     | ArithmeticSettings
-    | MultiSettings,
+    | ScoreModelSettings
+    | LabelModelSettings
+    | PairwiseSettings
+    | GenerativeSettings
+    | RewardModelSettings
+    | ProcessRewardSettings
+    | MultiSettings
+    | CodeTestsSettings,
     Field(discriminator="type"),
 ]
 MultiSettings.model_rebuild()

@@ -30,6 +30,7 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _ENV = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 _USER = re.compile(r"//[^/@]*@")
+_LARGEST_SECRET = 65_536
 _HIDDEN = ("api_key", "admin_key", "key", "keys", "secret", "headers", "env")
 
 
@@ -263,23 +264,43 @@ class _Reader:
 
         def replace(match: re.Match[str]) -> str:
             nonlocal wrong
-            name, value = match[1], self.env.get(match[1] or "")
+            name = match[1]
             if match[0] == "$${":
                 return "${"
             if name is None:
                 wrong = wrong or "${ must be ${NAME}; write $${ for the two characters"
-            elif value is None:
-                wrong = wrong or f"the environment variable {name} is not set"
-            elif not _encodable(value):
-                wrong = wrong or f"the environment variable {name} is not UTF-8 text"
-            else:
+                return ""
+            value, fault = self._variable(name)
+            wrong = wrong or fault
+            if not fault:
                 self.document.resolved[value] = match[0]
                 self.document.templates[path] = text
-                return value
-            return ""
+            return value
 
         value = _ENV.sub(replace, text)
         return self._fault(path, wrong) if wrong else value
+
+    def _variable(self, name: str) -> tuple[str, str]:
+        """Return the value of a variable, or of the file `NAME_FILE`, and what is wrong with it.
+
+        The second form is how containers are given secrets.
+        """
+        value, file = self.env.get(name), self.env.get(f"{name}_FILE")
+        if value is None and file is not None:
+            try:
+                with open(file, encoding="utf-8") as secret:
+                    # One byte more than is allowed; a line end at the end belongs to the file.
+                    value = secret.read(_LARGEST_SECRET + 1).removesuffix("\n")
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+                return "", f"the file that {name}_FILE names cannot be read: {reason}"
+            if len(value) > _LARGEST_SECRET:
+                return "", f"the file that {name}_FILE names has more than {_LARGEST_SECRET} bytes"
+        if value is None:
+            return "", f"the environment variable {name} is not set, and {name}_FILE neither"
+        if not _encodable(value):
+            return "", f"the environment variable {name} is not UTF-8 text"
+        return value, ""
 
     def _fault(self, path: Path, message: str) -> Any:
         self.document.problems.append(Problem(path, message))

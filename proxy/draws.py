@@ -10,16 +10,27 @@ from functools import partial
 import structlog
 
 from samplewise.policies.base import Draw, Needs
-from samplewise.policies.evidence import Event, Evidence, Failed, Finished, Granted, Running
+from samplewise.policies.evidence import (
+    Event,
+    Evidence,
+    Failed,
+    Finished,
+    Granted,
+    Running,
+)
 from samplewise.proxy.backends.base import Broken
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.calls import Slot, Trip, cut_sample, finished_sample, lost
 from samplewise.proxy.checks import Checks
+from samplewise.proxy.errands import Errand, next_errand, preferred
 from samplewise.proxy.errors import StoreError
+from samplewise.proxy.hedge import race
 from samplewise.proxy.job import Job
-from samplewise.proxy.ledger.base import Hold, Scope
+from samplewise.proxy.ledger.base import Scope
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.plan import Plan, Prompt, make_prompt
+from samplewise.proxy.pool import Host
+from samplewise.proxy.prospects import Prospects
 from samplewise.proxy.purse import Purse
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Sample
@@ -27,28 +38,8 @@ from samplewise.verifiers.base import Sample
 __all__ = ["Draws"]
 
 _log = structlog.get_logger("samplewise.draws")
-# From the last sample of a stream to its usage.
-_LAST_WORDS_S = 0.25
-# The client's own mistake: another upstream would refuse it too, and the client must see it.
-_CLIENT_FAULTS = frozenset({400, 413, 422})
-
-
-@dataclass(frozen=True, slots=True)
-class _Errand:
-    """What the calls of one dispatch share. `order` is who to ask, the first of them now.
-
-    `alone` marks a second try, one sample a call, after a call for several was refused.
-    """
-
-    prompt: Prompt
-    order: tuple[Upstream, ...]
-    attempt: int = 0
-    alone: bool = False
-
-    @property
-    def upstream(self) -> Upstream:
-        """The upstream that is asked now."""
-        return self.order[0]
+# From the last sample of a stream to its usage; shorter than what is kept back of a deadline.
+_LAST_WORDS_S = 0.1
 
 
 @dataclass(slots=True)
@@ -69,8 +60,14 @@ class Draws:
     heads: dict[str, bytes] = field(default_factory=dict)
     known_prompts: dict[tuple[str, str], int] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
+    homes: dict[str, Host] = field(default_factory=dict)
     next_index: int = 0
     closed: bool = False
+    prospects: Prospects = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing lost and nothing got."""
+        self.prospects = Prospects(self.job, self.metrics)
 
     async def start(self, draw: Draw) -> Granted:
         """Reserve and dispatch one draw, as much of it as fits.
@@ -81,21 +78,40 @@ class Draws:
         n = min(draw.n, self.evidence.left_samples)
         why = "" if n == draw.n else "samples"
         if not self.evidence.may_draw or n < 1:
-            return Granted(draw.key, draw.n, why=why or "deadline")
+            late = "deadline" if self.evidence.deadline_passed else "refused"
+            return Granted(draw.key, draw.n, why=why or late)
         prompt = make_prompt(draw, self.job, self.evidence)
         slots = [self._slot(draw, prompt, i) for i in range(n)]
         reused = self._reuse(slots, draw, prompt)
         granted = len(reused)
         if slots[granted:]:
-            errand = _Errand(prompt, self._order(draw.backend))
-            granted += await self._dispatch(slots[granted:], errand)
+            sent, less = await self._buy(slots[granted:], prompt, draw.backend)
+            granted, why = granted + sent, less or why
         self.next_index += granted
         for sample in reused:
             self._finish(sample)
-        if granted < n:
-            why = "budget"
         started = tuple(Running(s.id, s.index, s.key) for s in slots[:granted])
         return Granted(draw.key, draw.n, started, why)
+
+    async def _buy(self, slots: Sequence[Slot], prompt: Prompt, backend: str) -> tuple[int, str]:
+        """Send as much of a draw as can help and fits; return how many, and why not all."""
+        asked = self._order(backend)
+        errand = Errand(prompt, preferred(asked))
+        upstream, wanted = errand.upstream, len(slots)
+        why = self.prospects.hopeless(errand, first=not self.evidence.drawn)
+        if why:
+            return 0, why
+        size = self._size(errand, wanted)
+        repeats, allowed = self.prospects.repeats(errand, wanted, size)
+        wanted += allowed - repeats
+        granted = await self._dispatch(slots[:wanted], errand) if wanted else 0
+        if upstream is not asked[0]:
+            self._moved(slots[:granted], upstream, asked[0], "put aside")
+        for _ in range(0, granted - allowed, size):
+            upstream.pool.earn()
+        if granted < wanted:
+            return granted, "budget"
+        return granted, "backend" if allowed < repeats else ""
 
     def cancel(self, samples: Sequence[str]) -> None:
         """Cut running samples; they come back as `Finished` with what was counted.
@@ -146,12 +162,29 @@ class Draws:
             purpose=draw.purpose,
         )
 
-    async def _dispatch(self, slots: Sequence[Slot], errand: _Errand) -> int:
+    async def _dispatch(self, slots: Sequence[Slot], errand: Errand) -> int:
         """Reserve a wave at the errand's upstream and send it; return how many samples fitted."""
+        trips = await self._reserve(slots, errand)
+        for trip in trips:
+            if trip.call.stream and len(trip.slots) > 1:
+                trip.harvest = self._harvest
+            task = self.group.create_task(self._travel(trip, errand))
+            self.calls.add(task)
+            task.add_done_callback(self.calls.discard)
+            self.tasks |= dict.fromkeys((slot.id for slot in trip.slots), task)
+        sent = sum(len(trip.slots) for trip in trips)
+        rest, order = slots[sent:], errand.order[1:]
+        if rest and order and self._spent_at(errand.upstream):
+            self._moved(rest, order[0], errand.upstream, "budget")
+            sent += await self._dispatch(rest, Errand(errand.prompt, order, errand.attempt))
+        return sent
+
+    async def _reserve(self, slots: Sequence[Slot], errand: Errand) -> list[Trip]:
+        """Reserve the worst case of a wave; return its calls, as many as fit, ready to run."""
         upstream, prompt = errand.upstream, errand.prompt
         known = self._known(upstream, prompt)
         plan = Plan(self.job, upstream, prompt, errand.attempt, self.needs, known)
-        size = 1 if self._one_by_one(errand) else upstream.largest_n(len(slots))
+        size = self._size(errand, len(slots))
         calls = [tuple(slots[i : i + size]) for i in range(0, len(slots), size)]
         held = [tuple(plan.hold(slot, call) for slot in call) for call in calls]
         bundles = [
@@ -159,55 +192,53 @@ class Draws:
             for call, holds in zip(calls, held, strict=True)
             for slot, hold in zip(call, holds, strict=True)
         ]
-        granted = left = await self.purse.reserve(bundles, dispatched=upstream.slots is None)
+        # A call that has to wait is marked as sent only when it is.
+        at_once = upstream.slots is None and not upstream.pool.wait_s()
+        left = await self.purse.reserve(bundles, dispatched=at_once)
+        reported = partial(self._known, upstream, prompt)
+        choose = partial(self._choose, errand)
+        trips = []
         for call, holds in zip(calls, held, strict=True):
             if left <= 0:
                 break
-            self._send(plan, call[:left], holds[:left], errand)
+            fit, paid = call[:left], holds[:left]
+            trips.append(plan.trip(fit, paid, self.purse, self.emit, reported, choose, at_once))
             left -= len(call)
-        rest = slots[granted:]
-        if rest and len(errand.order) > 1 and self._spent_at(upstream):
-            self.moved.update(slot.id for slot in rest)
-            granted += await self._dispatch(rest, replace(errand, order=errand.order[1:]))
-        return granted
+        return trips
 
     def _spent_at(self, upstream: Upstream) -> bool:
         """Tell whether it was this upstream's own budget that the last wave did not fit into."""
-        blocked = self.purse.blocked
-        return blocked is not None and (blocked.scope, blocked.name) == (
-            Scope.BACKEND,
-            upstream.name,
-        )
-
-    def _send(
-        self, plan: Plan, slots: tuple[Slot, ...], holds: tuple[Hold, ...], errand: _Errand
-    ) -> None:
-        known = partial(self._known, errand.upstream, errand.prompt)
-        trip = plan.trip(slots, holds, self.purse, self.emit, known)
-        if trip.call.stream and len(slots) > 1:
-            trip.harvest = self._harvest
-        task = self.group.create_task(self._travel(trip, errand))
-        self.calls.add(task)
-        task.add_done_callback(self.calls.discard)
-        self.tasks |= dict.fromkeys((slot.id for slot in slots), task)
+        by = self.purse.blocked
+        return by is not None and by.scope is Scope.BACKEND and by.name == upstream.name
 
     def _known(self, upstream: Upstream, prompt: Prompt) -> int | None:
         """Return the prompt's tokens, where this upstream has reported them for this prompt."""
         return self.known_prompts.get((upstream.name, prompt.key))
 
-    def _one_by_one(self, errand: _Errand) -> bool:
+    def _choose(self, errand: Errand) -> Host | None:
+        """Return the host for a call: samples of one request stay together where they can."""
+        name = errand.upstream.name
+        home = self.homes.get(name)
+        host = errand.upstream.pool.pick(home, errand.tried)
+        if host is not None and (home is None or home.url in errand.tried):
+            self.homes[name] = host
+        return host
+
+    def _size(self, errand: Errand, samples: int) -> int:
+        """Return how many of so many samples go into one call."""
         needs, upstream = self.needs, errand.upstream
         if errand.prompt.before or errand.alone or upstream.dispatch == "calls":
-            return True
+            return 1
         # What may be cut or watched alone needs a call of its own, unless every call is charged
         # for the prompt: then one stream brings them all, and is cut when the first is enough.
-        watched = bool(needs.cancel or needs.progress_tokens)
-        return watched and not upstream.harvests
+        watched = needs.cancel or needs.progress_tokens
+        return 1 if watched and not upstream.harvests else upstream.largest_n(samples)
 
-    async def _travel(self, trip: Trip, errand: _Errand) -> None:
+    async def _travel(self, trip: Trip, errand: Errand) -> None:
         try:
-            await self._ride(trip)
+            trip, errand = await self._ride_or_hedge(trip, errand)
             self._learn(trip, errand)
+            self.prospects.ended(trip, errand)
             missing = self._deliver(trip)
             if missing:
                 await self._again(trip, missing, errand)
@@ -217,6 +248,29 @@ class Draws:
         broken = trip.facts.broken or Broken("missing", "upstream sent fewer choices than asked")
         for i in missing:
             self._fail(lost(trip, i, broken))
+
+    async def _ride_or_hedge(self, trip: Trip, errand: Errand) -> tuple[Trip, Errand]:
+        """Carry out a call; where the upstream is hedged and it is late, with a second one."""
+        after_s = errand.upstream.hedge_after_s
+        if after_s is None or len(trip.slots) > 1 or not trip.call.stream or trip.call.raw:
+            await self._ride(trip)
+            return trip, errand
+        again = replace(errand, attempt=errand.attempt + 1)
+        trip = await race(trip, after_s, self._ride, partial(self._hedge, trip, again))
+        # What comes after must not have the number of the second call.
+        return trip, again
+
+    async def _hedge(self, trip: Trip, errand: Errand) -> Trip | None:
+        """Reserve a second call for a late sample; None where that may not or cannot be."""
+        if self.closed or not self.prospects.may_repeat(errand.upstream, 1):
+            return None
+        if trip.host is not None:
+            errand = replace(errand, tried=errand.tried | {trip.host.url})
+        try:
+            return next(iter(await self._reserve(trip.slots, errand)), None)
+        except StoreError as error:
+            _log.error("cannot ask again", request_id=self.job.request_id, error=str(error))
+            return None
 
     async def _ride(self, trip: Trip) -> None:
         self.metrics.call_started(trip)
@@ -268,6 +322,7 @@ class Draws:
 
     def _fail(self, failed: Failed) -> None:
         self.tasks.pop(failed.id, None)
+        self.prospects.lost[failed.backend] += 1
         self.checks.forgo(failed.id)
         _log.warning(
             "sample lost",
@@ -280,9 +335,12 @@ class Draws:
         )
         self.emit(failed)
 
-    def _learn(self, trip: Trip, errand: _Errand) -> None:
+    def _learn(self, trip: Trip, errand: Errand) -> None:
         """Remember what this call shows of its upstream: prompt tokens, speed, the largest n."""
         totals, choices = trip.facts.totals, len(trip.facts.dones)
+        broken, pace = trip.facts.broken, trip.upstream.pace
+        if pace is not None and broken is not None and broken.status == 503:
+            pace.refused()
         if errand.alone and choices:
             # Refused for several, answered for one: it was the number that was refused.
             self._honours(trip.upstream, 1)
@@ -292,9 +350,8 @@ class Draws:
             for warning in totals.warnings:
                 self._warn(f"{trip.upstream.name}: {warning}")
             if totals.usage is not None:
-                known = (trip.upstream.name, errand.prompt.key)
-                self.known_prompts[known] = max(
-                    totals.usage.prompt, self.known_prompts.get(known, 0)
+                self.known_prompts[errand.key] = max(
+                    totals.usage.prompt, self.known_prompts.get(errand.key, 0)
                 )
         if choices:
             trip.upstream.learn_seconds(trip.seconds)
@@ -303,18 +360,19 @@ class Draws:
         upstream.learn_n(choices)
         self._warn(f"{upstream.name}: honours n only up to {upstream.max_n}")
 
-    async def _again(self, trip: Trip, missing: list[int], errand: _Errand) -> None:
+    async def _again(self, trip: Trip, missing: list[int], errand: Errand) -> None:
         """Ask again for lost samples where that can help; those leave `missing`."""
         # Lost samples were granted once: asking again needs time and money, not a new grant.
         over = self.evidence.deadline_passed or self.evidence.client_gone
         passed_on = trip.call.raw and trip.facts.traces
         if self.closed or over or passed_on:
             return
-        next_ = self._next(trip, errand)
+        next_ = next_errand(trip, errand, len(missing), self.prospects.may_repeat)
         if next_ is None:
             return
         if next_.upstream is not errand.upstream:
-            self.moved.update(trip.slots[i].id for i in missing)
+            reason = trip.facts.broken.reason if trip.facts.broken else "missing"
+            self._moved([trip.slots[i] for i in missing], next_.upstream, errand.upstream, reason)
         try:
             granted = await self._dispatch([trip.slots[i] for i in missing], next_)
         except StoreError as error:
@@ -322,18 +380,9 @@ class Draws:
             granted = 0
         del missing[:granted]
 
-    def _next(self, trip: Trip, errand: _Errand) -> _Errand | None:
-        """Return how to ask again for what a call has lost; None when that cannot help."""
-        broken, attempt = trip.facts.broken, errand.attempt + 1
-        if broken is None:
-            # Fewer choices than asked, and by now we know how many to ask for.
-            fewer = 0 < len(trip.facts.dones) < len(trip.slots)
-            return replace(errand, attempt=attempt) if fewer else None
-        if broken.reason == "refused_n":
-            return replace(errand, attempt=attempt, alone=True)
-        if len(errand.order) > 1 and broken.status not in _CLIENT_FAULTS:
-            return _Errand(errand.prompt, errand.order[1:], attempt)
-        return None
+    def _moved(self, slots: Sequence[Slot], to: Upstream, from_: Upstream, reason: str) -> None:
+        self.moved.update(slot.id for slot in slots)
+        self._warn(f"{to.name} took over from {from_.name} ({reason})")
 
     def _warn(self, text: str) -> None:
         if text not in self.job.warnings:

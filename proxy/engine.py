@@ -38,8 +38,6 @@ from samplewise.proxy.purse import Purse
 
 __all__ = ["Engine", "answer"]
 
-# The answer must leave before the deadline: time to cancel, settle and write it.
-_DEADLINE_MARGIN_S = 0.2
 # Prices and room change slowly; working them out costs more than a decision.
 _OFFERS_EVERY_S = 0.1
 _log = structlog.get_logger("samplewise.engine")
@@ -132,6 +130,7 @@ class _Run:
         began = loop.time()
         event = await self.events.get()
         self.job.waited_s += loop.time() - began
+        self.evidence.elapsed_s = loop.time() - self.job.began
         while True:
             self.evidence.fold(event)
             if isinstance(event, Deadline):
@@ -246,12 +245,10 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
 
 
 def _set_deadline(run: _Run) -> None:
-    if run.job.deadline_s is None:
-        return
-    margin = min(_DEADLINE_MARGIN_S, run.job.deadline_s / 10)
-    loop = asyncio.get_running_loop()
-    at = run.job.began + run.job.deadline_s - margin
-    run.deadline = loop.call_at(at, run.events.put_nowait, Deadline())
+    at = run.job.ends_at
+    if at is not None:
+        loop = asyncio.get_running_loop()
+        run.deadline = loop.call_at(at, run.events.put_nowait, Deadline())
 
 
 def _policy_failed(error: Exception) -> AnswerError:

@@ -5,7 +5,8 @@ SamplewiseError
 |-- StoreError        503  the ledger cannot be reached: nothing is dispatched
 `-- AnswerError            a request ends without an answer; carries the HTTP status
     |-- RequestError  400  the request is wrong (401, 403, 404, 405, 413 by `status`)
-    |-- RateLimited   429  a key sends more requests a minute than it may
+    |-- RateLimited   429  a key sends more requests than it may
+    |-- Overloaded    503  there is no place for the request, nothing was reserved
     |-- BudgetExceeded 402 the first wave does not fit into a limit
     |-- NoVerifiedAnswer 422  nothing passed and the route wants an error then
     `-- UpstreamFailed 502 too few samples came back (504 when time ran out)
@@ -23,6 +24,7 @@ __all__ = [
     "BudgetExceeded",
     "ConfigError",
     "NoVerifiedAnswer",
+    "Overloaded",
     "RateLimited",
     "RequestError",
     "SamplewiseError",
@@ -77,11 +79,22 @@ class RequestError(AnswerError):
 
 
 class RateLimited(AnswerError):
-    """A key sends more requests a minute than it may; `retry-after` says when to come back."""
+    """A key sends more requests than it may; `retry-after` says when to come back."""
 
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+
+class Overloaded(AnswerError):
+    """The server, or every upstream of the route, has no place for the request now."""
+
+    status = 503
+    code = "overloaded"
+
+    def __init__(self, why: str) -> None:
+        """Say why, and when to come back."""
+        super().__init__(f"overloaded: {why}; try again later", headers={"retry-after": "1"})
 
 
 class BudgetExceeded(AnswerError):

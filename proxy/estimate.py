@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from samplewise.policies.price import Usage, usd
-from samplewise.proxy.job import Job
+from samplewise.proxy.job import Job, likely_bytes
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Recent
 from samplewise.proxy.upstreams import Upstream
@@ -64,13 +64,14 @@ def worst_nano(job: Job) -> int:
     Every sample at the dearest backend, with a token for every byte of the prompt, all the tokens
     it may have and all its verdicts in all their time; never above the request's limit.
     """
-    tokens = job.route.max_tokens
-    if job.request.max_tokens is not None:
-        tokens = min(tokens, job.request.max_tokens)
+    tokens = job.max_tokens
     judges = {c.name: c for c in (*job.route.checks, job.route.voter) if c is not None}
-    checks = sum(check.worst_nano() for check in judges.values())
+    likely = likely_bytes(tokens)
+    checks = sum(check.worst(job.task, likely).nano for check in judges.values())
     each = max(
-        u.price.worst_nano(prompt_bound(job.request, None, u.max_tokens_per_image), tokens)
+        u.price.worst_nano(
+            prompt_bound(job.request, None, u.max_tokens_per_image), tokens, job.request.images
+        )
         for u in job.route.upstreams.values()
     )
     worst = (each + checks) * most_samples(job)
@@ -94,8 +95,14 @@ def _best_at(upstream: Upstream, job: Job, prompt: int, samples: int) -> int:
     alone = upstream.streams and bool(needs.cancel or needs.progress_tokens)
     calls = samples if alone else -(-samples // upstream.largest_n(samples))
     # The upstream may have the prompt cached, at a price of its own.
-    first = min(price.cost_nano(Usage(prompt, cached, 1)) for cached in (0, prompt))
-    return calls * first + (samples - calls) * price.cost_nano(Usage(completion=1))
+    # One token may be reasoning or not, whichever costs less.
+    first = min(
+        price.cost_nano(Usage(prompt, cached, 1, reasoning), job.request.images)
+        for cached in (0, prompt)
+        for reasoning in (0, 1)
+    )
+    more = min(price.cost_nano(Usage(0, 0, 1, reasoning)) for reasoning in (0, 1))
+    return calls * first + (samples - calls) * more
 
 
 def _least_samples(job: Job) -> int:

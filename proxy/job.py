@@ -17,7 +17,12 @@ from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import Sample, Task
 
-__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route"]
+__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route", "likely_bytes"]
+
+# English has four to five, code with deep indentation more; escapes of JSON count too.
+_BYTES_PER_TOKEN = 8
+
+_DEADLINE_MARGIN_S = 0.2
 
 
 class Outcome(StrEnum):
@@ -110,7 +115,7 @@ class Job:
     seed: int = 0
     deadline_s: float | None = None
     left: bool = False
-    when_left: Callable[[], None] | None = None
+    when_left: Callable[[], object] | None = None
     tap: Callable[[bytes], None] | None = None
     warnings: list[str] = field(default_factory=list)
     waited_s: float = 0.0
@@ -119,6 +124,22 @@ class Job:
     holders: int = 1
     pool: list[Sample] = field(default_factory=list)
     tagged: tuple[Account, ...] = ()
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that a sample may have by route and request."""
+        asked, cap = self.request.max_tokens, self.route.max_tokens
+        return cap if asked is None else min(asked, cap)
+
+    @property
+    def ends_at(self) -> float | None:
+        """The loop's time at which everything in flight is cut; None without a deadline.
+
+        The answer must leave before the deadline: time to cancel, settle and write it.
+        """
+        if self.deadline_s is None:
+            return None
+        return self.began + self.deadline_s - min(_DEADLINE_MARGIN_S, self.deadline_s / 10)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -164,3 +185,8 @@ class Answer:
     def cost_nano(self) -> int:
         """Everything this request cost."""
         return sum(self.costs.values())
+
+
+def likely_bytes(max_tokens: int) -> int:
+    """Return how many bytes an answer of so many tokens will hardly exceed, as data in a prompt."""
+    return _BYTES_PER_TOKEN * max_tokens

@@ -21,7 +21,8 @@ _FIELDS = frozenset(
         "event", "level", "timestamp", "logger", "request_id", "route", "policy", "outcome",
         "stop_reason", "degraded", "drawn", "good", "cost_usd", "seconds", "status", "code",
         "sample", "backend", "reason", "verifier", "error", "worker", "address",
-        "in_flight", "warning", "exception", "rows", "client", "abilities",
+        "in_flight", "warning", "exception", "rows", "client", "key_id", "action", "actor",
+        "routes", "abilities", "shed",
     }
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ from samplewise.policies.price import NANO
 from samplewise.proxy.calls import Trip
 from samplewise.proxy.job import Answer
 from samplewise.proxy.ledger.base import Balance, Hold, Settlement
+from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Ended, Status, Verdict
 
 __all__ = ["Metrics"]
@@ -35,12 +36,18 @@ class Metrics:
 
         `models` gives the configured model of each backend, for the `model` label.
         """
-        self._models = models
+        self._models: Mapping[str, str] = {}
         self.registry = CollectorRegistry()
         self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
         self._define_requests()
         self._define_samples()
         self._define_upstreams()
+        self._define_store()
+        self.adopt(routes, models)
+
+    def adopt(self, routes: Iterable[str], models: Mapping[str, str]) -> None:
+        """Take the names of another configuration; those of requests that still run stay known."""
+        self._models = {**self._models, **models}
         for route in routes:
             for outcome in ("verified", "agreed", "best_effort", "unverified"):
                 self._of(self.requests, route, "chat", outcome)
@@ -103,12 +110,40 @@ class Metrics:
         self.upstream_seconds = self._histogram(
             "upstream_duration_seconds", "Time of one call.", _SECONDS, "upstream"
         )
-        self.upstream_inflight = Gauge(
-            "samplewise_upstream_inflight",
-            "Calls in flight.",
-            ["upstream"],
+        self.upstream_inflight = self._gauge("upstream_inflight", "Calls in flight.", "upstream")
+
+        self.upstream_retries = self._counter(
+            "upstream_retries",
+            "Calls that repeat lost ones, sent or held back by the retry budget.",
+            "upstream",
+            "result",
+        )
+        self.upstream_ejections = self._counter(
+            "upstream_ejections", "How often a host was put aside.", "upstream"
+        )
+        self.upstream_hosts = self._gauge(
+            "upstream_hosts", "Hosts by the state of their circuit.", "upstream", "state"
+        )
+        self.retry_budget = self._gauge(
+            "upstream_retry_budget", "Calls that may be repeated now.", "upstream"
+        )
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        full = f"samplewise_{name}"
+        return Gauge(full, text, labels, registry=self.registry, multiprocess_mode="livesum")
+
+    def _define_store(self) -> None:
+        self.unmetered = self._counter(
+            "unmetered_samples", "Samples granted while the ledger could not be reached.", "route"
+        )
+        self.unmetered_usd = self._counter(
+            "unmetered_cost_usd", "Dollars spent that are in no limit and in no ledger.", "route"
+        )
+        self.serving = Gauge(
+            "samplewise_serving_unmetered",
+            "1 while the ledger cannot be reached and requests are answered all the same.",
             registry=self.registry,
-            multiprocess_mode="livesum",
+            multiprocess_mode="livemax",
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -197,6 +232,18 @@ class Metrics:
 
         return posted
 
+    def unmetered_samples(self, route: str, samples: int) -> None:
+        """Count samples that were granted without the ledger."""
+        self._add(self.unmetered, samples, route)
+
+    def unmetered_cost(self, route: str, nano: int) -> None:
+        """Count nano-dollars that no ledger has."""
+        self._add(self.unmetered_usd, nano / NANO, route)
+
+    def serving_unmetered(self, now: bool) -> None:
+        """Say whether requests are answered while the ledger cannot be reached."""
+        self.serving.set(int(now))
+
     def verdict(self, verdict: Verdict) -> None:
         """Count one verification."""
         self._add(self.verifier_results, 1, verdict.verifier, verdict.status.value)
@@ -204,18 +251,19 @@ class Metrics:
 
     def call_started(self, trip: Trip) -> None:
         """Count an upstream call in."""
-        self._inflight(trip.upstream.name).inc()
+        self._gauge_of(self.upstream_inflight, trip.upstream.name).inc()
 
-    def _inflight(self, upstream: str) -> Gauge:
-        child = self._of(self.upstream_inflight, upstream)
+    def _gauge_of(self, gauge: Gauge, *labels: str) -> Gauge:
+        child = self._of(gauge, *labels)
         assert isinstance(child, Gauge)
         return child
 
     def call_ended(self, trip: Trip) -> None:
         """Count one upstream call."""
         name, broken = trip.upstream.name, trip.facts.broken
-        self._inflight(name).dec()
-        if broken is not None and broken.status is not None:
+        self._gauge_of(self.upstream_inflight, name).dec()
+        self.pooled(trip.upstream)
+        if broken is not None and broken.status is not None and broken.sent:
             status = "429" if broken.status == 429 else f"{broken.status // 100}xx"
         elif broken is not None:
             status = broken.reason
@@ -223,6 +271,22 @@ class Metrics:
             status = "2xx" if trip.facts.totals is not None else "cancelled"
         self._add(self.upstream_requests, 1, name, status)
         self._observe(self.upstream_seconds, trip.seconds, name)
+
+    def repeated(self, upstream: str, calls: int, sent: bool) -> None:
+        """Count calls that repeat lost ones, or would have."""
+        self._add(self.upstream_retries, calls, upstream, "sent" if sent else "held_back")
+
+    def pooled(self, upstream: Upstream) -> None:
+        """Take over the state of an upstream's hosts."""
+        name, pool = upstream.name, upstream.pool
+        self._gauge_of(self.retry_budget, name).set(pool.retries.left(pool.clock()))
+        if not pool.changed:
+            return
+        pool.changed = False
+        for phase, hosts in pool.phases().items():
+            self._gauge_of(self.upstream_hosts, name, phase).set(hosts)
+        self._add(self.upstream_ejections, pool.ejected, name)
+        pool.ejected = 0
 
     def render(self, balances: Sequence[Balance]) -> bytes:
         """Return the text exposition; with several workers, of all of them together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from samplewise.proxy.calls import Slot, Trip
 from samplewise.proxy.job import Job
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Hold
+from samplewise.proxy.pool import Host
 from samplewise.proxy.prompts import as_system, combined, continued, revised, varied
 from samplewise.proxy.purse import Purse
 from samplewise.proxy.upstreams import Upstream
@@ -95,11 +97,14 @@ class Plan:
         """Whether the call must be streamed: it may be cut, or is watched while it runs."""
         if not self.upstream.streams:
             return False
-        return bool(self.needs.cancel or self.needs.progress_tokens or self.job.tap)
+        watched = self.needs.cancel or self.needs.progress_tokens or self.job.tap
+        # A hedged call may be cut, too.
+        return bool(watched or self.upstream.hedge is not None)
 
     def hold(self, slot: Slot, call: Sequence[Slot]) -> Hold:
         """Return the worst case of one slot: the prompt is paid once per call, by its first."""
-        prompt = self.prompt_tokens if slot is call[0] else 0
+        first = slot is call[0]
+        prompt, images = (self.prompt_tokens, self.job.request.images) if first else (0, 0)
         return Hold(
             id=f"{slot.id}.{self.attempt}",
             call_id=f"{call[0].id}.{self.attempt}",
@@ -107,7 +112,7 @@ class Plan:
             backend=self.upstream.name,
             model=self.upstream.model,
             purpose=slot.purpose.value,
-            nano=self.upstream.price.worst_nano(prompt, self.max_tokens),
+            nano=self.upstream.price.worst_nano(prompt, self.max_tokens, images),
             tokens=prompt + self.max_tokens,
             price_version=self.upstream.price.version,
         )
@@ -119,6 +124,8 @@ class Plan:
         purse: Purse,
         emit: Callable[[Event], None],
         known_prompt: Callable[[], int | None],
+        choose: Callable[[], Host | None],
+        dispatched: bool,
     ) -> Trip:
         """Return the call for these slots, ready to run."""
         upstream = self.upstream
@@ -127,6 +134,7 @@ class Plan:
             stream=stream,
             max_tokens=self.max_tokens,
             prompt_bound=self.prompt_tokens,
+            images=self.job.request.images,
         )
         call = Call(
             id=holds[0].call_id,
@@ -134,7 +142,7 @@ class Plan:
             n=len(slots),
             stream=stream,
             raw=self.job.tap is not None,
-            timeout_s=upstream.timeout_s,
+            timeout_s=self._timeout_s(),
             sending=facts.note_sent,
         )
         return Trip(
@@ -146,10 +154,19 @@ class Plan:
             purse=purse,
             emit=emit,
             known_prompt=known_prompt,
+            choose=choose,
+            ends_at=self.job.ends_at,
             progress_tokens=self.needs.progress_tokens,
             tap=self.job.tap,
-            dispatched=upstream.slots is None,
+            dispatched=dispatched,
         )
+
+    def _timeout_s(self) -> float:
+        """Return how long the call may take: no longer than there is somebody to wait for it."""
+        if self.job.deadline_s is None:
+            return self.upstream.timeout_s
+        left = self.job.began + self.job.deadline_s - asyncio.get_running_loop().time()
+        return max(0.001, min(self.upstream.timeout_s, left))
 
     def _seed(self, index: int) -> int | None:
         """Return the seed of a call whose first sample has this draw index.

@@ -86,9 +86,10 @@ class Probes:
 
     async def _look(self, settings: HttpBackendSettings) -> list[Glance]:
         headers = settings.request_headers()
-        return [
-            await look(self.session, base, headers, settings.model) for base in settings.base_urls
-        ]
+        bases = settings.base_urls
+        return await asyncio.gather(
+            *(look(self.session, base, headers, settings.model) for base in bases)
+        )
 
     async def _meet(self, name: str, settings: HttpBackendSettings) -> None:
         seen = await self._look(settings)

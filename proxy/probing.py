@@ -249,6 +249,7 @@ class Probe:
             purse=self.purse,
             emit=emit,
             known_prompt=lambda: None,
+            choose=self.upstream.pool.pick,
             progress_tokens=1 if leave else 0,
         )
         with boundary(_crashed, StoreError):

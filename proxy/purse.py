@@ -40,6 +40,7 @@ class Purse:
 
     `limit` is what the request itself may hold and spend; `accounts` are the shared ones. `told` is
     called with the new state after every change, `posted` with every settled row and its hold.
+    `unmetered` says that the ledger could not be reached, and some of it counts in `limit` alone.
     """
 
     ledger: Ledger
@@ -57,6 +58,7 @@ class Purse:
     rows: dict[str, Settlement] = field(default_factory=dict)
     cost_by_purpose: dict[str, int] = field(default_factory=dict)
     blocked: Account | None = None
+    unmetered: bool = False
     _posted: list[Settlement] = field(default_factory=list)
     _flushing: asyncio.TimerHandle | None = None
     _settling: set[asyncio.Future[None]] = field(default_factory=set)
@@ -86,6 +88,7 @@ class Purse:
             # The ledger itself releases what nobody waits for any more.
             self._drop(fit)
             raise
+        self.unmetered |= grant.unmetered
         self._drop(fit[grant.bundles :])
         if grant.bundles < len(fit):
             self.blocked = grant.blocked

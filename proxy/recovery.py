@@ -1,7 +1,8 @@
 """After a crash: what the rows of a process that died really cost.
 
 Held rows were never sent and are released by the ledger. The others may have cost anything up to
-what they hold: exactly what the upstream's own record says, where it keeps one, else all of it.
+what they hold: exactly what the upstream's own record says, where it keeps one; else what the last
+checkpoint says, where the backend is set so; else all of it.
 """
 
 from __future__ import annotations
@@ -99,18 +100,22 @@ async def _ends(
     rows: Sequence[Orphan], upstream: Upstream | None, records: Records | None
 ) -> list[Settlement]:
     """Return the end of every row of one call."""
-    if records is None or upstream is None:
+    if upstream is None:
         return [_worst(row) for row in rows]
     if upstream.price.version != rows[0].price_version:
         _log.warning(
             "recovered at the worst case: the price has changed since", backend=upstream.name
         )
         return [_worst(row) for row in rows]
+    if records is None or upstream.price.image_pico:
+        # Neither rows nor records say how many images there were.
+        return [_as_seen(row, upstream) for row in rows]
     try:
         usage = await records.usage(rows[0].call_id, rows[0].held_at)
     except Unknown as error:
-        _log.warning("recovered at the worst case", backend=upstream.name, error=str(error))
-        return [_worst(row) for row in rows]
+        how = "the worst case" if upstream.checkpoints is None else "the last checkpoint"
+        _log.warning(f"recovered at {how}", backend=upstream.name, error=str(error))
+        return [_as_seen(row, upstream) for row in rows]
     source = UsageSource.RECONCILED
     if usage is None:
         return [Settlement(row.id, 0, source=source, state=State.RELEASED) for row in rows]
@@ -118,9 +123,18 @@ async def _ends(
     prompts = [usage.prompt] + [0] * (len(rows) - 1)
     parts = zip(rows, prompts, split(usage.completion, [1] * len(rows)), strict=True)
     return [
-        Settlement(row.id, upstream.price.cost_nano(used), used, source, State.RECOVERED)
+        Settlement(row.id, upstream.price.most_nano(used), used, source, State.RECOVERED)
         for row, used in ((row, Usage(prompt, 0, tokens)) for row, prompt, tokens in parts)
     ]
+
+
+def _as_seen(row: Orphan, upstream: Upstream) -> Settlement:
+    """Return a row as it was last seen where its backend is set so, else as it was held."""
+    if upstream.checkpoints is None or not row.seen:
+        return _worst(row)
+    nano = row.nano - upstream.price.unused_nano(row.tokens - row.seen)
+    usage = Usage(0, 0, row.seen)
+    return Settlement(row.id, nano, usage, UsageSource.COUNTED, State.RECOVERED)
 
 
 def _worst(row: Orphan) -> Settlement:

@@ -20,7 +20,7 @@ from samplewise.proxy.kept import Kept
 from samplewise.proxy.metrics import Metrics
 from samplewise.verifiers.base import Purpose, Sample
 
-__all__ = ["Retries", "read_retry"]
+__all__ = ["Retries", "read_retry", "repeated"]
 
 _log = structlog.get_logger("samplewise.retries")
 _LONGEST_KEY = 255
@@ -41,12 +41,13 @@ def read_retry(headers: Mapping[str, str], body: bytes) -> Retry:
     who = headers.get("authorization", "")
     asked = sorted(f"{k}:{headers[k]}" for k in headers if k.startswith("x-samplewise-"))
     digest = _digest(who, *asked, body=body)
+    return Retry(name=_digest(who, key) if key else digest, digest=digest, again=repeated(headers))
+
+
+def repeated(headers: Mapping[str, str]) -> bool:
+    """Say whether a client repeats a request, or would not mind if it did."""
     count = headers.get("x-stainless-retry-count", "0")
-    return Retry(
-        name=_digest(who, key) if key else digest,
-        digest=digest,
-        again=bool(key) or (count.isdecimal() and int(count) > 0),
-    )
+    return bool(headers.get("idempotency-key")) or (count.isdecimal() and int(count) > 0)
 
 
 def _digest(*texts: str, body: bytes = b"") -> bytes:
@@ -132,8 +133,10 @@ class Retries:
             mine.done.cancel()  # changes nothing where there is an answer or an error
             if not found_again:
                 self._drop(retry.name, mine)
-        self._samples += len(answer.evidence.samples)
-        self._trim()
+        # Another run may have its place by now: only what is kept counts, or it would for ever.
+        if self._runs.get(retry.name) is mine:
+            self._samples += len(answer.evidence.samples)
+            self._trim()
         return answer
 
     def _pool(self, job: Job) -> list[Sample]:

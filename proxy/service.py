@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import structlog
 
 from samplewise.policies.base import Policy
@@ -19,49 +20,85 @@ from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
     NoVerifiedAnswer,
+    Overloaded,
     RateLimited,
     RequestError,
     StoreError,
     UpstreamFailed,
 )
 from samplewise.proxy.estimate import RECENT_DAYS, estimate
+from samplewise.proxy.gate import Gate
 from samplewise.proxy.job import Answer, Job, Route
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.guard import Guard
+from samplewise.proxy.keys.rates import Rates
+from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
+from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.options import Options
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
-from samplewise.verifiers.base import Task
+from samplewise.verifiers.base import TakesTests, Task, TestsError
 
-__all__ = ["Service"]
+__all__ = ["Service", "Setup"]
 
 _log = structlog.get_logger("samplewise.requests")
 # How requests without an answer are counted; any other error is our own.
 _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
     RateLimited: "client_error",
+    Overloaded: "shed",
     BudgetExceeded: "budget_refused",
     NoVerifiedAnswer: "no_verified_answer",
     UpstreamFailed: "upstream_error",
 }
 
 
-@dataclass(slots=True)
-class Service:
-    """The running proxy without its HTTP skin."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """All that one configuration says, ready to use. A reload puts another one in its place."""
 
-    engine: Engine
     routes: Mapping[str, Route]
     upstreams: Mapping[str, Upstream]
     max_body_bytes: int
     first_comment_after_s: float
     comment_every_s: float
-    retries: Retries
-    guard: Guard = field(default_factory=Guard)
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Service:
+    """The running proxy without its HTTP skin.
+
+    A request takes what it needs of `setup` when it comes, and keeps that to its end. `keys` is the
+    store that the admin's changes go to, `books` what the ledger says of the past, `reload` puts
+    another configuration in place; `reading` is for one long read of the books at a time.
+    `may_lose_ledger` says that requests are welcome while the ledger cannot be reached.
+    """
+
+    engine: Engine
+    setup: Setup
+    retries: Retries
+    rates: Rates
+    guard: Guard = field(default_factory=Guard)
+    gate: Gate = field(default_factory=Gate)
+    keys: KeyStore | None = None
+    books: Books | None = None
+    reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None
+    may_lose_ledger: bool = False
     draining: bool = False
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """The routes that there are now."""
+        return self.setup.routes
+
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """The backends that there are now."""
+        return self.setup.upstreams
 
     def new_request_id(self) -> str:
         """Return an id for one request; ledger rows and upstream request ids are made from it."""
@@ -76,7 +113,7 @@ class Service:
         """
         route = self._route(request.model, key)
         options = request.options
-        _check_tests(options, key)
+        tests_run = _check_tests(options, key, route)
         name, policy = route.make_policy(options.policy, options.samples)
         most = None if key is None else key.terms.max_samples
         if most is not None and policy.needs.max_samples > most:
@@ -89,18 +126,21 @@ class Service:
         limit = _limit(route, options, most)
         _check_fan_out(request, route, _most(policy, limit))
         warnings = _warnings(request, route, policy, most)
+        if not tests_run:
+            warnings.append("tests: no verifier of this route runs tests of a request; not run")
         if request.tools is not None and policy.needs.max_samples > 1:
             policy = ToolsFirst(policy)
+        seed = _seed(request, route, request_id)
         job = Job(
             request_id=request_id,
             route=route,
             request=request,
             policy=policy,
             policy_name=name,
-            task=_task(request, request_id, route.name),
+            task=_task(request, request_id, route.name, seed),
             limit=limit,
             began=asyncio.get_running_loop().time(),
-            seed=_seed(request, route, request_id),
+            seed=seed,
             deadline_s=_least(route.deadline_s, options.deadline_s),
             warnings=warnings,
             key=key,
@@ -139,7 +179,7 @@ class Service:
 
     def _tagged(self, key: ClientKey | None, route: Route) -> tuple[Account, ...]:
         names = () if key is None else key.terms.tags
-        found = (account for name in names for account in self.tags.get(name, ()))
+        found = (account for name in names for account in self.setup.tags.get(name, ()))
         return tuple(account for account in found if account not in route.accounts)
 
     async def estimate(self, job: Job) -> bytes:
@@ -194,12 +234,19 @@ class Service:
         Raises:
             StoreError: the ledger cannot be reached.
         """
+        return list(await self.engine.ledger.balances(self.shared_accounts()))
+
+    def shared_accounts(self) -> list[Account]:
+        """Return every account of routes, tags, backends and the whole; those of keys are not."""
         accounts: dict[tuple[str, str, str], Account] = {}
-        for group in (*(route.accounts for route in self.routes.values()), *self.tags.values()):
+        for group in (
+            *(route.accounts for route in self.routes.values()),
+            *self.setup.tags.values(),
+        ):
             for account in group:
                 key = (account.scope.value, account.name, account.window.value)
                 accounts[key] = account
-        return list(await self.engine.ledger.balances(list(accounts.values())))
+        return list(accounts.values())
 
 
 def _ended(error: AnswerError) -> str:
@@ -222,7 +269,7 @@ def _seed(request: ChatRequest, route: Route, request_id: str) -> int:
     return int(request_id[-8:], 16)
 
 
-def _task(request: ChatRequest, request_id: str, route: str) -> Task:
+def _task(request: ChatRequest, request_id: str, route: str, seed: int) -> Task:
     options = request.options
     tests = bytes(options.tests)
     return Task(
@@ -234,17 +281,41 @@ def _task(request: ChatRequest, request_id: str, route: str) -> Task:
         reference=options.reference,
         tests=None if tests == b"null" else tests,
         item=options.item or {},
+        seed=seed,
     )
 
 
-def _check_tests(options: Options, key: ClientKey | None) -> None:
-    if key is not None and not key.terms.tests and bytes(options.tests) != b"null":
+def _check_tests(options: Options, key: ClientKey | None, route: Route) -> bool:
+    """Return whether all tests that the request brings will run; true without any."""
+    tests = bytes(options.tests)
+    if tests == b"null":
+        return True
+    if key is not None and not key.terms.tests and not _only_named(tests):
         raise RequestError(
-            "samplewise.tests: this key may not send tests; leave them out",
+            "samplewise.tests: this key may not send tests; leave them out, or name a suite by ref",
             status=403,
             code="tests_not_allowed",
             param="samplewise.tests",
         )
+    try:
+        verifiers = [check.verifier for check in route.checks]
+        return any([v.check_tests(tests) for v in verifiers if isinstance(v, TakesTests)])
+    except TestsError as error:
+        join = "" if error.place.startswith("[") or not error.place else "."
+        path = f"samplewise.tests{join}{error.place}"
+        raise RequestError(f"{path}: {error.text}", param=path) from None
+
+
+class _Named(msgspec.Struct, forbid_unknown_fields=True):
+    ref: str
+
+
+def _only_named(tests: bytes) -> bool:
+    try:
+        msgspec.json.decode(tests, type=_Named)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _limit(route: Route, options: Options, most_samples: int | None) -> Limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import time
 from typing import Any
 
 import msgspec
@@ -62,6 +63,7 @@ class _Frame:
     def __init__(self, answer: Answer) -> None:
         head = members_of(answer.head)
         head.setdefault("id", encode(f"chatcmpl-{answer.job.request_id}"))
+        head.setdefault("created", encode(int(time())))
         head["object"] = b'"chat.completion.chunk"'
         head["model"] = encode(answer.job.request.model)
         for name in _OURS:

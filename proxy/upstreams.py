@@ -13,10 +13,16 @@ from samplewise.policies.evidence import Offer
 from samplewise.policies.price import Price
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.base import Backend
+from samplewise.proxy.checkpoints import Checkpoints
+from samplewise.proxy.pace import Pace
+from samplewise.proxy.pool import Pool
 
 __all__ = ["Dispatch", "Upstream"]
 
 Dispatch = Literal["auto", "calls", "n"]
+
+# So many samples must have ended before their times say when one is late.
+_ENOUGH = 20
 
 
 @dataclass(slots=True)
@@ -26,7 +32,10 @@ class Upstream:
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
     seen to ignore or refuse more. `developer` says that the role of that name is understood.
     `dispatch` is how several samples are asked for. `slots` bounds calls in flight (None:
-    unbounded).
+    unbounded), `queue_s` how long a call waits for one of them; `pace` is the room that the server
+    itself leaves. `pool` has its hosts and what is known of their health. `hedge` is the share of
+    samples after whose time a late one is asked for twice (None: never). `checkpoints` are there
+    where they decide what a call costs whose process died.
     """
 
     name: str
@@ -46,7 +55,12 @@ class Upstream:
     params: Mapping[str, Any] = field(default_factory=dict)
     slots: asyncio.Semaphore | None = None
     max_in_flight: int | None = None
+    queue_s: float = 600.0
+    hedge: float | None = None
     in_flight: int = 0
+    pace: Pace | None = None
+    checkpoints: Checkpoints | None = None
+    pool: Pool = field(default_factory=Pool)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 
     def largest_n(self, wanted: int) -> int:
@@ -71,6 +85,18 @@ class Upstream:
         """Remember how long a finished sample took."""
         self.seconds.append(seconds)
 
+    @property
+    def p50_s(self) -> float | None:
+        """The median time of the last finished samples; None before the first."""
+        return median(self.seconds) if self.seconds else None
+
+    @property
+    def hedge_after_s(self) -> float | None:
+        """How long a sample takes before it is late; None where nothing is hedged, or not yet."""
+        if self.hedge is None or len(self.seconds) < _ENOUGH:
+            return None
+        return sorted(self.seconds)[min(len(self.seconds) - 1, int(self.hedge * len(self.seconds)))]
+
     def offer(self) -> Offer:
         """Return what policies may know of this upstream now."""
         free = None if self.max_in_flight is None else max(0, self.max_in_flight - self.in_flight)
@@ -78,8 +104,9 @@ class Upstream:
         return Offer(
             backend=self.name,
             price=self.price,
-            p50_s=median(self.seconds) if self.seconds else None,
+            p50_s=self.p50_s,
             free_slots=free,
+            room=None if self.pace is None else self.pace.free,
             honours_n=False if self.max_n == 1 else able.n,
             streams=self.streams,
             logprobs=able.logprobs,

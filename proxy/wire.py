@@ -197,7 +197,8 @@ def upstream_body(
     if messages is not None:
         spliced["messages"] = messages
     if seed is not None:
-        spliced.pop("seed", None)
+        if seed_field != "seed":
+            spliced.pop("seed", None)
         spliced[seed_field] = encode(seed)
     spliced[cap_field] = encode(max_tokens)
     if n > 1:

@@ -31,7 +31,12 @@ from tests.wire.proxy import Proxy, backend, serve
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-SECRETS = {"CHEAP_API_KEY": "abc-123", "WEBHOOK_SECRET": "abc-123"}
+SECRETS = {
+    "ADMIN_KEY": "admin-0123456789",
+    "CHEAP_API_KEY": "abc-123",
+    "CI_KEY": "ci-key-0123456789",
+    "WEBHOOK_SECRET": "abc-123",
+}
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FIELDS = re.compile(r"<!-- fields: (\w+) -->\n((?:\|.*\n)+)")
 

@@ -24,7 +24,9 @@ __all__ = [
     "ReadsToolCalls",
     "Sample",
     "Status",
+    "TakesTests",
     "Task",
+    "TestsError",
     "ToolCall",
     "Verdict",
     "Verifier",
@@ -47,6 +49,18 @@ class VerifierError(Exception):
 
 class VerifierSetupError(Exception):
     """A verifier cannot be built from its settings; the message says what to change."""
+
+
+class TestsError(ValueError):
+    """Tests that cannot be used; `place` is the path of what is wrong, from the tests' own root."""
+
+    __test__ = False  # pytest takes it for a test otherwise
+
+    def __init__(self, place: str, text: str) -> None:
+        """Keep both; the message has them, too."""
+        super().__init__(f"{place}: {text}" if place else text)
+        self.place = place
+        self.text = text
 
 
 class Ended(StrEnum):
@@ -113,6 +127,7 @@ class Task:
 
     `messages`, `tools`, `response_format` and `tests` hold JSON text, decoded only by who needs
     them. `item` carries the request's own data for templates (`{{item.x}}`); it is untrusted.
+    `seed` is that of the evidence: all chance of one request comes from it.
     """
 
     request_id: str
@@ -123,6 +138,7 @@ class Task:
     reference: str | None = None
     tests: bytes | None = None
     item: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
 
     def decoded_messages(self) -> list[dict[str, Any]]:
         """Decode the messages; costs time in proportion to the prompt."""
@@ -234,6 +250,15 @@ class ReadsToolCalls(Protocol):
     @property
     def tool_calls(self) -> bool:
         """Whether such a turn is given to it."""
+        ...
+
+
+@runtime_checkable
+class TakesTests(Protocol):
+    """A verifier that runs the tests which a request brings."""
+
+    def check_tests(self, tests: bytes) -> bool:
+        """Return whether it would run these tests (JSON); raises `TestsError` for wrong ones."""
         ...
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
+from samplewise.verifiers.asking import Biller, Cost, Metered, Tab
 from samplewise.verifiers.base import (
     Assurance,
     Sample,
     Status,
+    TakesTests,
     Task,
     Verdict,
     Verifier,
@@ -22,7 +24,7 @@ from samplewise.verifiers.keys import own_key
 from samplewise.verifiers.lifecycle import close_all, open_all
 from samplewise.verifiers.strict_json import canonical
 
-__all__ = ["Multi"]
+__all__ = ["MeteredMulti", "Multi"]
 
 _ROUNDING = 1e-9  # 0.1 + 0.2 + 0.7 reaches a threshold of 1
 _STRENGTH = tuple(Assurance)  # strongest first
@@ -72,6 +74,11 @@ class Multi:
     def key(self, sample: Sample) -> str:
         """Return what decides the verdicts of all graders."""
         return canonical([own_key(grader, sample) for grader in self.graders.values()])
+
+    def check_tests(self, tests: bytes) -> bool:
+        """Return whether a grader would run these tests; raises `TestsError` for wrong ones."""
+        takers = [grader for grader in self.graders.values() if isinstance(grader, TakesTests)]
+        return any([grader.check_tests(tests) for grader in takers])
 
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Judge; raises `VerifierError` when a grader that matters could not tell."""
@@ -137,6 +144,31 @@ class Multi:
             cost_nano=sum(verdict.cost_nano for verdict in inner),
             details={name: {"status": v.status, "score": v.score} for name, v in verdicts.items()},
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeteredMulti(Multi):
+    """Graders of which at least one asks a model."""
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return next(g.biller for g in self.graders.values() if isinstance(g, Metered))
+
+    def answer_bytes(self, sample: Sample) -> int:
+        """Return the most bytes that the sample takes in any grader's prompt."""
+        asking = [g for g in self.graders.values() if isinstance(g, Metered)]
+        return max((grader.answer_bytes(sample) for grader in asking), default=0)
+
+    def worst(self, task: Task, answer_bytes: int) -> Cost:
+        """Return the most that the graders can cost which ask models."""
+        asking = [g for g in self.graders.values() if isinstance(g, Metered)]
+        return sum((grader.worst(task, answer_bytes) for grader in asking), Cost())
+
+    def on(self, tab: Tab) -> Self:
+        """Return this verifier with what its graders cost going to a tab."""
+        graders = {n: g.on(tab) if isinstance(g, Metered) else g for n, g in self.graders.items()}
+        return replace(self, graders=graders)
 
 
 async def _outcome(grader: Verifier, task: Task, sample: Sample) -> Verdict | VerifierError:

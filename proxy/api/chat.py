@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 from starlette.requests import Request
@@ -40,8 +40,8 @@ async def chat_completions(request: Request, service: Service) -> Response:
     try:
         # Before the body is read: a wrong key costs a look-up, whatever it sends.
         key = service.guard.admit(request.headers.get("authorization"))
-        service.guard.count(key)
-        body = await read_body(request, service.max_body_bytes)
+        service.rates.check(key)
+        body = await read_body(request, service.setup.max_body_bytes)
         chat = parse_chat(body, request.headers)
         route = chat.model if chat.model in service.routes else route
         job = service.job(chat, request_id, key)
@@ -63,18 +63,27 @@ async def chat_completions(request: Request, service: Service) -> Response:
 
 
 async def _answer(service: Service, job: Job) -> Answer:
+    with _paid(job):
+        await service.rates.count(job.key, job.request_id)
     return await service.retries.answer(job, lambda: _bought(service, job))
 
 
 async def _bought(service: Service, job: Job) -> Answer:
-    try:
-        with boundary(_crashed, AnswerError, StoreError):
+    with _paid(job), boundary(_crashed, AnswerError, StoreError):
+        async with service.gate.place(job):
             found = await answer(job, service.engine)
+    service.answered(found)
+    return found
+
+
+@contextmanager
+def _paid(job: Job) -> Iterator[None]:
+    """Turn an error of the ledger into what the client is told."""
+    try:
+        yield
     except StoreError as error:
         _log.error("ledger unreachable", request_id=job.request_id, error=str(error))
         raise store_error(error) from error
-    service.answered(found)
-    return found
 
 
 def _stopping() -> AnswerError:
@@ -172,8 +181,8 @@ class _EventStream(Response):
     @property
     def _pause(self) -> float:
         """How long to be silent before a comment: every other sign of life breaks some client."""
-        service = self._service
-        return service.comment_every_s if self._opened else service.first_comment_after_s
+        setup = self._service.setup
+        return setup.comment_every_s if self._opened else setup.first_comment_after_s
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         if not data and not last:

@@ -19,8 +19,7 @@ async def estimate_chat(request: Request, service: Service) -> Response:
     try:
         # Prices and limits of a route are for those who may use it.
         key = service.guard.admit(request.headers.get("authorization"))
-        service.guard.count(key)
-        body = await read_body(request, service.max_body_bytes)
+        body = await read_body(request, service.setup.max_body_bytes)
         job = service.job(parse_chat(body, request.headers), request_id, key)
         return json_reply(await service.estimate(job), {"x-request-id": request_id})
     except AnswerError as error:

@@ -36,8 +36,9 @@ class Call:
 
     `id` is the ledger's call id and goes upstream as the request id. `body` is the encoded JSON
     body, complete. `n` is the number of choices it asks for. `raw` asks that streamed events carry
-    the upstream's own bytes. `timeout_s` bounds the whole call. The backend calls `sending` before
-    the first byte of the request can have left: what is given up before that costs nothing.
+    the upstream's own bytes. `timeout_s` bounds the whole call. `host` is the base URL to ask,
+    empty where the upstream has none. The backend calls `sending` before the first byte of the
+    request can have left: what is given up before that costs nothing.
     """
 
     id: str
@@ -46,12 +47,18 @@ class Call:
     stream: bool = False
     raw: bool = False
     timeout_s: float = 600.0
+    host: str = ""
     sending: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The upstream accepted the call: its response headers are in."""
+    """The upstream accepted the call: its response headers are in.
+
+    `waiting` is how many requests wait in the server's queue, where its headers tell.
+    """
+
+    waiting: float | None = None
 
 
 @dataclass(slots=True)
@@ -122,7 +129,8 @@ class Totals:
 class Broken:
     """The call failed; choices that are not `Done` by now are lost.
 
-    `reason` is a bounded word: connect, timeout, status, protocol, cut, too_large, refused_n.
+    `reason` is a bounded word: connect, timeout, status, protocol, cut, too_large, refused_n; of
+    calls that were never sent also cooling (every host has asked to wait) and busy (no free place).
     `sent` is False when the request surely never reached the upstream.
     """
 

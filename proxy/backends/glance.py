@@ -28,10 +28,15 @@ class Glance:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What vLLM's own metrics say: requests running now, tokens made since its start."""
+    """What vLLM's own metrics say.
+
+    Samples running and waiting now; since its start, tokens made and samples preempted.
+    """
 
     running: int
     made: int
+    waiting: int = 0
+    preempted: int = 0
 
 
 class _Model(msgspec.Struct):
@@ -74,11 +79,14 @@ async def work(
     sums: dict[bytes, float] = {}
     for name, value in _METRIC.findall(await _page(session, base, "metrics", headers)):
         sums[name] = sums.get(name, 0.0) + float(value)
-    running, made = (
-        sums.get(b"vllm:num_requests_running"),
-        sums.get(b"vllm:generation_tokens_total"),
-    )
-    return None if running is None or made is None else Work(int(running), int(made))
+    running = sums.get(b"vllm:num_requests_running")
+    made = sums.get(b"vllm:generation_tokens_total")
+    if running is None or made is None:
+        return None
+    # Names moved between versions: what is not there counts as nothing.
+    waiting = sums.get(b"vllm:num_requests_waiting", 0)
+    preempted = sums.get(b"vllm:num_preemptions_total", 0)
+    return Work(int(running), int(made), int(waiting), int(preempted))
 
 
 async def _page(

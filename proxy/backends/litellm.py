@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from fractions import Fraction
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from samplewise.proxy.boundary import boundary
 from samplewise.proxy.config_backends import LiteLLMBackendSettings
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.jsontext import encode
+from samplewise.proxy.price_tables import Table
 from samplewise.proxy.upstreams import Upstream
 
 __all__ = ["LiteLLMBackend", "LiteLLMThread", "litellm_upstream", "table_price"]
@@ -184,12 +185,10 @@ def litellm_upstream(
         listed = library.get_supported_openai_params(rest, provider) or _FIELDS
     if "max_tokens" not in listed:
         raise ConfigError(f"backends.{name}.model: litellm cannot cap the tokens of {model!r}")
-    price = settings.price.build() if settings.price else table_price(library, model)
-    if price is None:
-        raise ConfigError(
-            f"backends.{name}.price: litellm's table has none for {model!r}; write "
-            "price: {input_usd_per_mtok: 0.5, output_usd_per_mtok: 1.5}"
-        )
+    try:
+        price = settings.price.build() if settings.price else table_price(library, model)
+    except ValueError as error:
+        raise ConfigError(f"backends.{name}.price: {error}") from error
     key = settings.api_key.get_secret_value() if settings.api_key else None
     given = {"api_key": key, "api_base": settings.api_base}
     backend = LiteLLMBackend(
@@ -233,19 +232,10 @@ async def _not_again(*_: object, **__: object) -> None:
     raise sys.exception() or RuntimeError("nothing broke")
 
 
-def table_price(library: Any, model: str) -> Price | None:
-    """Return the price per token in litellm's own table; None without one, or when it is zero.
+def table_price(library: Any, model: str) -> Price:
+    """Return the price per token in litellm's own table.
 
-    The table does not tell free from unknown. Its prices of long prompts and such are not used.
+    Raises:
+        ValueError: it has none.
     """
-    provider, _, rest = model.partition("/")
-    entry = library.model_cost.get(model) or library.model_cost.get(rest) or {}
-    # The same name at another provider has another price.
-    ours = model in library.model_cost or entry.get("litellm_provider", "").startswith(provider)
-    prompt, completion = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
-    if not ours or prompt is None or completion is None or not (prompt or completion):
-        return None
-    cached = entry.get("cache_read_input_token_cost")
-    per_token = prompt, completion, prompt if cached is None else cached
-    # Through the shortest decimal text: the table holds decimal prices, not binary fractions.
-    return Price.per_mtok(*(f"{Fraction(repr(value)) * 1_000_000}" for value in per_token))
+    return Table(f"litellm-{version('litellm')}", library.model_cost).price(model).price

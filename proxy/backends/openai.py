@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from itertools import count
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import aiohttp
@@ -25,77 +25,82 @@ from samplewise.proxy.backends.base import (
 )
 from samplewise.proxy.backends.choices import Assembly, ProtocolError, read_choice, read_usage
 from samplewise.proxy.backends.events import EventSplitter, TooLarge
+from samplewise.proxy.backends.sessions import Sessions
 from samplewise.proxy.jsontext import encode, members_of, object_text
 
-__all__ = ["OpenAIBackend", "new_session"]
+__all__ = ["OpenAIBackend"]
 
 _ERROR_BODY = 65_536
 _SHORTEST_SECRET = 8
 _LONGEST_WAIT_S = 86_400.0
 # What a server answers that was asked to stream and does not; streams come under several names.
 _WHOLE = ("application/json", "text/html")
+# vLLM then tells with its answer how many requests wait.
+_ASK_LOAD = {"endpoint-load-metrics-format": "json"}
 _chunk = msgspec.json.Decoder()
 
 
-def new_session() -> aiohttp.ClientSession:
-    """Make the one session of a process: no hidden connection limit, no cookies, no decoding.
-
-    Answers are asked for uncompressed; one that comes compressed all the same is decoded by aiohttp
-    in pieces, and the size cap counts decoded bytes.
-    """
-    return aiohttp.ClientSession(
-        # Idle connections are given up before common servers (5 s) close them under a new call.
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=4.0),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=2**18,
-        auto_decompress=True,
-        trace_configs=[_telling_when_sent()],
-    )
+class _Load(msgspec.Struct):
+    named_metrics: dict[str, float] = {}
 
 
-def _telling_when_sent() -> aiohttp.TraceConfig:
-    """Return hooks that call a request's `sending` once it has a connection to go out on."""
+_load = msgspec.json.Decoder(_Load)
 
-    async def connected(session: object, context: Any, params: object) -> None:
-        if context.trace_request_ctx is not None:
-            context.trace_request_ctx()
 
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(connected)
-    trace.on_connection_reuseconn.append(connected)
-    return trace
+class _TooSlow(Exception):
+    """The answer comes more slowly than is allowed."""
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Watches that an answer comes no slower than `least` bytes a second, over `window_s` each."""
+
+    least: float
+    window_s: float
+    began: float = field(default_factory=monotonic)
+    size: int = 0
+
+    def took(self, piece: bytes) -> None:
+        """Take note of a piece; raise `_TooSlow` at the end of a window with too little in it."""
+        self.size += len(piece)
+        passed = monotonic() - self.began
+        if passed >= self.window_s:
+            if self.size < self.least * passed:
+                raise _TooSlow
+            self.began, self.size = self.began + passed, 0
 
 
 @dataclass(slots=True)
 class OpenAIBackend:
-    """Calls one upstream, at the least busy of its base URLs.
+    """Calls one upstream, at the base URL that each call names.
 
     `headers` hold the upstream's own key; nothing of the client's headers ever goes upstream.
+    `ask_load` asks the server to tell the length of its queue.
     """
 
-    session: aiohttp.ClientSession
-    base_urls: tuple[str, ...]
+    sessions: Sessions
     headers: Mapping[str, str]
     connect_timeout_s: float = 5.0
     idle_timeout_s: float = 120.0
+    min_bytes_per_s: float = 1.0
     max_response_bytes: int = 64 * 2**20
-    _busy: dict[str, int] = field(default_factory=dict)
-    _turn: count[int] = field(default_factory=count)
+    ask_load: bool = False
 
     async def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
         """Send the call and yield what comes. Closing the iterator closes the connection."""
-        base = self._least_busy()
-        self._busy[base] = self._busy.get(base, 0) + 1
         try:
-            async with self.session.post(
-                f"{base}/chat/completions",
-                data=call.body,
-                headers=self._headers(call),
-                timeout=self._timeout(call),
-                allow_redirects=False,
-                trace_request_ctx=call.sending,
-            ) as response:
-                yield Started()
+            async with (
+                self.sessions.use() as session,
+                session.post(
+                    f"{call.host}/chat/completions",
+                    data=call.body,
+                    headers=self._headers(call),
+                    timeout=self._timeout(call),
+                    allow_redirects=False,
+                    trace_request_ctx=call.sending,
+                ) as response,
+            ):
+                yield Started(_waiting(response.headers.get("endpoint-load-metrics")))
                 async for event in self._read(call, response):
                     yield event
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -104,34 +109,44 @@ class OpenAIBackend:
             yield Broken("timeout", f"no answer within {call.timeout_s:g} s or idle for too long")
         except (aiohttp.ClientError, ConnectionError, ssl.SSLError) as error:
             yield Broken("cut", _explain(error))
+        except _TooSlow:
+            yield Broken("timeout", f"answer slower than {self.min_bytes_per_s:g} bytes a second")
         except TooLarge:
             yield Broken("too_large", f"answer exceeds {self.max_response_bytes} bytes")
         except ProtocolError as error:
             yield Broken("protocol", self._scrubbed(str(error)))
-        finally:
-            self._busy[base] -= 1
-
-    def _least_busy(self) -> str:
-        start = next(self._turn)
-        turn = [
-            self.base_urls[(start + i) % len(self.base_urls)] for i in range(len(self.base_urls))
-        ]
-        return min(turn, key=lambda base: self._busy.get(base, 0))
 
     def _headers(self, call: Call) -> dict[str, str]:
         return {
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
             "X-Request-Id": call.id,
+            **(_ASK_LOAD if self.ask_load else {}),
             **self.headers,
         }
 
     def _timeout(self, call: Call) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
             total=call.timeout_s,
-            sock_connect=self.connect_timeout_s,
+            # All of it: looking up the name, every address, TLS.
+            connect=self.connect_timeout_s,
+            # A stream has its headers before the first token.
             sock_read=self.idle_timeout_s if call.stream else None,
         )
+
+    def _pace(self) -> _Pace:
+        return _Pace(self.min_bytes_per_s, self.idle_timeout_s)
+
+    async def _piece(self, response: aiohttp.ClientResponse, pace: _Pace) -> bytes:
+        """Return the next piece of the decoded body, in time and fast enough; empty at its end.
+
+        Silence in the body is watched here, and not by the connection: until an unstreamed answer
+        begins, all of it is being generated.
+        """
+        async with asyncio.timeout(self.idle_timeout_s):
+            piece = await response.content.readany()
+        pace.took(piece)
+        return piece
 
     async def _read(
         self, call: Call, response: aiohttp.ClientResponse
@@ -148,7 +163,8 @@ class OpenAIBackend:
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         parts: list[bytes] = []
         size = 0
-        async for part in response.content.iter_any():
+        pace = self._pace()
+        while part := await self._piece(response, pace):
             size += len(part)
             if size > self.max_response_bytes:
                 raise TooLarge
@@ -157,10 +173,9 @@ class OpenAIBackend:
 
     async def _refused(self, call: Call, response: aiohttp.ClientResponse) -> Broken:
         body = b""
-        async for part in response.content.iter_any():
+        pace = self._pace()
+        while len(body) <= _ERROR_BODY and (part := await self._piece(response, pace)):
             body += part
-            if len(body) > _ERROR_BODY:
-                break
         refused_n = call.n > 1 and response.status in (400, 422)
         return Broken(
             "refused_n" if refused_n else "status",
@@ -183,7 +198,8 @@ class OpenAIBackend:
     ) -> AsyncIterator[SampleEvent]:
         splitter = EventSplitter(self.max_response_bytes)
         stream = _Stream(call.n)
-        async for part in response.content.iter_any():
+        pace = self._pace()
+        while part := await self._piece(response, pace):
             touched: set[int] = set()
             for data in splitter.feed(part):
                 touched |= stream.take(data)
@@ -311,6 +327,17 @@ def _message(body: bytes) -> str:
 
 def _explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:300]
+
+
+def _waiting(value: str | None) -> float | None:
+    """Return the length of the server's queue from the load header that vLLM sends when asked."""
+    if value is None:
+        return None
+    try:
+        waiting = _load.decode(value.partition("JSON ")[2]).named_metrics["num_requests_waiting"]
+    except (msgspec.DecodeError, KeyError):
+        return None
+    return waiting if waiting >= 0 else None
 
 
 def _retry_after(value: str | None) -> float | None:

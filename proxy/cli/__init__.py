@@ -18,6 +18,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "samplewise.proxy.cli.backup:backup",
         "Copy the ledger and check the copy, also while a server runs.",
     ),
+    "calibrate": (
+        "samplewise.proxy.cli.calibrate:calibrate",
+        "Measure how often a route's verifiers are wrong, on labelled samples.",
+    ),
     "check": (
         "samplewise.proxy.cli.check:check",
         "Check a configuration file and show what its routes may cost.",
@@ -32,7 +36,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "keys": (
         "samplewise.proxy.cli.keys:keys",
-        "Make, list, revoke and rotate the keys of clients.",
+        "Make, list, change, rotate and revoke the keys of clients.",
     ),
     "record": (
         "samplewise.proxy.cli.record:record",

@@ -13,12 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from samplewise.policies.price import usd
+from samplewise.proxy.asking import Priced
 from samplewise.proxy.backends.abilities import Abilities
+from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
+from samplewise.proxy.config_models import asked_models
 from samplewise.proxy.config_policies import CascadeSettings, RouteSettings
 from samplewise.proxy.errors import ConfigError, StoreError
+from samplewise.proxy.job import likely_bytes
 from samplewise.proxy.ledger.base import Window
+from samplewise.verifiers.base import Task
 
 __all__ = ["check", "worst_case_nano"]
 
@@ -48,6 +53,8 @@ def check(file: Path, prompt_tokens: int, probe: bool) -> None:
     try:
         config = load_config(file)
         check_exposed(config)
+        for name, route in config.routes.items():
+            read_prior(name, route, route.policy.build())
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -90,7 +97,18 @@ def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) ->
     None when a backend's price is only known to litellm. A limit of the route is not counted in.
     """
     judges = {*route.verifiers, *filter(None, [route.answers])}
-    verdicts = sum(make_check(name, config.verifiers[name]).worst_nano() for name in judges)
+    prices = {name: backend.price for name, backend in config.backends.items()}
+    asked = {settings.model for _, settings in asked_models(config.verifiers)}
+    if any(prices[name] is None for name in asked):
+        return None
+    models = Priced({n: price.build() for n, price in prices.items() if price is not None})
+    task = Task("", route.backends[0], b" " * prompt_tokens)
+    verdicts = sum(
+        make_check(name, config.verifiers[name], models)
+        .worst(task, likely_bytes(route.max_tokens))
+        .nano
+        for name in judges
+    )
     each: dict[str, int] = {}
     for name in route.backends:
         price = config.backends[name].price

@@ -1,12 +1,13 @@
-"""`samplewise keys`: make, list, revoke and rotate the keys of clients."""
+"""`samplewise keys`: make, list, change, rotate and revoke the keys of clients."""
 
 from __future__ import annotations
 
-import re
+import getpass
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
@@ -15,13 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from samplewise.policies.price import NANO, usd
 from samplewise.proxy.config import Config, load_config
 from samplewise.proxy.config_store import check_store, store_path
 from samplewise.proxy.config_yaml import near
 from samplewise.proxy.errors import ConfigError, StoreError
-from samplewise.proxy.keys.base import ClientKey, KeyRefused, Terms, limit_name, parse_limits
+from samplewise.proxy.keys.base import ClientKey, KeyRefused, Terms
+from samplewise.proxy.keys.guard import Guard
+from samplewise.proxy.keys.limits import limits_of, parse_limits, plain, with_limits
 from samplewise.proxy.keys.store import KeyStore, key_store
+from samplewise.proxy.keys.text import fields, parse_duration, parse_expiry, shown_time
 from samplewise.proxy.ledger.accounts import utc_ms
 
 __all__ = ["keys"]
@@ -29,16 +32,17 @@ __all__ = ["keys"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT_STORE = "sqlite:///samplewise.db"
-_DURATION = re.compile(r"([1-9]\d{0,4})([mhd])", re.ASCII)
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 _PIPE_WIDTH = 160
+_SAME = object()
+_LONGEST_OVERLAP_MS = 30 * 86_400_000
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def keys() -> None:
-    """Make, list, revoke and rotate the keys of clients.
+    """Make, list, change, rotate and revoke the keys of clients.
 
-    Keys live in the ledger's file. A server that runs notices a change within a second.
+    Keys live in the ledger's file. A server that runs notices a change within a second. Keys that
+    stand in the configuration are listed too, and changed there.
 
     Example: samplewise keys create ci --config config.yaml --limit usd_per_day=5
     """
@@ -53,18 +57,17 @@ def _store_options(command: F) -> F:
     return config(store(command))
 
 
+_LIMIT_HELP = (
+    "usd, tokens, samples or requests, _per_minute, _per_hour, _per_day, _per_month or _total; "
+    "repeat."
+)
+
+
 @keys.command()
 @click.argument("name")
 @_store_options
 @click.option("--route", "routes", multiple=True, metavar="ROUTE", help="May use this; repeat.")
-@click.option(
-    "--limit",
-    "limits",
-    multiple=True,
-    metavar="NAME=AMOUNT",
-    help="usd, tokens or samples, _per_hour, _per_day, _per_month or _total; repeat.",
-)
-@click.option("--requests-per-minute", type=int, metavar="N", help="Most requests a minute.")
+@click.option("--limit", "limits", multiple=True, metavar="NAME=AMOUNT", help=_LIMIT_HELP)
 @click.option("--max-samples", type=int, metavar="N", help="Most samples of one request.")
 @click.option("--expires", metavar="WHEN", help="2027-01-31, 2027-01-31T12:00Z or 90d, 12h, 30m.")
 @click.option("--allow-tests", is_flag=True, help="May send `samplewise.tests`.")
@@ -75,7 +78,6 @@ def create(
     store: str | None,
     routes: tuple[str, ...],
     limits: tuple[str, ...],
-    requests_per_minute: int | None,
     max_samples: int | None,
     expires: str | None,
     allow_tests: bool,
@@ -85,18 +87,91 @@ def create(
     with _told():
         config = None if file is None else load_config(file)
         _check_routes(config, routes)
+        _check_stored(config, name)
         terms = Terms(
             routes=tuple(dict.fromkeys(routes)),
-            limits=parse_limits(limits),
-            requests_per_minute=requests_per_minute,
             max_samples=max_samples,
-            expires_at=None if expires is None else _expiry(expires),
+            expires_at=None if expires is None else parse_expiry(expires, utc_ms()),
             tests=allow_tests,
             tags=tuple(dict.fromkeys(tags)),
         )
+        with_all = with_limits(terms, parse_limits(limits))
         with _opened(config, store) as found:
-            key, secret = found.create(name, terms)
+            key, secret = found.create(name, with_all)
     _show_secret(key, secret)
+
+
+@keys.command()
+@click.argument("name")
+@_store_options
+@click.option("--route", "routes", multiple=True, metavar="ROUTE", help="These instead; repeat.")
+@click.option("--all-routes", is_flag=True, help="May use all routes.")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=AMOUNT",
+    help="Set this limit, or take it away with NAME=none; the others stay. Repeat.",
+)
+@click.option("--max-samples", metavar="N", help="Most samples of one request, or none.")
+@click.option("--expires", metavar="WHEN", help="As for create, or never.")
+@click.option("--allow-tests/--forbid-tests", default=None, help="`samplewise.tests`.")
+@click.option("--tag", "tags", multiple=True, metavar="TEXT", help="These instead; repeat.")
+@click.option("--no-tags", is_flag=True, help="Take all tags away.")
+def update(
+    name: str,
+    file: str | None,
+    store: str | None,
+    routes: tuple[str, ...],
+    all_routes: bool,
+    limits: tuple[str, ...],
+    max_samples: str | None,
+    expires: str | None,
+    allow_tests: bool | None,
+    tags: tuple[str, ...],
+    no_tags: bool,
+) -> None:
+    """Change what the key NAME (or id) may do. What is not named stays, and so does its spend."""
+    if (routes and all_routes) or (tags and no_tags):
+        raise click.UsageError("give --route or --all-routes, --tag or --no-tags, not both")
+    with _told(), _existing(file, store) as (config, found):
+        _check_routes(config, routes)
+        _check_stored(config, name)
+        amounts = parse_limits(limits)
+        changes = _replaced(
+            routes=tuple(dict.fromkeys(routes)) if routes or all_routes else _SAME,
+            tags=tuple(dict.fromkeys(tags)) if tags or no_tags else _SAME,
+            max_samples=_SAME if max_samples is None else _number(max_samples),
+            expires_at=_SAME if expires is None else _expiry(expires),
+            tests=_SAME if allow_tests is None else allow_tests,
+        )
+        if not changes and not amounts:
+            raise click.UsageError("say what to change, such as --limit usd_per_day=5")
+        key = found.update(name, lambda terms: _changed(terms, changes, amounts))
+    click.echo(f"samplewise: key {key.name} ({key.id}) is changed", err=True)
+
+
+def _changed(
+    terms: Terms, changes: Mapping[str, Any], amounts: Mapping[str, Decimal | None]
+) -> Terms:
+    return with_limits(replace(terms, **changes), amounts)
+
+
+def _replaced(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are to change; None is a value."""
+    return {name: value for name, value in fields.items() if value is not _SAME}
+
+
+def _expiry(text: str) -> int | None:
+    return None if text == "never" else parse_expiry(text, utc_ms())
+
+
+def _number(text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isascii() or not text.isdecimal() or len(text) > 9:
+        raise KeyRefused(f"max-samples: must be a whole number or none, got {text[:60]!r}")
+    return int(text)
 
 
 @keys.command("list")
@@ -104,16 +179,19 @@ def create(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_(file: str | None, store: str | None, as_json: bool) -> None:
     """Show all keys, without their secrets, which nobody has."""
-    with _told(), _existing(file, store) as found:
-        ring = found.load()
+    guard = Guard()
+    with _told(), _existing(file, store) as (config, found):
+        guard.adopt(found.load())
+        if config is not None:
+            guard.configure(config.given_keys())
     if as_json:
-        for key in ring.keys:
-            click.echo(msgspec.json.encode(_fields(key)))
+        for key in guard.keys:
+            click.echo(msgspec.json.encode(fields(key, utc_ms())))
         return
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_PIPE_WIDTH)
-    console.print(_table(ring.keys))
+    console.print(_table(guard.keys))
 
 
 @keys.command()
@@ -121,7 +199,8 @@ def list_(file: str | None, store: str | None, as_json: bool) -> None:
 @_store_options
 def revoke(name: str, file: str | None, store: str | None) -> None:
     """End the key NAME (or id) for good. Requests that run already come to their end."""
-    with _told(), _existing(file, store) as found:
+    with _told(), _existing(file, store) as (config, found):
+        _check_stored(config, name)
         key = found.revoke(name)
     click.echo(f"samplewise: key {key.name} ({key.id}) is revoked", err=True)
 
@@ -129,11 +208,24 @@ def revoke(name: str, file: str | None, store: str | None) -> None:
 @keys.command()
 @click.argument("name")
 @_store_options
-def rotate(name: str, file: str | None, store: str | None) -> None:
+@click.option("--overlap", metavar="TIME", help="How long the old one stays good: 1h, 30m, 2d.")
+def rotate(name: str, file: str | None, store: str | None, overlap: str | None) -> None:
     """Give the key NAME (or id) a new secret; the old one ends. Limits and spend stay."""
-    with _told(), _existing(file, store) as found:
-        key, secret = found.rotate(name)
+    with _told(), _existing(file, store) as (config, found):
+        _check_stored(config, name)
+        key, secret = found.rotate(name, _overlap(overlap))
+    if key.previous_until is not None:
+        click.echo(
+            f"samplewise: the old secret is good until {shown_time(key.previous_until)}", err=True
+        )
     _show_secret(key, secret)
+
+
+def _overlap(text: str | None) -> int:
+    overlap = 0 if text is None else parse_duration(text)
+    if overlap is None or overlap > _LONGEST_OVERLAP_MS:
+        raise KeyRefused(f"overlap: must be a time up to 30d, such as 1h, got {str(text)[:60]!r}")
+    return overlap
 
 
 @contextmanager
@@ -155,16 +247,33 @@ def _opened(config: Config | None, store: str | None) -> AbstractContextManager[
         raise click.UsageError(f"--store: {error}") from None
     if config is None and store is None and not store_path(url).exists():
         raise click.UsageError("say where the keys are: --config FILE or --store URL")
-    return closing(key_store(url))
+    return closing(key_store(url, actor=f"command: {_user()}"))
 
 
 @contextmanager
-def _existing(file: str | None, store: str | None) -> Iterator[KeyStore]:
-    """Give the keys of a store that is there already."""
+def _existing(file: str | None, store: str | None) -> Iterator[tuple[Config | None, KeyStore]]:
+    """Give the configuration, and the keys of a store that is there already."""
     config = None if file is None else load_config(file)
     with _opened(config, store) as found:
         found.check()
-        yield found
+        yield config, found
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "?"  # a user without a name
+
+
+def _check_stored(config: Config | None, name: str) -> None:
+    """Refuse the name or id of a key that stands in the configuration."""
+    for key in () if config is None else config.keys.entries:
+        if name in (key.name, key.id):
+            raise KeyRefused(
+                f"the key {key.name!r} stands in the configuration: change it there, and send "
+                "SIGHUP to the server"
+            )
 
 
 def _check_routes(config: Config | None, routes: tuple[str, ...]) -> None:
@@ -174,61 +283,9 @@ def _check_routes(config: Config | None, routes: tuple[str, ...]) -> None:
             raise KeyRefused(f"route: there is no route {route!r}{near(route, config.routes)}")
 
 
-def _expiry(text: str) -> int:
-    """Return a time as UTC milliseconds; without a zone it is UTC."""
-    duration = _DURATION.fullmatch(text)
-    if duration:
-        return utc_ms() + int(duration[1]) * _SECONDS[duration[2]] * 1000
-    try:
-        when = datetime.fromisoformat(text)
-        when = when.replace(tzinfo=when.tzinfo or UTC)
-        expires = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    except (ValueError, OverflowError):
-        raise KeyRefused(
-            f"expires: must be a date, a time or a duration such as 90d, got {text[:60]!r}"
-        ) from None
-    if expires <= utc_ms():
-        raise KeyRefused(f"expires: is in the past, got {text[:60]!r}")
-    return expires
-
-
 def _show_secret(key: ClientKey, secret: str) -> None:
     click.echo(f"samplewise: key {key.name} ({key.id}); its secret is shown this once:", err=True)
     click.echo(secret)
-
-
-def _shown_time(ms: int | None) -> str | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()[:19] + "Z"
-
-
-def _limits(terms: Terms) -> dict[str, int | float]:
-    found: dict[str, int | float] = {}
-    for window, limit in terms.limits:
-        amounts = {"usd": limit.nano, "tokens": limit.tokens, "samples": limit.samples}
-        for unit, amount in amounts.items():
-            if amount is not None:
-                whole = unit != "usd" or amount % NANO == 0
-                value = amount // NANO if unit == "usd" else amount
-                found[limit_name(unit, window)] = value if whole else usd(amount)
-    return found
-
-
-def _fields(key: ClientKey) -> dict[str, Any]:
-    terms = key.terms
-    return {
-        "id": key.id,
-        "name": key.name,
-        "state": key.state(utc_ms()),
-        "routes": terms.routes,
-        "limits": _limits(terms),
-        "requests_per_minute": terms.requests_per_minute,
-        "max_samples": terms.max_samples,
-        "tests": terms.tests,
-        "tags": terms.tags,
-        "created_at": _shown_time(key.created_at),
-        "expires_at": _shown_time(terms.expires_at),
-        "revoked_at": _shown_time(key.revoked_at),
-    }
 
 
 def _table(found: tuple[ClientKey, ...]) -> Table:
@@ -237,9 +294,7 @@ def _table(found: tuple[ClientKey, ...]) -> Table:
         table.add_column(heading, overflow="fold")
     for key in found:
         terms = key.terms
-        limits = [f"{name}={amount}" for name, amount in _limits(terms).items()]
-        if terms.requests_per_minute is not None:
-            limits.append(f"{terms.requests_per_minute} requests a minute")
+        limits = [f"{name}={amount}" for name, amount in plain(limits_of(terms)).items()]
         if terms.max_samples is not None:
             limits.append(f"{terms.max_samples} samples a request")
         cells = (
@@ -248,7 +303,7 @@ def _table(found: tuple[ClientKey, ...]) -> Table:
             key.state(utc_ms()),
             "\n".join(terms.routes) or "all",
             "\n".join(limits) or "none",
-            _shown_time(terms.expires_at) or "never",
+            shown_time(terms.expires_at) or "never",
             ", ".join(terms.tags),
         )
         # As text, so that a name with brackets is not taken for markup.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import click
 from pydantic import ValidationError
@@ -53,16 +55,20 @@ def serve(
 
     Stops on SIGTERM or Ctrl-C: /readyz turns to 503, new requests are still taken for a moment so
     that a load balancer can notice, then requests in flight come to their end and are settled.
+    On SIGHUP it reads the configuration file again; a wrong one is refused and the old one stays.
     """
     if (config_file is None) == (upstream is None):
         raise click.UsageError("give either --config FILE or --upstream URL with --model NAME")
     price = _price(input_usd_per_mtok, output_usd_per_mtok)
+    load: Callable[[], Config] | None = None
     try:
         if config_file is not None:
-            config = load_config(config_file)
+            load = partial(_load, config_file, store, host, port)
+            config = load()
         elif upstream is not None and model is not None:
             key = _key(api_key_env)
             config = quick_config(upstream, model, policy, answers, price, key)
+            config = _checked(config, store, host, port)
         else:
             raise click.UsageError("--upstream URL needs --model NAME")
     except ConfigError as error:
@@ -70,13 +76,18 @@ def serve(
         sys.exit(1)
     for warning in config.warnings:
         click.echo(f"samplewise: warning: {warning}", err=True)
+    _run(config, workers, load)
+
+
+def _load(file: str, store: str | None, host: str | None, port: int | None) -> Config:
+    """Read the file, now and at every reload, with what the command line says instead."""
+    return _checked(load_config(file), store, host, port)
+
+
+def _checked(config: Config, store: str | None, host: str | None, port: int | None) -> Config:
     config = _overridden(config, store, host, port)
-    try:
-        check_exposed(config)
-    except ConfigError as error:
-        click.echo(f"samplewise: {error}", err=True)
-        sys.exit(1)
-    _run(config, workers)
+    check_exposed(config)
+    return config
 
 
 def _overridden(config: Config, store: str | None, host: str | None, port: int | None) -> Config:
@@ -109,12 +120,12 @@ def _key(name: str | None) -> str | None:
     return os.environ[name]
 
 
-def _run(config: Config, workers: int) -> None:
+def _run(config: Config, workers: int, load: Callable[[], Config] | None) -> None:
     # Imported late: `samplewise --help` and usage errors need none of it.
     from samplewise.proxy.cli.server import run_server
 
     try:
-        run_server(config, workers)
+        run_server(config, workers, load)
     except (ConfigError, StoreError) as error:
         click.echo(f"samplewise: {error}", err=True)
         sys.exit(1)

@@ -17,11 +17,13 @@ import uvicorn
 
 from samplewise.proxy.app import create_app
 from samplewise.proxy.backends.abilities import Abilities
+from samplewise.proxy.cli.hangup import HangUp
+from samplewise.proxy.cli.reloader import Reloader
 from samplewise.proxy.config import Config
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
 from samplewise.proxy.managed.start import model_servers
 
-__all__ = ["ProxyServer", "hang_up", "listen", "quiet_signals", "run_server"]
+__all__ = ["ProxyServer", "listen", "quiet_signals", "run_server"]
 
 # What requests that are cut may take to settle before the ledger is closed under them.
 _SETTLE_S = 15.0
@@ -29,8 +31,10 @@ _SETTLE_S = 15.0
 _YOUNG_OBJECTS = 10_000
 
 
-def run_server(config: Config, workers: int) -> None:
+def run_server(config: Config, workers: int, load: Callable[[], Config] | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Returns when every request has ended and is settled.
+
+    On SIGHUP the configuration is read again with `load`, where there is one.
 
     Raises:
         ConfigError: something cannot be built from its settings.
@@ -51,12 +55,12 @@ def run_server(config: Config, workers: int) -> None:
     # One of each, however many workers there are.
     with model_servers(config):
         if workers == 1:
-            ProxyServer(config, ready).run_quietly(listener)
+            ProxyServer(config, ready, load=load).run_quietly(listener)
             return
         # Only here, because most servers run alone.
         from samplewise.proxy.cli.workers import run_workers
 
-        run_workers(config, listener, workers, ready)
+        run_workers(config, listener, workers, ready, load)
 
 
 def _open_more_files() -> None:
@@ -72,8 +76,8 @@ class ProxyServer(uvicorn.Server):
 
     SIGTERM puts a pause before uvicorn's own stop: /readyz says no, requests are still taken. A
     worker is told to stop by its parent and perhaps by others too, so it hears SIGTERM only once;
-    else the second one ends the pause. SIGINT and SIGHUP stop without a pause, and a
-    second SIGINT cuts what still runs.
+    else the second one ends the pause. SIGINT stops without a pause, and so does the end of the
+    terminal; a second SIGINT cuts what still runs. Any other SIGHUP is a reload.
     """
 
     def __init__(
@@ -82,16 +86,20 @@ class ProxyServer(uvicorn.Server):
         ready: Callable[[], None],
         *,
         worker: bool = False,
+        load: Callable[[], Config] | None = None,
         known: Mapping[str, Abilities] | None = None,
     ) -> None:
         """Build the application; nothing is opened before it runs.
 
-        `ready` is called once requests are taken; `worker` says that a parent passes signals on,
-        which has found out what is `known` of the upstreams.
+        `ready` is called once requests are taken; `load` reads the configuration again; `worker`
+        says that a parent passes signals on, which has found out what is `known` of the upstreams.
         """
         self._app = create_app(config, known)
         self._ready = ready
         self._worker = worker
+        self._hang_up = HangUp()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.reloader = Reloader(config, load, lambda: set(self.server_state.tasks), self._apply)
         self._drain_s = config.server.drain_s
         self._draining = False
         settings = uvicorn.Config(
@@ -119,14 +127,30 @@ class ProxyServer(uvicorn.Server):
             ConfigError: something cannot be built from its settings.
             StoreError: the ledger cannot be opened.
         """
-        with quiet_signals(self.handle_exit, hang_up()):
+        with quiet_signals(self.handle_exit, [signal.SIGHUP]):
             self.run(sockets=[listener])
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         opened = self._app.router.lifespan_context(self._app)
-        async with opened, self._settling():
+        async with opened, self._settling(), self._reloading():
             await super()._serve(sockets)
+
+    @asynccontextmanager
+    async def _reloading(self) -> AsyncIterator[None]:
+        """Reload beside the body whenever a signal asks for it."""
+        work = asyncio.create_task(self.reloader.run(self._app.state.service))
+        try:
+            yield
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+
+    def _apply(self, config: Config) -> None:
+        """Take what a new configuration says of the process itself."""
+        self._drain_s = config.server.drain_s
+        self.config.timeout_graceful_shutdown = math.ceil(config.server.grace_s)
+        set_up_logs(config.server.log_format, config.server.log_level)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take requests."""
@@ -149,6 +173,11 @@ class ProxyServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal."""
+        if sig == signal.SIGHUP and not self._hang_up.closed():
+            # A worker's parent reads the file for all, and says so by their pipe.
+            if not self._worker:
+                self._soon(self.reloader.ask)
+            return
         if sig == signal.SIGTERM and not self.should_exit and self.started:
             if not self._draining:
                 self._drain(sig)
@@ -156,15 +185,22 @@ class ProxyServer(uvicorn.Server):
             if self._worker:
                 return
         if sig == signal.SIGINT and not self.should_exit and self.server_state.tasks:
-            self._loop.call_soon_threadsafe(self._explain, len(self.server_state.tasks))
+            self._soon(self._explain, len(self.server_state.tasks))
         super().handle_exit(sig, frame)
 
     def _drain(self, sig: int) -> None:
         self._draining = True
         self._app.state.service.draining = True
         stop = super().handle_exit
-        # A signal comes between any two steps of the program: what it starts waits for its turn.
-        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, stop, sig, None)
+        assert self._loop is not None
+        self._soon(self._loop.call_later, self._drain_s, stop, sig, None)
+
+    def _soon(self, act: Callable[..., object], *given: object) -> None:
+        """Act in the event loop: a signal comes between any two steps of the program."""
+        if self._loop is None:
+            act(*given)
+        else:
+            self._loop.call_soon_threadsafe(act, *given)
 
     def _explain(self, running: int) -> None:
         click.echo(
@@ -195,12 +231,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _nothing(number: int, frame: FrameType | None) -> None:
     """Take a signal and do nothing."""
-
-
-def hang_up() -> Sequence[signal.Signals]:
-    """Return SIGHUP, which says that the terminal was closed, unless `nohup` said to ignore it."""
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [] if ignored else [signal.SIGHUP]
 
 
 @contextmanager

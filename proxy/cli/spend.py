@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
-from datetime import UTC, datetime, timedelta
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from samplewise.policies.price import NANO
 from samplewise.proxy.cli.store import WRONG_LEDGER, named_ledger, store_options
 from samplewise.proxy.errors import ConfigError, StoreError
+from samplewise.proxy.keys.text import parse_time
 from samplewise.proxy.ledger.spend import GROUPS, Line, Report
 from samplewise.proxy.ledger.spend import spend as add_up
+from samplewise.proxy.ledger.spend_csv import exact_usd, to_csv
 
 __all__ = ["spend"]
 
 _PIPE_WIDTH = 160
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CSV = (
-    "requests", "samples", "prompt_tokens", "cached_tokens", "completion_tokens",
-    "reasoning_tokens", "settled_usd", "held_usd", "overrun_usd",
-)  # fmt: skip
 
 
 def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """Read a day or time, UTC unless it says otherwise; return UTC milliseconds."""
     if value is None:
         return None
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(
-            f"{value!r} is no time; write 2026-11-01 or 2026-11-01T12:00"
-        ) from None
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    # Rounded up: a row of the same millisecond was reserved before.
-    return -((_EPOCH - found) // timedelta(milliseconds=1))
+    found = parse_time(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no time; write 2026-11-01 or 2026-11-01T12:00")
+    return found
 
 
 @click.command(
@@ -88,25 +75,12 @@ def spend(
         click.echo(f"samplewise: {error}", err=True)
         sys.exit(WRONG_LEDGER)
     if as_csv:
-        click.echo(_csv(groups, report), nl=False)
+        click.echo(to_csv(groups, report), nl=False)
         return
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_PIPE_WIDTH)
     console.print(_table(groups, report))
-
-
-def _csv(groups: tuple[str, ...], report: Report) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*groups, *_CSV])
-    for line in report.lines:
-        writer.writerow([
-            *line.group, line.requests, line.samples, line.prompt_tokens, line.cached_tokens,
-            line.completion_tokens, line.reasoning_tokens, _dollars(line.settled_nano),
-            _dollars(line.held_nano), _dollars(line.overrun_nano),
-        ])  # fmt: skip
-    return text.getvalue()
 
 
 def _table(groups: tuple[str, ...], report: Report) -> Table:
@@ -126,9 +100,4 @@ def _table(groups: tuple[str, ...], report: Report) -> Table:
 def _cells(line: Line) -> tuple[str, ...]:
     counts = (line.requests, line.samples, line.prompt_tokens + line.completion_tokens)
     money = (line.settled_nano, line.held_nano, line.overrun_nano)
-    return (*(f"{count:,}" for count in counts), *(f"${_dollars(nano)}" for nano in money))
-
-
-def _dollars(nano: int) -> str:
-    """Write whole nano-dollars as dollars; in a float, large sums would lose digits."""
-    return f"{nano // NANO}.{nano % NANO:09d}"
+    return (*(f"{count:,}" for count in counts), *(f"${exact_usd(nano)}" for nano in money))

@@ -7,58 +7,76 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import math
-from collections.abc import Awaitable, Callable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
-from samplewise.proxy.errors import RateLimited, RequestError, StoreError
-from samplewise.proxy.keys.base import PREFIX, ClientKey, digest, well_formed
+from samplewise.proxy.errors import RequestError, StoreError
+from samplewise.proxy.keys.base import CONFIGURED, PREFIX, ClientKey, Given, digest, well_formed
 from samplewise.proxy.keys.store import KeyStore, Ring
 from samplewise.proxy.ledger.accounts import utc_ms
 
-__all__ = ["Guard", "follow"]
+__all__ = ["Guard", "follow", "unauthorized"]
 
 _log = structlog.get_logger("samplewise.keys")
 _EVERY_S = 0.5
+_LONGEST = 1_000
 _ASK = "ask whoever runs this server for another one"
 
 
 @dataclass(slots=True)
-class _Bucket:
-    """Requests that may come at once now; fills up again with time."""
-
-    left: float
-    at_s: float
-
-
-@dataclass(slots=True)
 class Guard:
-    """Lets requests in. `clock` gives UTC milliseconds, for expiry."""
+    """Lets requests in. `clock` gives UTC milliseconds, for expiry.
 
-    required: bool = False
+    Of secrets in the configuration it keeps digests under a random key of this process.
+    """
+
     clock: Callable[[], int] = utc_ms
+    required: bool = False
+    _pepper: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    _configured: tuple[ClientKey, ...] = ()
+    _admin: bytes | None = None
     _ring: Ring = field(default_factory=Ring)
     _by_digest: Mapping[bytes, ClientKey] = field(default_factory=dict)
-    _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
     @property
     def version(self) -> int:
-        """The version of the keys that hold now."""
+        """The version of the stored keys that hold now."""
         return self._ring.version
 
     @property
     def keys(self) -> tuple[ClientKey, ...]:
-        """All keys that were ever made, oldest first."""
-        return self._ring.keys
+        """All keys: those of the configuration, then all that were ever made, oldest first."""
+        return self._configured + self._ring.keys
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether there is an admin key."""
+        return self._admin is not None
+
+    def configure(self, given: Given) -> None:
+        """Let what a configuration says hold from now on."""
+        self.required = given.required
+        self._admin = None if given.admin is None else digest(self._pepper, given.admin)
+        self._configured = tuple(
+            ClientKey(
+                f"{CONFIGURED}{name}", name, digest(self._pepper, secret), terms
+            ).with_accounts()
+            for name, secret, terms in given.keys
+        )
+        self._index()
 
     def adopt(self, ring: Ring) -> None:
-        """Let these keys hold from now on; the rates of those that stay go on."""
+        """Let these stored keys hold from now on."""
         self._ring = ring
-        self._by_digest = {key.digest: key for key in ring.keys}
-        known = {key.id for key in ring.keys}
-        self._buckets = {id_: bucket for id_, bucket in self._buckets.items() if id_ in known}
+        self._index()
+
+    def find(self, name: str) -> ClientKey | None:
+        """Return a key by id or name: one that is not revoked, else the newest of that name."""
+        found = [key for key in self.keys if name in (key.id, key.name)]
+        return next((key for key in found if key.revoked_at is None), found[-1] if found else None)
 
     def admit(self, authorization: str | None) -> ClientKey | None:
         """Return the key of an `Authorization` header; None for a client that needs none.
@@ -66,51 +84,53 @@ class Guard:
         Raises:
             RequestError: a key is needed and missing, or it is unknown, expired or revoked (401).
         """
-        scheme, _, secret = (authorization or "").partition(" ")
-        secret = secret.strip()
-        if scheme.lower() != "bearer" or not secret.startswith(PREFIX):
+        secret = _bearer(authorization)
+        key = self._look_up(secret)
+        if key is None:
+            if secret.startswith(PREFIX):
+                raise unauthorized(f"the key is unknown: check it, or {_ASK}")
             if self.required:
-                raise _unauthorized(
+                raise unauthorized(
                     f"this server needs a key: send `Authorization: Bearer {PREFIX}...`"
                 )
             # Clients that need no key send dummies, because their libraries insist on one.
             return None
-        key = self._look_up(secret)
-        if key is None:
-            raise _unauthorized(f"the key is unknown: check it, or {_ASK}")
         state = key.state(self.clock())
         if state != "active":
-            raise _unauthorized(f"the key has {'been ' * (state == 'revoked')}{state}: {_ASK}")
+            raise unauthorized(f"the key has {'been ' * (state == 'revoked')}{state}: {_ASK}")
         return key
 
-    def count(self, key: ClientKey | None) -> None:
-        """Count a request against its key's rate, in this process.
+    def is_admin(self, authorization: str | None) -> bool:
+        """Tell whether an `Authorization` header has the admin key."""
+        secret = _bearer(authorization)
+        if self._admin is None or not secret:
+            return False
+        return hmac.compare_digest(self._admin, digest(self._pepper, secret))
 
-        Raises:
-            RateLimited: too many came (429); `retry-after` says when the next one may.
-        """
-        rate = None if key is None else key.terms.requests_per_minute
-        if key is None or rate is None:
-            return
-        now_s = asyncio.get_running_loop().time()
-        bucket = self._buckets.setdefault(key.id, _Bucket(rate, now_s))
-        bucket.left = min(rate, bucket.left + (now_s - bucket.at_s) * rate / 60)
-        bucket.at_s = now_s
-        if bucket.left < 1:
-            wait_s = math.ceil((1 - bucket.left) * 60 / rate)
-            raise RateLimited(
-                f"this key may send {rate} requests a minute; try again in {wait_s} s",
-                headers={"retry-after": str(max(1, wait_s))},
-            )
-        bucket.left -= 1
+    def _index(self) -> None:
+        digests: Iterable[tuple[bytes | None, ClientKey]] = (
+            (one, key) for key in self.keys for one in (key.previous, key.digest)
+        )
+        self._by_digest = {one: key for one, key in digests if one is not None}
 
     def _look_up(self, secret: str) -> ClientKey | None:
-        if not well_formed(secret):
-            return None
-        wanted = digest(self._ring.pepper, secret)
-        key = self._by_digest.get(wanted)
         # The dictionary compares byte by byte; the answer must not rest on that alone.
-        return key if key is not None and hmac.compare_digest(key.digest, wanted) else None
+        peppers = [self._pepper] if self._configured else []
+        if well_formed(secret):
+            peppers.append(self._ring.pepper)
+        for pepper in peppers:
+            wanted = digest(pepper, secret)
+            key = self._by_digest.get(wanted)
+            if key is not None and key.has(wanted, self.clock()):
+                return key
+        return None
+
+
+def _bearer(authorization: str | None) -> str:
+    """Return the token of an `Authorization` header, empty where there is none to look up."""
+    scheme, _, token = (authorization or "").partition(" ")
+    token = token.strip()
+    return token if scheme.lower() == "bearer" and len(token) <= _LONGEST else ""
 
 
 async def follow(
@@ -135,7 +155,8 @@ async def follow(
             reachable = False
 
 
-def _unauthorized(message: str) -> RequestError:
+def unauthorized(message: str) -> RequestError:
+    """Return the error of a request whose key is missing or wrong."""
     return RequestError(
         message, status=401, code="invalid_api_key", headers={"www-authenticate": "Bearer"}
     )

@@ -1,4 +1,4 @@
-"""Client keys in the ledger's store: made, listed, revoked, rotated, read again."""
+"""Client keys in the ledger's store: made, changed, rotated, revoked, read again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from samplewise.proxy.ledger.places import Place, Session, SqlitePlace
 
 __all__ = ["KeyStore", "Ring", "key_store"]
 
-_COLUMNS = "id, name, digest, terms, created_at, revoked_at"
+_COLUMNS = "id, name, digest, terms, created_at, revoked_at, previous, previous_until"
+_AUDIT = "at, actor, action, key_id, name, terms"
 _VERSION = "SELECT value FROM meta WHERE name = 'keys'"
 _PEPPER_BYTES = 32
 
@@ -42,11 +43,14 @@ class Ring:
 class KeyStore:
     """The keys of one store. Every method raises `StoreError` when it cannot be used.
 
+    `actor` says in the audit who makes the changes.
+
     They block, so not on the event loop; any thread may call them.
     """
 
     place: Place
     clock: Callable[[], int] = utc_ms
+    actor: str = ""
 
     def version(self) -> int:
         """Return a number that grows with every change. One read of one row."""
@@ -79,10 +83,24 @@ class KeyStore:
                 )
             id_ = f"key_{secrets.token_hex(8)}"
             key = ClientKey(id_, name, digest(_pepper(db), secret), terms, self.clock())
-            text = msgspec.json.encode(terms).decode()
-            row = (key.id, name, key.digest, text, key.created_at, None)
-            db.execute(f"INSERT INTO client_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
+            row = (key.id, name, key.digest, _json(terms), key.created_at, None, None, None)
+            db.execute(f"INSERT INTO client_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._note(db, "create", key)
         return key.with_accounts(), secret
+
+    def update(self, name: str, change: Callable[[Terms], Terms]) -> ClientKey:
+        """Give a key, named by name or id, other terms; what it has spent stays.
+
+        Raises:
+            KeyRefused: there is no such key that is not revoked, or the terms cannot be.
+        """
+        with self.place.changing() as db:
+            key = self._find(db, name)
+            key = replace(key, terms=change(key.terms)).with_accounts()
+            check_terms(key.name, key.terms)
+            db.execute("UPDATE client_keys SET terms = ? WHERE id = ?", (_json(key.terms), key.id))
+            self._note(db, "update", key)
+        return key
 
     def revoke(self, name: str) -> ClientKey:
         """End a key for good, named by name or id.
@@ -95,10 +113,13 @@ class KeyStore:
             db.execute(
                 "UPDATE client_keys SET revoked_at = ? WHERE id = ?", (key.revoked_at, key.id)
             )
+            self._note(db, "revoke", key)
         return key
 
-    def rotate(self, name: str) -> tuple[ClientKey, str]:
-        """Give a key a new secret; return both. The old secret ends, limits and spend stay.
+    def rotate(self, name: str, overlap_ms: int = 0) -> tuple[ClientKey, str]:
+        """Give a key a new secret; return both. Limits and spend stay.
+
+        The secret before is good for `overlap_ms` more; one that was on its way out ends at once.
 
         Raises:
             KeyRefused: there is no such key that is not revoked already.
@@ -106,9 +127,24 @@ class KeyStore:
         secret = new_secret()
         with self.place.changing() as db:
             key = self._find(db, name)
-            key = replace(key, digest=digest(_pepper(db), secret))
-            db.execute("UPDATE client_keys SET digest = ? WHERE id = ?", (key.digest, key.id))
+            before = (key.digest, self.clock() + overlap_ms) if overlap_ms else (None, None)
+            key = replace(
+                key,
+                digest=digest(_pepper(db), secret),
+                previous=before[0],
+                previous_until=before[1],
+            )
+            db.execute(
+                "UPDATE client_keys SET digest = ?, previous = ?, previous_until = ? WHERE id = ?",
+                (key.digest, *before, key.id),
+            )
+            self._note(db, "rotate", key)
         return key, secret
+
+    def _note(self, db: Session, action: str, key: ClientKey) -> None:
+        """Write a line of the audit, in the transaction of the change itself."""
+        row = (self.clock(), self.actor, action, key.id, key.name, _json(key.terms))
+        db.execute(f"INSERT INTO audit ({_AUDIT}) VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _version(self, db: Session) -> int:
         row = db.execute(_VERSION).fetchone()
@@ -119,14 +155,14 @@ class KeyStore:
         return int(row[0])
 
     def _key(self, row: Sequence[Any]) -> ClientKey:
-        id_, name, digest_, text, created, revoked = row
+        id_, name, digest_, text, *rest = row
         try:
             terms = msgspec.json.decode(text, type=Terms)
         except msgspec.MsgspecError as error:
             raise StoreError(
                 f"The ledger {self.place.label} has a key {id_} that cannot be read: {error}"
             ) from error
-        return ClientKey(id_, name, digest_, terms, created, revoked).with_accounts()
+        return ClientKey(id_, name, digest_, terms, *rest).with_accounts()
 
     def _find(self, db: Session, name: str) -> ClientKey:
         row = db.execute(
@@ -153,17 +189,23 @@ class KeyStore:
         self.place.close()
 
 
-def key_store(url: str) -> KeyStore:
+def key_store(url: str, actor: str = "") -> KeyStore:
     """Return the keys of the store that a checked URL names; nothing is opened yet.
+
+    `actor` is whoever is going to change them.
 
     Raises:
         ConfigError: it is PostgreSQL, and the extra for that is not installed.
     """
     if not is_postgres(url):
-        return KeyStore(SqlitePlace(store_path(url)))
+        return KeyStore(SqlitePlace(store_path(url)), actor=actor)
     with postgres_extra():
         from samplewise.proxy.ledger.postgres_place import PostgresPlace
-    return KeyStore(PostgresPlace(url))
+    return KeyStore(PostgresPlace(url), actor=actor)
+
+
+def _json(terms: Terms) -> str:
+    return msgspec.json.encode(terms).decode()
 
 
 def _pepper(db: Session) -> bytes:

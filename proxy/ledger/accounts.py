@@ -40,6 +40,7 @@ __all__ = [
     "needs",
     "needs_by_backend",
     "utc_ms",
+    "window_end",
     "window_starts",
 ]
 
@@ -142,6 +143,23 @@ def window_starts(now_ms: int) -> dict[Window, int]:
         Window.MONTH: int(month.timestamp()) * 1000,
         Window.TOTAL: 0,
     }
+
+
+def window_end(window: Window, now_ms: int) -> int | None:
+    """Return when a window that contains `now_ms` ends, in UTC milliseconds; `total` never does."""
+    start = window_starts(now_ms)[window]
+    match window:
+        case Window.MINUTE:
+            return start + _MINUTE_MS
+        case Window.HOUR:
+            return start + _HOUR_MS
+        case Window.DAY:
+            return start + _DAY_MS
+        case Window.MONTH:
+            # 31 days later it is the next month, wherever in it.
+            return window_starts(start + 31 * _DAY_MS)[window]
+        case Window.TOTAL:
+            return None
 
 
 def account_key(account: Account, starts: dict[Window, int]) -> Key:

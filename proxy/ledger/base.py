@@ -32,10 +32,11 @@ __all__ = [
 
 
 class Scope(StrEnum):
-    """Whose money an account counts."""
+    """Whose money an account counts; `requests` counts the requests of a key, as samples."""
 
     REQUEST = "request"
     KEY = "key"
+    REQUESTS = "requests"
     ROUTE = "route"
     TAG = "tag"
     BACKEND = "backend"
@@ -133,10 +134,15 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The first `bundles` of a wave are reserved. `blocked` names the account that had no room."""
+    """The first `bundles` of a wave are reserved. `blocked` names the account that had no room.
+
+    `unmetered` says that nothing is reserved: the store cannot be reached, and the operator wants
+    requests to go on then.
+    """
 
     bundles: int
     blocked: Account | None = None
+    unmetered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

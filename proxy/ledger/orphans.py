@@ -1,9 +1,10 @@
-"""Rows whose process died: taken over in one transaction, so that one process ends them."""
+"""Rows whose process died: how far they had come, and taken over so that one process ends them."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +12,14 @@ import msgspec
 
 from samplewise.proxy.ledger.base import Ledger, Settlement, State
 
-__all__ = ["Orphan", "RecoverableLedger", "ordered", "take_over", "without_held"]
+__all__ = [
+    "Orphan",
+    "RecoverableLedger",
+    "note_seen",
+    "ordered",
+    "take_over",
+    "without_held",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,10 @@ class RecoverableLedger(Ledger, Protocol):
         """How often to ask for orphans, in seconds."""
         ...
 
+    def checkpoint(self, seen: Mapping[str, int]) -> asyncio.Future[None]:
+        """Remember how far open rows have come, for whoever takes them over, see `checkpoints`."""
+        ...
+
     async def orphans(self) -> Sequence[Orphan]:
         """Take over the open rows of processes that died, and return those that may have cost.
 
@@ -61,6 +73,9 @@ UPDATE reservations SET owner_epoch = ?, taken_at = ?
 WHERE state IN ('held', 'dispatched') AND owner_epoch IN (SELECT value FROM json_each(?))
 RETURNING id, call_id, sample_index, purpose, backend, nano_held, tokens_held, state,
     price_version, held_at, seen_tokens"""
+_SEE = """
+UPDATE reservations AS r SET seen_tokens = new.value FROM json_each(?) AS new
+WHERE r.id = new.key AND r.state = 'dispatched'"""
 
 
 def take_over(
@@ -78,6 +93,11 @@ def take_over(
 def ordered(rows: Iterable[Sequence[Any]]) -> list[Orphan]:
     """Return rows of a store as orphans, by call and index."""
     return sorted(map(_orphan, rows), key=lambda row: (row.call_id, row.index))
+
+
+def note_seen(db: sqlite3.Connection, now_ms: int, *, seen: Mapping[str, int]) -> None:
+    """Write how far rows have come, in one statement; those that have ended stay as they are."""
+    db.execute(_SEE, (msgspec.json.encode(seen).decode(),))
 
 
 async def without_held(ledger: Ledger, found: Iterable[Orphan]) -> list[Orphan]:

@@ -7,7 +7,7 @@ machines.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,8 +18,8 @@ from samplewise.proxy.ledger.accounts import Counter, Totals, check_settlements,
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, Wave
 from samplewise.proxy.ledger.orphans import Orphan, ordered, without_held
 from samplewise.proxy.ledger.postgres_jobs import Job, encode, encode_wave, repeated, settle_job
-from samplewise.proxy.ledger.postgres_leases import TAKE_OVER
-from samplewise.proxy.ledger.postgres_schema import OPEN_ROWS
+from samplewise.proxy.ledger.postgres_leases import NOTE_SEEN, TAKE_OVER
+from samplewise.proxy.ledger.postgres_queries import OPEN_ROWS
 from samplewise.proxy.ledger.postgres_writer import Writer
 from samplewise.proxy.ledger.sqlite import Stats
 
@@ -57,7 +57,7 @@ class PostgresLedger:
     @property
     def orphans_every_s(self) -> float:
         """Return how often to ask for orphans, in seconds: three times in a lease."""
-        return self._writer.lease.lasts_s / 3
+        return self._writer.lease.third_s
 
     @property
     def stats(self) -> Stats:
@@ -118,6 +118,15 @@ class PostgresLedger:
         """
         check_settlements(settlements)
         return self._writer.submit(settle_job(settlements))
+
+    def checkpoint(self, seen: Mapping[str, int]) -> asyncio.Future[None]:
+        """Remember how far open rows have come; durable when the future is done.
+
+        Raises:
+            StoreError: the store failed. Nothing is remembered.
+        """
+        body = encode(seen)
+        return self._writer.submit(Job("read", read=lambda db: db.execute(NOTE_SEEN, body)))
 
     async def balances(self, accounts: Sequence[Account]) -> Sequence[Balance]:
         """Read accounts as of now, in the order given."""

@@ -14,13 +14,8 @@ import msgspec
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.accounts import Totals
 from samplewise.proxy.ledger.base import Recent
-from samplewise.proxy.ledger.postgres_schema import (
-    MIGRATIONS,
-    NOW_MS,
-    RECENT,
-    TOTALS,
-    WRONG_COUNTERS,
-)
+from samplewise.proxy.ledger.postgres_queries import NOW_MS, RECENT, TOTALS, WRONG_COUNTERS
+from samplewise.proxy.ledger.postgres_schema import MIGRATIONS
 
 __all__ = ["STORE_ERRORS", "connect", "label", "migrate", "store_error", "totals"]
 

@@ -13,10 +13,13 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["FENCED", "LEASES", "TAKE_OVER", "Lease"]
+__all__ = ["FENCED", "LEASES", "NOTE_SEEN", "TAKE_OVER", "Lease"]
 
 FENCED = "SW001"  # the SQLSTATE of what came too late
 TAKE_OVER = "SELECT samplewise.take_over($1)"
+NOTE_SEEN = """
+UPDATE samplewise.reservations AS r SET seen_tokens = new.value::bigint
+FROM jsonb_each_text($1::jsonb) AS new WHERE r.id = new.key AND r.state = 'dispatched'"""
 _TAKING = 0x5357_4C45  # one of them at a time takes over
 
 _CLOCK = """
@@ -120,6 +123,11 @@ class Lease:
         """Seconds until it should be renewed; 0 if that is now."""
         return max(0.0, self.renew_s - time.monotonic())
 
+    @property
+    def third_s(self) -> float:
+        """How often to renew it, in seconds; not as fast as can be, however short it is."""
+        return max(self.lasts_s / 3, 0.1)
+
     def doubt(self) -> None:
         """Renew it before anything else is done."""
         self.renew_s = 0.0
@@ -142,4 +150,4 @@ class Lease:
     def _begin(self, asked_s: float, lease_ms: int) -> None:
         self.lasts_s = lease_ms / 1000
         self.ends_s = asked_s + self.lasts_s
-        self.renew_s = asked_s + self.lasts_s / 3
+        self.renew_s = asked_s + self.third_s

@@ -8,10 +8,11 @@ import re
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from samplewise.proxy.ledger import postgres_connect as server
+from samplewise.proxy.ledger.places import Session
 
 __all__ = ["PostgresPlace"]
 
@@ -48,11 +49,11 @@ class PostgresPlace:
         with self._lock, self._told():
             self._connect(update=True)
 
-    def reading(self) -> Any:
+    def reading(self) -> AbstractContextManager[Session]:
         """Read in one transaction."""
         return self._transaction(_READ, self._connect)
 
-    def changing(self, *, create: bool = False) -> Any:
+    def changing(self, *, create: bool = False) -> AbstractContextManager[Session]:
         """Change something, whole or not at all, one at a time, so that servers notice."""
         return self._transaction(_CHANGE, lambda: self._connect(create=create, update=True))
 

@@ -9,14 +9,7 @@ from __future__ import annotations
 
 from samplewise.proxy.ledger.postgres_leases import FENCED, LEASES
 
-__all__ = [
-    "MIGRATIONS",
-    "NOW_MS",
-    "OPEN_ROWS",
-    "RECENT",
-    "TOTALS",
-    "WRONG_COUNTERS",
-]
+__all__ = ["MIGRATIONS"]
 
 _TABLES = """
 CREATE TABLE samplewise.reservations (
@@ -199,16 +192,21 @@ END
 $$
 """
 
-# op: ["dispatch", [id, ...]]. Answers null, or [id, state] of one that must not be sent.
+# op: ["dispatch", [id, ...]]. Answers null, or [id, state] of one that must not be sent: also one
+# that was taken over, which its heir may be ending just now as never sent.
 _DISPATCH = """
-CREATE FUNCTION samplewise.dispatch(op JSONB, now_ms BIGINT) RETURNS JSONB LANGUAGE plpgsql AS $$
+CREATE FUNCTION samplewise.dispatch(op JSONB, now_ms BIGINT, writer BIGINT) RETURNS JSONB
+LANGUAGE plpgsql AS $$
 DECLARE
     wrong JSONB;
 BEGIN
-    SELECT jsonb_build_array(i.id, coalesce(r.state, 'unknown')) INTO wrong
+    SELECT jsonb_build_array(i.id, CASE WHEN r.state IN ('held', 'dispatched') THEN 'taken over'
+        ELSE coalesce(r.state, 'unknown') END) INTO wrong
     FROM jsonb_array_elements_text(op -> 1) WITH ORDINALITY AS i (id, number)
     LEFT JOIN samplewise.reservations AS r ON r.id = i.id
-    WHERE r.state IS NULL OR r.state NOT IN ('held', 'dispatched') ORDER BY i.number LIMIT 1;
+    WHERE r.state IS NULL OR r.state NOT IN ('held', 'dispatched')
+        OR (r.taken_at IS NOT NULL AND r.owner_epoch <> writer)
+    ORDER BY i.number LIMIT 1;
     IF FOUND THEN
         RETURN wrong;
     END IF;
@@ -286,7 +284,7 @@ BEGIN
     FOR op IN SELECT v FROM jsonb_array_elements(ops) WITH ORDINALITY AS o (v, n) ORDER BY n LOOP
         answers := answers || jsonb_build_array(CASE op ->> 0
             WHEN 'reserve' THEN samplewise.reserve(op, starts, now_ms, writer)
-            WHEN 'dispatch' THEN samplewise.dispatch(op, now_ms)
+            WHEN 'dispatch' THEN samplewise.dispatch(op, now_ms, writer)
             ELSE samplewise.settle(op, now_ms) END);
     END LOOP;
     UPDATE samplewise.writers SET batch = number, reply = answers WHERE epoch = writer;
@@ -345,50 +343,30 @@ CREATE TABLE samplewise.key_pepper (id INTEGER PRIMARY KEY CHECK (id = 1), value
 INSERT INTO samplewise.meta VALUES ('keys', 0); -- grows with every change of a key
 """
 
+_AUDIT = """
+ALTER TABLE samplewise.client_keys ADD COLUMN previous BYTEA; -- the digest of the secret before,
+ALTER TABLE samplewise.client_keys ADD COLUMN previous_until BIGINT; -- and until when it is good
+CREATE TABLE samplewise.audit (
+    rowid BIGINT GENERATED ALWAYS AS IDENTITY,
+    at BIGINT NOT NULL,   -- UTC ms
+    actor TEXT NOT NULL,  -- who: the admin key, or the user of the command
+    action TEXT NOT NULL, -- create, update, rotate or revoke
+    key_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    terms TEXT NOT NULL   -- JSON, as they are after it
+);
+CREATE FUNCTION samplewise.keep_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the audit is append-only';
+END
+$$;
+CREATE TRIGGER audit_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON samplewise.audit
+    FOR EACH STATEMENT EXECUTE FUNCTION samplewise.keep_audit();
+"""
+
 # Item n leads from schema version n to n + 1. Never change an item that was released: add one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_TABLES, _STARTS, _LOCK, _RESERVE, _DISPATCH, _SETTLE, _WORK, _FENCE, _BALANCES, *LEASES),
     (_CLIENT_KEYS,),
+    (_AUDIT,),
 )
-
-NOW_MS = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-# As of an SQLite ledger: requests that ended with a sample that was billed, among the newest rows.
-RECENT = """
-WITH newest AS (
-    SELECT request_id, route, held_at FROM samplewise.reservations
-    ORDER BY held_at DESC LIMIT 10000),
-wanted AS (SELECT DISTINCT request_id FROM newest WHERE held_at >= $1 AND route = $2),
-bills AS (
-    SELECT sum(r.nano_settled) AS nano
-    FROM wanted JOIN samplewise.reservations AS r USING (request_id)
-    GROUP BY r.request_id
-    HAVING bool_and(r.settled_at IS NOT NULL)
-        AND bool_or(r.is_sample = 1 AND r.usage_source <> 'none'))
-SELECT count(*), coalesce(sum(nano), 0) FROM bills"""
-OPEN_ROWS = "SELECT count(*) FROM samplewise.reservations WHERE state IN ('held', 'dispatched')"
-
-# Rows on one side, counters on the other: every counter must be the exact sum of its rows.
-TOTALS = """
-SELECT count(*), coalesce(sum(nano_settled), 0)::bigint, coalesce(sum(overrun_nano), 0)::bigint,
-    count(*) FILTER (WHERE state IN ('held', 'dispatched')),
-    coalesce(sum(nano_held)
-        FILTER (WHERE state IN ('held', 'dispatched', 'recovering')), 0)::bigint
-FROM samplewise.reservations"""
-WRONG_COUNTERS = """
-WITH posts (scope, name, "window", start, nano, tokens, samples, nano_left, tokens_left,
-    samples_left, overrun) AS (
-    SELECT a ->> 0, a ->> 1, a ->> 2, (a ->> 3)::bigint, nano_settled,
-        prompt_tokens + completion_tokens,
-        CASE WHEN state IN ('settled', 'recovered') THEN is_sample ELSE 0 END,
-        CASE WHEN settled_at IS NULL THEN nano_held ELSE 0 END,
-        CASE WHEN settled_at IS NULL THEN tokens_held ELSE 0 END,
-        CASE WHEN settled_at IS NULL THEN is_sample ELSE 0 END, overrun_nano
-    FROM samplewise.reservations, jsonb_array_elements(accounts) AS a
-    UNION ALL
-    SELECT scope, name, "window", window_start, -spent_nano, -spent_tokens, -spent_samples,
-        -reserved_nano, -reserved_tokens, -reserved_samples, -overrun_nano
-    FROM samplewise.counters)
-SELECT count(*) FROM (
-    SELECT 1 FROM posts GROUP BY scope, name, "window", start
-    HAVING sum(nano) <> 0 OR sum(tokens) <> 0 OR sum(samples) <> 0 OR sum(nano_left) <> 0
-        OR sum(tokens_left) <> 0 OR sum(samples_left) <> 0 OR sum(overrun) <> 0) AS wrong"""

@@ -109,6 +109,19 @@ CREATE TABLE client_keys (
     revoked_at INTEGER
 ) STRICT"""
 
+_AUDIT = """
+CREATE TABLE audit (
+    at INTEGER NOT NULL,  -- UTC ms
+    actor TEXT NOT NULL,  -- who: the admin key, or the user of the command
+    action TEXT NOT NULL, -- create, update, rotate or revoke
+    key_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    terms TEXT NOT NULL   -- JSON, as they are after it
+) STRICT"""
+_KEPT = """
+CREATE TRIGGER audit_{what} BEFORE {what} ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"""
+
 # Item n leads from schema version n to n + 1. Never change an item that was released: add one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -125,6 +138,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE key_pepper (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL)"
         " STRICT",
         "INSERT INTO meta VALUES ('keys', 0)",  # grows with every change of a key
+    ),
+    (
+        # The digest of the secret before, and until when it is good.
+        "ALTER TABLE client_keys ADD COLUMN previous BLOB",
+        "ALTER TABLE client_keys ADD COLUMN previous_until INTEGER",
+        _AUDIT,
+        _KEPT.format(what="UPDATE"),
+        _KEPT.format(what="DELETE"),
     ),
 )
 

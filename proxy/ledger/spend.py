@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from samplewise.proxy.ledger.base import Recent
 from samplewise.proxy.ledger.places import Session
@@ -34,9 +35,11 @@ coalesce(sum(completion_tokens), 0), coalesce(sum(reasoning_tokens), 0),
 coalesce(sum(nano_settled), 0),
 coalesce(sum(CASE WHEN state IN ('held', 'dispatched', 'recovering') THEN nano_held ELSE 0 END), 0),
 coalesce(sum(overrun_nano), 0)"""
+# Rows that count a request against a rate are neither money nor samples.
 _BETWEEN = """
-FROM reservations WHERE held_at >= coalesce(CAST(?1 AS bigint), held_at)
-    AND held_at < coalesce(CAST(?2 AS bigint), held_at + 1)"""
+FROM reservations WHERE purpose <> 'request' AND held_at >= coalesce(CAST(?1 AS bigint), held_at)
+    AND held_at < coalesce(CAST(?2 AS bigint), held_at + 1)
+    AND "key" = coalesce(CAST(?3 AS text), "key")"""
 
 # There is no index by route and time, and one would cost every reservation: so the newest rows.
 _NEWEST_ROWS = 10_000
@@ -50,6 +53,9 @@ bills AS (
     GROUP BY r.request_id
     HAVING max(r.settled_at IS NULL) = 0 AND max(r.is_sample AND r.usage_source <> 'none') = 1)
 SELECT count(*), coalesce(sum(nano), 0) FROM bills"""
+
+
+_Bounds: TypeAlias = tuple[int | None, int | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +95,18 @@ def spend(
     by: Sequence[str] = (),
     since_ms: int | None = None,
     until_ms: int | None = None,
+    key: str | None = None,
 ) -> Report:
     """Add up the rows that were reserved from `since_ms` on and before `until_ms` (UTC).
 
     `where` is the file of an SQLite ledger, or the URL of a database. `by` are names of `GROUPS`;
-    without any, there is one line if there are rows. Reads all rows, about 3 s per million.
+    without any, there is one line if there are rows. With the id of a client key only its rows,
+    with "" those without one. Reads all rows, about 3 s per million.
 
     Raises:
         StoreError: there is no such ledger, or it cannot be read.
     """
-    bounds = (since_ms, until_ms)
+    bounds = (since_ms, until_ms, key)
     with reading(where) as db:
         [total] = _sums(db, (), bounds)
         lines = _sums(db, by, bounds) if by else [total] * _any(db, bounds)
@@ -122,7 +130,7 @@ def _named(line: Line, at: int, names: Mapping[str, str]) -> Line:
     return replace(line, group=(*line.group[:at], shown, *line.group[at + 1 :]))
 
 
-def _sums(db: Session, by: Sequence[str], bounds: tuple[int | None, int | None]) -> list[Line]:
+def _sums(db: Session, by: Sequence[str], bounds: _Bounds) -> list[Line]:
     groups = [GROUPS[name] for name in by]
     columns = ", ".join([*groups, _SUMS])
     places = ", ".join(str(place) for place in range(1, len(groups) + 1))
@@ -140,7 +148,7 @@ def _shown(name: str, value: str | int) -> str:
     return str(_FIRST_DAY + timedelta(days=int(value))) if name == "day" else str(value)
 
 
-def _any(db: Session, bounds: tuple[int | None, int | None]) -> bool:
+def _any(db: Session, bounds: _Bounds) -> bool:
     return bool(db.execute(f"SELECT EXISTS (SELECT 1 {_BETWEEN})", bounds).fetchall()[0][0])
 
 

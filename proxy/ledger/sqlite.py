@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from samplewise.proxy.ledger.accounts import (
 )
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, State, Wave
 from samplewise.proxy.ledger.book import Book
-from samplewise.proxy.ledger.orphans import Orphan, take_over, without_held
+from samplewise.proxy.ledger.orphans import Orphan, note_seen, take_over, without_held
 from samplewise.proxy.ledger.spend import recent
 from samplewise.proxy.ledger.totals import add_up
 from samplewise.proxy.ledger.writer import Operation, Stats, Writer
@@ -129,6 +129,15 @@ class SqliteLedger:
         """Read accounts as of now, in the order given."""
         balances: list[Balance] = await self._read(partial(schema.balances, accounts=accounts))
         return balances
+
+    def checkpoint(self, seen: Mapping[str, int]) -> asyncio.Future[None]:
+        """Remember how far open rows have come; durable when the future is done.
+
+        Raises:
+            StoreError: the store failed. Nothing is remembered.
+        """
+        note = partial(note_seen, seen=dict(seen))
+        return self._writer.submit(Operation(apply=lambda book: None, read=note))
 
     async def orphans(self) -> Sequence[Orphan]:
         """Take over the open rows of processes that died, and return those that may have cost.

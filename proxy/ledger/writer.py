@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from samplewise.proxy.ledger.advice import store_error
 from samplewise.proxy.ledger.base import Account
 from samplewise.proxy.ledger.book import Book
 from samplewise.proxy.ledger.owners import Owner, is_dead
+from samplewise.proxy.ledger.turns import Turn
 
 __all__ = ["Operation", "Stats", "Writer"]
 
@@ -82,12 +84,16 @@ class Writer:
         path: Path,
         clock: Callable[[], int],
         connect: Callable[[str], sqlite3.Connection],
+        turn: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> None:
+        """Start the thread. `turn` is held while it writes; by default that of the file."""
         self.stats = Stats()
         self.alive = True
         self.path = path
         self.clock = clock
         self._connect = connect
+        self._turns = Turn(path)
+        self._turn = turn or self._turns.taken
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Operation] = queue.SimpleQueue()
         self._kept: list[Operation] = []
@@ -143,6 +149,7 @@ class Writer:
         with self._lock:  # from now on nothing is queued that nobody would take
             self.alive = False
         self._drop()
+        self._turns.close()
         if self._owner is not None:
             self._owner.close()
             self._owner = None
@@ -189,6 +196,19 @@ class Writer:
         db = self._connected()
         writes = sum(job.apply is not None for job in jobs)
         start = time.perf_counter()
+        with self._turn() if writes else nullcontext():
+            wrote = self._commit(db, jobs, writes)
+        if wrote:
+            self._doubted = False
+        elif self._doubted:
+            self._drop()  # opened while the file was read-only, it would stay so
+        if writes:
+            self.stats.commits += 1
+            self.stats.operations += writes
+            self.stats.commit_seconds += time.perf_counter() - start
+
+    def _commit(self, db: sqlite3.Connection, jobs: list[Operation], writes: int) -> bool:
+        """Do jobs and commit; return whether rows were written."""
         db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
         now = self.clock()  # not before: the wait for the lock can be long
         book = self._book(db, now, jobs)
@@ -204,17 +224,10 @@ class Writer:
             if job.read is not None:
                 job.error, job.result = None, job.read(db, now)
         db.execute("COMMIT")
-        if wrote:
-            self._doubted = False
-        elif self._doubted:
-            self._drop()  # opened while the file was read-only, it would stay so
-        if writes:
-            self.stats.commits += 1
-            self.stats.operations += writes
-            self.stats.commit_seconds += time.perf_counter() - start
         if book.unknown:
             self.stats.unknown += len(book.unknown)
             _log.error("settled rows that the ledger does not have", ids=book.unknown[:8])
+        return wrote
 
     def _book(self, db: sqlite3.Connection, now: int, jobs: list[Operation]) -> Book:
         ids = [id_ for job in jobs for id_ in job.ids]

@@ -148,9 +148,12 @@ class Served:
 
     def workers(self) -> list[int]:
         """Return the processes of its workers, oldest first."""
+        return [c for c in self.children() if b"spawn_main" in _read(f"/proc/{c}/cmdline")]
+
+    def children(self) -> list[int]:
+        """Return all processes that it has started, oldest first."""
         own = self.process.pid
-        children = map(int, _read(f"/proc/{own}/task/{own}/children").split())
-        return [child for child in children if b"spawn_main" in _read(f"/proc/{child}/cmdline")]
+        return [int(child) for child in _read(f"/proc/{own}/task/{own}/children").split()]
 
     def costs(self) -> str:
         """Return processor seconds and memory of every process so far."""

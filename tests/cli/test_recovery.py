@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,16 +27,24 @@ ROUTES = """
 SLOW = Answer(text=" ".join(["word"] * 30), token_delay_s=0.02)
 
 
-async def ask(served: Served, number: int) -> None:
-    route = ("one", "vote", "window")[number % 3]
+async def ask(served: Served, number: int, routes: Sequence[str]) -> None:
+    route = routes[number % len(routes)]
     with suppress(aiohttp.ClientError):
         await served.chat(route, f"question {number}", stream=number % 2 == 0)
 
 
-async def die_while_serving(folder: Path, file: str, requests: int, seconds: float) -> None:
-    """Kill a server some time after so many requests were sent to it."""
+async def die_while_serving(
+    upstream: UpstreamProcess,
+    folder: Path,
+    file: str,
+    requests: int,
+    seconds: float,
+    routes: Sequence[str] = ("one", "vote", "window"),
+) -> None:
+    """Kill a server some time after the first of so many requests has come to the upstream."""
     async with serving(folder, "--config", file) as served:
-        asks = asyncio.gather(*(ask(served, i) for i in range(requests)))
+        asks = asyncio.gather(*(ask(served, i, routes) for i in range(requests)))
+        await upstream.wait("started", at_least=1, timeout_s=30)
         await asyncio.sleep(seconds)
         served.signal(signal.SIGKILL)
         await asks
@@ -73,7 +82,7 @@ async def is_exact(
     """Kill and recover; return what was reserved in between, in nano-dollars."""
     await upstream.script("m", SLOW)
     file = config(folder, upstream.base_url, ROUTES, backend=", records: true", store=where)
-    await die_while_serving(folder, file, requests, seconds)
+    await die_while_serving(upstream, folder, file, requests, seconds)
     held = reserved(where)
     await recovered(folder, file, where)
     assert booked(where) == await truth(upstream)
@@ -101,7 +110,7 @@ async def test_without_records_what_may_have_cost_is_booked_at_its_worst(
 ) -> None:
     await upstream.script("m", SLOW)
     file = config(tmp_path, upstream.base_url, ROUTES, store=where)
-    await die_while_serving(tmp_path, file, 20, 0.3)
+    await die_while_serving(upstream, tmp_path, file, 20, 0.3)
     await recovered(tmp_path, file, where)
     found = rows(where)
     assert {r["usage_source"] for r in found if r["state"] == "recovered"} == {"worst_case"}
@@ -116,7 +125,7 @@ async def test_what_waited_for_its_turn_is_released(
     await upstream.script("m", SLOW)
     limited = ", max_in_flight: 1, records: true"
     file = config(tmp_path, upstream.base_url, ROUTES, backend=limited, store=where)
-    await die_while_serving(tmp_path, file, 6, 0.3)
+    await die_while_serving(upstream, tmp_path, file, 6, 0.3)
     await recovered(tmp_path, file, where)
     states = [row["state"] for row in rows(where)]
     assert "released" in states
@@ -146,7 +155,7 @@ async def test_an_upstream_that_cannot_be_asked_costs_the_worst_case(
 ) -> None:
     await upstream.script("m", SLOW)
     file = config(tmp_path, upstream.base_url, ROUTES, backend=", records: true", store=where)
-    await die_while_serving(tmp_path, file, 3, 0.3)
+    await die_while_serving(upstream, tmp_path, file, 3, 0.3)
     config(tmp_path, "http://127.0.0.1:9/v1", ROUTES, backend=", records: true", store=where)
     said = await recovered(tmp_path, file, where)
     assert "recovered at the worst case" in said

@@ -36,7 +36,7 @@ async def test_a_file_is_served_until_ctrl_c(upstream: UpstreamProcess, tmp_path
         assert reserved(tmp_path / "ledger.db") == 0
 
 
-async def test_an_upstream_is_served_without_a_file_until_the_terminal_is_closed(
+async def test_an_upstream_is_served_without_a_file(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     await upstream.script("org/m", "it is 4", "it is 5", "it is 4")
@@ -50,6 +50,9 @@ async def test_an_upstream_is_served_without_a_file_until_the_terminal_is_closed
             2 * 370 + 3 * 1930, *[3 * 1930] * 7,
         ]  # fmt: skip
         served.signal(signal.SIGHUP)
+        await soon(lambda: "nothing to reload" in served.err.read_text(), "it says so")
+        assert (await served.get("/livez")).status == 200
+        served.signal(signal.SIGINT)
         assert await served.ended(5) == 0
         assert traceless(served)
 

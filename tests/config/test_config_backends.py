@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import pickle
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,6 +92,51 @@ def test_a_rent_is_a_price() -> None:
     assert price(gpu_hour_usd=2.0, min_tokens_per_s=800).build() == Price.per_gpu_hour("2.0", "800")
 
 
+def test_reasoning_and_images_may_have_a_price() -> None:
+    found = price(**PRICE, reasoning_usd_per_mtok=4, usd_per_image="0.002").build()
+    assert found == Price.per_mtok("0.5", "1.5", None, reasoning_usd="4", image_usd="0.002")
+    assert (found.reasoning_pico, found.image_pico) == (4_000_000, 2 * 10**9)
+
+
+def test_a_table_is_a_price_read_once_and_the_same_in_every_worker(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    entry = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
+    file.write_text(json.dumps({"acme/small": entry}))
+    found = price(table=str(file), model="acme/small")
+    file.unlink()
+    expected = replace(
+        Price.per_mtok("1", "2", None),
+        version="table-prices.json:acme/small:1000000/1000000/2000000",
+    )
+    assert found.build() == expected
+    assert pickle.loads(pickle.dumps(found)).build() == expected
+
+
+def test_a_model_that_a_table_does_not_have_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text('{"acme/small": {}}')
+    given_price = {"table": str(file), "model": "acme/smal"}
+    found = only_problem(given(backend={"price": given_price}))
+    assert found.startswith("backends.up.price: table-prices.json has no model 'acme/smal'")
+    assert "did you mean 'acme/small'?" in found
+
+
+def test_what_a_table_has_and_is_not_counted_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    entry = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
+    long = {"input_cost_per_token_above_200k_tokens": 2e-6}
+    file.write_text(json.dumps({"m": {**entry, **long}}))
+    found = loaded(given(backend={"price": {"table": str(file), "model": "m"}})).warnings
+    assert any("not counted: input_cost_per_token_above_200k_tokens" in line for line in found)
+
+
+def test_a_price_by_litellm_needs_its_table() -> None:
+    if find_spec("litellm") is not None:
+        pytest.skip("litellm is installed here")
+    found = only_problem(given(backend={"price": {"litellm": "deepseek/deepseek-chat"}}))
+    assert found.startswith("backends.up.price: litellm is not installed: pip install")
+
+
 def test_a_price_of_zero_must_be_written() -> None:
     free = price(input_usd_per_mtok=0, output_usd_per_mtok=0).build()
     assert (free.prompt_pico, free.cached_pico, free.completion_pico) == (0, 0, 0)
@@ -108,6 +158,11 @@ def test_a_missing_price_says_what_to_write() -> None:
         {"cached_input_usd_per_mtok": 1},
         {"gpu_hour_usd": 1},
         {"min_tokens_per_s": 1},
+        {"table": "prices.json"},
+        {"model": "m"},
+        {"litellm": "m", "model": "m"},
+        {"litellm": "m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 1},
+        {"gpu_hour_usd": 1, "min_tokens_per_s": 1, "usd_per_image": 1},
         {**PRICE, "gpu_hour_usd": 1},
         {**PRICE, "gpu_hour_usd": 1, "min_tokens_per_s": 1},
         {"gpu_hour_usd": 1, "min_tokens_per_s": 1, "cached_input_usd_per_mtok": 1},
@@ -239,3 +294,9 @@ def test_a_backend_without_type_says_so() -> None:
 def test_an_unknown_price_field_has_a_near_match() -> None:
     found = refused(given(backend={"price": {**PRICE, "gpu_hour": 2}}))
     assert any("price.gpu_hour: unknown field; did you mean 'gpu_hour_usd'?" in p for p in found)
+
+
+def test_what_never_streams_has_no_checkpoints() -> None:
+    backend = {"type": "litellm", "model": "a/b", "recovery": "checkpoint"}
+    found = only_problem(given(backends={"up": backend}))
+    assert found.startswith("backends.up.recovery: must be 'worst_case'")

@@ -202,7 +202,8 @@ def test_variables_are_not_expanded_in_keys() -> None:
 
 def test_an_unset_variable_names_variable_and_path() -> None:
     text = "backends:\n  a:\n    api_key: ${NO_KEY}"
-    expected = "backends.a.api_key: the environment variable NO_KEY is not set (config.yaml:3)"
+    unset = "the environment variable NO_KEY is not set, and NO_KEY_FILE neither"
+    expected = f"backends.a.api_key: {unset} (config.yaml:3)"
     assert problem(text) == expected
 
 
@@ -217,7 +218,7 @@ def test_a_variable_that_is_not_text_is_refused() -> None:
 
 def test_lists_have_paths_and_lines() -> None:
     text = "a:\n- b\n- c: ${X}\n"
-    expected = "a[1].c: the environment variable X is not set (config.yaml:3)"
+    expected = "a[1].c: the environment variable X is not set, and X_FILE neither (config.yaml:3)"
     assert problem(text) == expected
 
 

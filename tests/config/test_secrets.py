@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import SecretStr
 from samplewise.proxy.config import Config, quick_config
 from samplewise.proxy.config_backends import OpenAIBackendSettings
 from samplewise.proxy.errors import ConfigError
-from tests.config.given import given, loaded, only_problem, refused
+from tests.config.given import PRICE, given, loaded, only_problem, refused
 
 SECRET = "sk-live-0123456789"
 
@@ -32,6 +33,58 @@ def shown(config: Config) -> str:
 )
 def test_secrets_are_not_shown_by_settings(backend: dict[str, Any]) -> None:
     assert SECRET not in shown(loaded(given(backend=backend), KEY=SECRET))
+
+
+@pytest.mark.parametrize("place", ["env", "args"])
+def test_secrets_of_a_managed_server_are_not_shown(place: str) -> None:
+    given_there: Any = {"HF_TOKEN": "${KEY}"} if place == "env" else ["--api-key", "${KEY}"]
+    serve = {"model": "m", place: given_there}
+    up = {"type": "vllm", "price": PRICE, "serve": serve}
+    assert SECRET not in shown(loaded(given(backends={"up": up}), KEY=SECRET))
+
+
+def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{SECRET}\n")
+    config = loaded(given(backend={"api_key": "${KEY}"}), KEY_FILE=str(file))
+    backend = config.backends["up"]
+    assert isinstance(backend, OpenAIBackendSettings)
+    assert backend.request_headers() == {"Authorization": f"Bearer {SECRET}"}
+    assert SECRET not in shown(config)
+
+
+def test_the_variable_itself_wins_over_its_file(tmp_path: Path) -> None:
+    text = given(backend={"model": "${NAME}"})
+    config = loaded(text, NAME="mine", NAME_FILE=str(tmp_path / "none"))
+    backend = config.backends["up"]
+    assert isinstance(backend, OpenAIBackendSettings)
+    assert backend.model == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"\xff", "cannot be read: it is not UTF-8 text"),
+        (b"x" * 70_000, "has more than 65536 bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_without_its_content(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    problem = only_problem(given(backend={"api_key": "${KEY}"}), KEY_FILE=str(file))
+    assert f"the file that KEY_FILE names {reason}" in problem
+
+
+def test_keys_are_not_shown_by_settings() -> None:
+    keys = [{"name": "a", "key": "${KEY}", "routes": ["r"]}]
+    for section in (keys, {"required": False, "list": keys}):
+        server = {"admin_key": "${ADMIN}"}
+        config = loaded(given(keys=section, server=server), KEY=SECRET, ADMIN=f"{SECRET}-admin")
+        assert SECRET not in f"{config!r} {config.keys} {config.server} {config.given_keys()!r}"
 
 
 def test_secrets_of_litellm_are_not_shown() -> None:
@@ -81,7 +134,19 @@ MISPLACED: list[dict[str, Any]] = [
     {"server": "${KEY}"},
     {"server": {"port": "${KEY}"}},
     {"server": {"cors_origins": ["${KEY}"]}},
-    {"keys": [{"name": "a", "key": "${KEY}"}]},
+    {"keys": "${KEY}"},
+    {"keys": {"list": "${KEY}"}},
+    {"keys": ["${KEY}"]},
+    {"keys": [{"name": "sk-sw-${KEY}", "key": "${KEY}"}]},
+    {"keys": [{"name": "a", "key": ["${KEY}"]}]},
+    {"keys": [{"name": "a", "key": "${KEY}", "routes": ["${KEY}"]}]},
+    {"keys": [{"name": "a", "key": "${KEY}", "tags": ["${KEY}", ""]}]},
+    {"keys": [{"name": "a", "key": "${KEY}", "expires": "${KEY}"}]},
+    {"keys": [{"name": "a", "key": "${KEY}", "budget": "${KEY}"}]},
+    {"keys": [{"name": "a", "key": "${KEY}"}, {"name": "b", "key": "${KEY}"}]},
+    {"keys": [{"name": "a", "key": "${KEY} with spaces"}]},
+    {"server": {"admin_key": ["${KEY}"]}},
+    {"server": {"admin_key": "${KEY}"}, "keys": [{"name": "a", "key": "${KEY}"}]},
     {"verifiers": {"v": "${KEY}"}},
     {"verifiers": {"v": {"type": "${KEY}"}}},
 ]
@@ -108,6 +173,20 @@ def test_a_misplaced_secret_is_not_shown_by_errors(change: dict[str, Any], secre
 )
 def test_a_literal_secret_is_refused_and_not_shown(backend: dict[str, Any]) -> None:
     found = only_problem(given(backend=backend))
+    assert 'must come from the environment: write "${NAME}"' in found
+    assert SECRET not in found
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"keys": [{"name": "a", "key": SECRET}]},
+        {"keys": {"list": [{"name": "a", "key": SECRET}]}},
+        {"server": {"admin_key": SECRET}},
+    ],
+)
+def test_a_literal_key_is_refused_and_not_shown(sections: dict[str, Any]) -> None:
+    found = only_problem(given(**sections))
     assert 'must come from the environment: write "${NAME}"' in found
     assert SECRET not in found
 

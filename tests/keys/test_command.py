@@ -37,7 +37,7 @@ def _secret(result: Result) -> str:
 def test_create_shows_the_secret_once_and_list_never(tmp_path: Path) -> None:
     file = config(tmp_path, NOWHERE, ROUTES)
     limits = ["--limit", "usd_per_day=5", "--limit", "tokens_total=100", "--tag", "team:x"]
-    rest = ["--requests-per-minute", "60", "--max-samples", "4", "--expires", "90d"]
+    rest = ["--limit", "requests_per_minute=60", "--max-samples", "4", "--expires", "90d"]
     made = _keys("create", "ci", "--config", file, "--route", "vote", *limits, *rest)
     secret = _secret(made)
     assert made.stderr.count("shown this once") == 1
@@ -48,9 +48,9 @@ def test_create_shows_the_secret_once_and_list_never(tmp_path: Path) -> None:
         assert secret not in shown.output
         assert "usd_per_day" in shown.output
     line = msgspec.json.decode(shown.stdout)
-    assert line["limits"] == {"usd_per_day": 5, "tokens_total": 100}
+    assert line["limits"] == {"usd_per_day": 5, "tokens_total": 100, "requests_per_minute": 60}
     assert (line["name"], line["state"], line["routes"]) == ("ci", "active", ["vote"])
-    assert (line["requests_per_minute"], line["max_samples"], line["tags"]) == (60, 4, ["team:x"])
+    assert (line["max_samples"], line["tags"], line["source"]) == (4, ["team:x"], "store")
     found = b"".join(part.read_bytes() for part in tmp_path.iterdir())
     assert secret[6:].encode() not in found
 
@@ -66,6 +66,81 @@ def test_rotate_shows_another_secret_and_revoke_ends_the_key(where: Path | str) 
     again = _keys("revoke", "ci", "--store", store)
     assert (again.exit_code, again.stdout) == (1, "")
     assert "there is no key 'ci' that is not revoked" in again.stderr
+
+
+def test_update_changes_what_is_named_and_nothing_else(tmp_path: Path) -> None:
+    file = config(tmp_path, NOWHERE, ROUTES)
+    limits = ["--limit", "usd_per_day=5", "--limit", "samples_per_day=9", "--tag", "x"]
+    made = _keys("create", "ci", "--config", file, *limits, "--route", "vote", "--expires", "90d")
+    _secret(made)
+    rates = ["--limit", "samples_per_day=none", "--limit", "requests_per_hour=7"]
+    done = _keys("update", "ci", "--config", file, *rates, "--max-samples", "3", "--allow-tests")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "is changed" in done.stderr
+    key = msgspec.json.decode(_keys("list", "--json", "--config", file).stdout)
+    assert key["limits"] == {"usd_per_day": 5, "requests_per_hour": 7}
+    assert (key["routes"], key["tags"], key["max_samples"]) == (["vote"], ["x"], 3)
+    assert (key["tests"], key["expires_at"] is None) == (True, False)
+    rest = ["--max-samples", "none", "--expires", "never", "--forbid-tests"]
+    done = _keys("update", "ci", "--config", file, "--all-routes", "--no-tags", *rest)
+    assert done.exit_code == 0
+    key = msgspec.json.decode(_keys("list", "--json", "--config", file).stdout)
+    assert (key["routes"], key["tags"], key["max_samples"]) == ([], [], None)
+    assert (key["tests"], key["expires_at"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        ((), 2, "say what to change, such as --limit usd_per_day=5"),
+        (("--route", "vote", "--all-routes"), 2, "give --route or --all-routes"),
+        (("--max-samples", "-1"), 1, "max-samples: must be a whole number or none, got '-1'"),
+        (("--limit", "usd_per_day=-1"), 1, "limit usd_per_day: must be greater than 0"),
+        (("--expires", "2020-01-01"), 1, "expires: is in the past"),
+    ],
+)
+def test_updates_that_cannot_be_change_nothing(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, reason: str
+) -> None:
+    file = config(tmp_path, NOWHERE, ROUTES)
+    _secret(_keys("create", "ci", "--config", file))
+    before = KeyStore(SqlitePlace(tmp_path / "ledger.db")).load()
+    done = _keys("update", "ci", "--config", file, *arguments)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert reason in done.stderr
+    assert KeyStore(SqlitePlace(tmp_path / "ledger.db")).load() == before
+
+
+def test_rotate_with_overlap_says_how_long_the_old_secret_is_good(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/ledger.db"
+    _secret(_keys("create", "ci", "--store", store))
+    rotated = _keys("rotate", "ci", "--store", store, "--overlap", "1h")
+    _secret(rotated)
+    assert "the old secret is good until 20" in rotated.stderr
+    for wrong in ("soon", "31d", "-1h"):
+        refused = _keys("rotate", "ci", "--store", store, "--overlap", wrong)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "overlap: must be a time up to 30d, such as 1h" in refused.stderr
+
+
+def test_keys_of_the_configuration_are_listed_and_changed_there_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI_KEY", "the-key-of-ci-in-the-file")
+    extra = 'keys: [{name: ci, key: "${CI_KEY}", budget: {usd_per_day: 5}}]\n'
+    file = config(tmp_path, NOWHERE, ROUTES, extra=extra)
+    _secret(_keys("create", "made", "--config", file))
+    for form in ([], ["--json"]):
+        listed = _keys("list", "--config", file, *form)
+        assert "the-key-of-ci" not in listed.output
+        assert "config:ci" in listed.output
+        assert "made" in listed.output
+    for action in ("create", "revoke", "rotate"):
+        refused = _keys(action, "ci", "--config", file)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "stands in the configuration: change it there" in refused.stderr
+    refused = _keys("update", "config:ci", "--config", file, "--max-samples", "1")
+    assert "stands in the configuration" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -181,4 +256,4 @@ async def test_spend_names_the_key_that_spent(
 
 
 def test_the_command_is_in_the_list() -> None:
-    assert "revoke and rotate the keys" in CliRunner().invoke(main, ["--help"]).output
+    assert "rotate and revoke the keys" in CliRunner().invoke(main, ["--help"]).output

@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from samplewise.proxy.errors import StoreError
-from samplewise.proxy.keys.base import KeyRefused, Terms
+from samplewise.proxy.keys.base import KeyRefused, Terms, digest
 from samplewise.proxy.keys.store import KeyStore, key_store
 from samplewise.proxy.ledger import schema
 from samplewise.proxy.ledger.base import Limit, Scope, Window
@@ -25,7 +26,7 @@ from tests.wire.books import store_url
 TERMS = Terms(
     routes=("a", "b"),
     limits=((Window.TOTAL, Limit(nano=5, samples=7)),),
-    requests_per_minute=60,
+    requests=((Window.MINUTE, 60),),
     max_samples=3,
     expires_at=2**42,
     tests=True,
@@ -180,3 +181,82 @@ def test_keys_of_a_server_that_was_restarted_are_read_again(
         postgres.start()
         store.rotate("a")
         assert store.version() == 2
+
+
+def _audit(store: KeyStore) -> list[tuple[str, ...]]:
+    with store.place.reading() as db:
+        found = db.execute("SELECT actor, action, name FROM audit ORDER BY rowid").fetchall()
+    return [tuple(row) for row in found]
+
+
+def test_updating_changes_terms_and_nothing_else(store: KeyStore) -> None:
+    key, _ = store.create("a", TERMS)
+    version = store.version()
+    changed = store.update(key.id, lambda terms: replace(terms, max_samples=9))
+    assert changed.terms == replace(TERMS, max_samples=9)
+    assert (changed.id, changed.name, changed.digest) == (key.id, key.name, key.digest)
+    assert store.load().keys == (changed,)
+    assert store.version() > version
+
+
+def test_an_update_that_cannot_be_leaves_all_as_it_was(store: KeyStore) -> None:
+    key, _ = store.create("a", TERMS)
+    before = store.load()
+    with pytest.raises(KeyRefused, match="max-samples"):
+        store.update("a", lambda terms: replace(terms, max_samples=0))
+    with pytest.raises(KeyRefused, match="there is no key 'b'"):
+        store.update("b", lambda terms: terms)
+    store.revoke("a")
+    with pytest.raises(KeyRefused, match="there is no key 'a' that is not revoked"):
+        store.update("a", lambda terms: terms)
+    assert before.keys == (key,)
+    assert [line[1] for line in _audit(store)] == ["create", "revoke"]
+
+
+def test_updates_made_at_once_all_count(store: KeyStore) -> None:
+    store.create("a", Terms(max_samples=1))
+
+    def one_more(terms: Terms) -> Terms:
+        return replace(terms, max_samples=(terms.max_samples or 0) + 1)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: store.update("a", one_more), range(20)))
+    assert store.load().keys[0].terms.max_samples == 21
+
+
+def test_the_secret_before_is_good_as_long_as_was_said(store: KeyStore) -> None:
+    store = replace(store, clock=lambda: 1_000)
+    key, first = store.create("a", Terms())
+    rotated, second = store.rotate("a", 500)
+    assert (rotated.previous, rotated.previous_until) == (key.digest, 1_500)
+    pepper = store.load().pepper
+    old, new = digest(pepper, first), digest(pepper, second)
+    assert [rotated.has(old, now) for now in (1_000, 1_499, 1_500)] == [True, True, False]
+    assert rotated.has(new, 2**60)
+    again, _ = store.rotate("a")
+    assert (again.previous, again.previous_until) == (None, None)
+    assert not again.has(new, 0)
+    assert not again.has(old, 0)
+    assert not again.has(b"", 0)
+
+
+def test_the_audit_says_who_did_what_and_stays(store: KeyStore) -> None:
+    command, admin = replace(store, actor="command: ann"), replace(store, actor="admin")
+    key, secret = command.create("a", TERMS)
+    admin.update("a", lambda terms: replace(terms, tags=()))
+    admin.rotate("a", 1_000)
+    command.revoke(key.id)
+    expected = [
+        ("command: ann", "create", "a"),
+        ("admin", "update", "a"),
+        ("admin", "rotate", "a"),
+        ("command: ann", "revoke", "a"),
+    ]
+    assert _audit(store) == expected
+    for change in ("DELETE FROM audit", "UPDATE audit SET actor = 'nobody'"):
+        with pytest.raises(StoreError, match="append-only"), store.place.changing() as db:
+            db.execute(change)
+    with store.place.reading() as db:
+        (terms,) = db.execute("SELECT terms FROM audit WHERE action = 'create'").fetchone()
+    assert secret[6:] not in terms
+    assert _audit(store) == expected

@@ -41,9 +41,13 @@ def account_of_server() -> str | None:
 
 
 class Server:
-    """One cluster on a loopback port. `stop` is like a crash."""
+    """One cluster on a loopback port. `stop` is like a crash.
 
-    def __init__(self, bin_: Path, user: str) -> None:
+    Only a `durable` one survives that of the machine, which no test causes.
+    """
+
+    def __init__(self, bin_: Path, user: str, *, durable: bool = False) -> None:
+        self._durable = durable
         self._bin = bin_
         self._user = user
         self._folder = Path(tempfile.mkdtemp(prefix="samplewise-pg-"))
@@ -60,13 +64,18 @@ class Server:
     def _data(self) -> str:
         return str(self._folder / "data")
 
+    @property
+    def pid(self) -> int:
+        """The first process of the server; all others are its children."""
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+
     def url(self, database: str) -> str:
         return f"postgresql://test@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
-            " -c fsync=off -c shared_buffers=16MB"  # a process may be killed, the machine is not
+            f" -c fsync={'on' if self._durable else 'off'} -c shared_buffers=16MB"
         )
         log = str(self._folder / "log")
         self._call("pg_ctl", "-D", self._data, "-l", log, "-o", options, "-w", "start")

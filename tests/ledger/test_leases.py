@@ -110,6 +110,21 @@ async def test_who_was_cut_off_begins_anew_and_what_it_settles_late_changes_noth
         await other.close()
 
 
+async def test_a_row_that_was_taken_over_is_not_sent_even_before_it_is_released(
+    database: str,
+) -> None:
+    ledger, other = await PostgresLedger.open(database), await PostgresLedger.open(database)
+    await ledger.reserve(wave(DAILY, ids=["a"], dispatched=False))
+    await let_run_out(database, 1)
+    await execute(database, "SELECT samplewise.take_over(2)")
+    with pytest.raises(StoreError, match="must not be sent: the ledger has it as taken over"):
+        await ledger.dispatch(["a"])
+    assert await other.orphans() == []
+    assert await nano_of(other, DAILY) == (0, 0)
+    await ledger.close()
+    await other.close()
+
+
 async def test_what_was_taken_over_before_its_answer_came_is_not_granted(database: str) -> None:
     async with Relay.open(database) as relay:
         cut_off = await PostgresLedger.open(relay.url)

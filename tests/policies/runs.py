@@ -60,6 +60,7 @@ class Game:
                     case Cancel():
                         for id_ in action.samples:
                             self._cut(id_)
+                        new = True
             self.most_running = max(self.most_running, len(self.evidence.running))
             if self.evidence.running:
                 self._end(self.pick(list(self.evidence.running)))

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from samplewise.policies.adaptive_vote import AdaptiveVote
 from samplewise.policies.agreement import Agreement
-from samplewise.policies.base import Draw, Policy, PolicyError, StopReason
+from samplewise.policies.base import Cancel, Draw, Policy, PolicyError, StopReason, Wait
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Cascade, Tier
 from samplewise.policies.first_pass import FirstPass
+from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
 from samplewise.policies.replay.oversample import Oversample
 from samplewise.policies.rules.beta import beta_confidence, beta_table
@@ -154,6 +155,34 @@ def test_cascade_goes_on_until_something_is_verified() -> None:
     assert (stop.reason, stop.ranking[0]) == (StopReason.PASSED, "s3")
 
 
+def test_a_quorum_keeps_as_many_as_it_asks_for_and_cuts_the_rest() -> None:
+    game = Game(MajorityVote(samples=5, quorum=Quorum(4)), votes("abbba"))
+    assert game.play().reason is StopReason.QUORUM
+    assert (game.evidence.good, game.evidence.drawn) == (4, 5)
+    assert _chosen(Game(MajorityVote(samples=5, quorum=Quorum(4)), votes("abbba"))) == "answer b"
+
+
+def test_a_quorum_that_all_samples_reach_changes_nothing() -> None:
+    for quorum in (None, Quorum(5)):
+        game = Game(MajorityVote(samples=5, quorum=quorum), votes("abbba"))
+        assert game.play().reason is StopReason.AGREED
+
+
+def test_stragglers_have_their_grace_from_the_moment_of_the_quorum() -> None:
+    policy = MajorityVote(samples=3, quorum=Quorum(2, grace_s=0.5))
+    game = Game(policy, votes("aaa"))
+    game._grant(Draw("all", 3))
+    evidence = game.evidence
+    evidence.elapsed_s = 1.0
+    game._end("s0")
+    assert policy.decide(evidence) == (Wait(),)
+    evidence.elapsed_s = 2.0
+    game._end("s1")
+    assert list(policy.decide(evidence)) == [Wait(2.5)]
+    evidence.elapsed_s = 2.5
+    assert list(policy.decide(evidence)) == [Cancel(("s2",))]
+
+
 def test_a_tool_call_as_the_first_sample_ends_the_run() -> None:
     game = Game(ToolsFirst(MajorityVote(samples=8)), [Script(None, ended=Ended.TOOL_CALL)])
     game.play()
@@ -181,6 +210,9 @@ def test_a_first_look_for_tools_counts_towards_the_policys_samples(policy: Polic
     ("build", "field"),
     [
         (lambda: MajorityVote(samples=0), "samples"),
+        (lambda: MajorityVote(samples=4, quorum=Quorum(5)), "quorum.min"),
+        (lambda: BestOfN(samples=4, min_ok=3, quorum=Quorum(2)), "quorum.min"),
+        (lambda: WeightedVote("v", samples=4, quorum=Quorum(2, -1.0)), "quorum.grace_s"),
         (lambda: AdaptiveVote(confidence=1.0), "confidence"),
         (lambda: AdaptiveVote(waves=(20, 20), max_samples=24), "waves"),
         (lambda: AdaptiveVote(window=2, waves=(2,)), "waves"),
@@ -207,7 +239,9 @@ _POLICIES = st.sampled_from(
     [
         Single(),
         MajorityVote(samples=5),
+        MajorityVote(samples=6, min_ok=2, quorum=Quorum(4)),
         WeightedVote(score="v", samples=5),
+        WeightedVote(score="v", samples=5, quorum=Quorum(1)),
         BestOfN(samples=5, score="v"),
         BestOfN(samples=5, score="v", rule="weighted"),
         AdaptiveVote(margin=2, max_samples=9, window=3),

@@ -12,9 +12,11 @@ import pytest
 from samplewise.policies.price import Price
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import Work
-from samplewise.proxy.backends.openai import OpenAIBackend, new_session
+from samplewise.proxy.backends.openai import OpenAIBackend
+from samplewise.proxy.backends.sessions import Sessions
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.ledger.sqlite import SqliteLedger
+from samplewise.proxy.pool import Host, Pool
 from samplewise.proxy.probing import Probe
 from samplewise.proxy.purse import Purse
 from samplewise.proxy.upstreams import Upstream
@@ -38,8 +40,8 @@ async def probing(
     upstream: UpstreamProcess, folder: Path, *, nano: int | None = None, **settings: Any
 ) -> AsyncIterator[Probe]:
     ledger = await SqliteLedger.open(str(folder / "ledger.db"))
-    async with new_session() as session:
-        backend = OpenAIBackend(session, (upstream.base_url,), {})
+    sessions = Sessions()
+    try:
         purse = Purse(
             ledger=ledger,
             request_id="probe_1",
@@ -50,9 +52,12 @@ async def probing(
             posted=lambda hold, row: None,
         )
         price = Price.per_mtok("0.37", "1.93", None)
-        options = {"stream_options": {"include_usage": True}, **settings}
-        yield Probe(Upstream("up", backend, "m", price, **options), purse)
-    await ledger.close()
+        pool = Pool((Host(upstream.base_url),))
+        options = {"stream_options": {"include_usage": True}, "pool": pool, **settings}
+        yield Probe(Upstream("up", OpenAIBackend(sessions, {}), "m", price, **options), purse)
+    finally:
+        await sessions.close()
+        await ledger.close()
 
 
 async def probed(upstream: UpstreamProcess, folder: Path, **settings: Any) -> Abilities:
@@ -162,7 +167,7 @@ async def test_an_upstream_that_is_not_there_stays_unknown_and_costs_nothing(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     async with probing(upstream, tmp_path) as probe:
-        probe.upstream.backend.base_urls = ("http://127.0.0.1:9/v1",)  # type: ignore[attr-defined]
+        probe.upstream.pool = Pool((Host("http://127.0.0.1:9/v1"),))
         assert await probe.run() == Abilities()
     assert spent(tmp_path / "ledger.db") == 0
 

@@ -87,9 +87,9 @@ class UpstreamProcess:
         """Set models by name. Raise ValueError for a script that is not valid."""
         await self._call("POST", "script", Any, body=scripts)
 
-    async def version(self, text: str) -> None:
-        """Set what `/version` says; before that it is 404."""
-        await self._call("POST", "version", Any, body=text)
+    async def pages(self, **texts: str) -> None:
+        """Set what `/version` and `/metrics` say; before that they are 404."""
+        await self._call("POST", "page", Any, body=texts)
 
     async def release(self, gate: str, count: int | None = None) -> None:
         """Open a gate for good, or let `count` choices through it."""

@@ -34,7 +34,7 @@ class Server:
 
     def __init__(self) -> None:
         self._world = World()
-        self._version: str | None = None
+        self._pages: dict[str, str] = {}
         self._since_ms = time.time_ns() // 1_000_000
 
     def app(self) -> web.Application:
@@ -44,10 +44,10 @@ class Server:
             [
                 web.post("/v1/chat/completions", self.complete),
                 web.get("/v1/models", self.models),
-                web.get("/version", self.version),
+                web.get("/{page:version|metrics}", self.page),
                 web.get("/v1/records/{id}", self.kept),
                 web.post("/control/script", self.script),
-                web.post("/control/version", self.set_version),
+                web.post("/control/page", self.set_page),
                 web.post("/control/release", self.release),
                 web.post("/control/reset", self.reset),
                 web.get("/control/records", self.records),
@@ -107,13 +107,14 @@ class Server:
         ]
         return _json({"object": "list", "data": served})
 
-    async def version(self, http: web.Request) -> web.Response:
-        """Tell the version as vLLM does, or nothing of it as others do."""
-        return _json({"version": self._version}, status=200 if self._version else 404)
+    async def page(self, http: web.Request) -> web.Response:
+        """Give a page as vLLM has it, or 404 as others do."""
+        found = self._pages.get(http.match_info["page"])
+        return web.Response(text=found or "", status=200 if found else 404)
 
-    async def set_version(self, http: web.Request) -> web.Response:
-        """Set the version."""
-        self._version = msgspec.json.decode(await http.read(), type=str)
+    async def set_page(self, http: web.Request) -> web.Response:
+        """Set pages by name."""
+        self._pages |= msgspec.json.decode(await http.read(), type=dict[str, str])
         return _json({})
 
     async def script(self, http: web.Request) -> web.Response:
@@ -134,7 +135,7 @@ class Server:
     async def reset(self, http: web.Request) -> web.Response:
         """Forget everything and break off every call."""
         old, self._world = self._world, World()
-        self._version = None
+        self._pages = {}
         old.abort_all()
         return _json({})
 

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from samplewise.proxy.checks_base import Check, make_check
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.verifiers.base import Comparator, Status, Verifier, VerifierSetupError
+from samplewise.verifiers.code_tests import CodeTests
 from samplewise.verifiers.final_answer import FinalAnswer
 from samplewise.verifiers.json_schema import JsonSchema
 from samplewise.verifiers.math import Math
@@ -40,6 +41,7 @@ def _check(**settings: Any) -> Check:
         ({"type": "math", "timeout_s": 2, "reference": 0.5}, Math),
         ({"type": "python", "function": f"{_G}:grade", "env": {"A": "b"}}, PythonPlugin),
         ({"type": "webhook", "url": "http://127.0.0.1:1/x?y=1", "secret": "s"}, Webhook),
+        ({"type": "code_tests", "language": "cpp", "spare": 0, "cgroup": "none"}, CodeTests),
         ({"type": "multi", "graders": {"a": {"type": "math"}}, "calculate_output": "a"}, Multi),
     ],
 )

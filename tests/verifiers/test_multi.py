@@ -8,13 +8,15 @@ import pytest
 from samplewise.verifiers.base import (
     Assurance,
     Status,
+    TestsError,
     ToolCall,
+    Verdict,
     Verifier,
     VerifierError,
     VerifierSetupError,
 )
 from samplewise.verifiers.multi import Multi
-from tests.verifiers.making import cannot_tell, sample, says, task
+from tests.verifiers.making import FixedVerifier, cannot_tell, sample, says, task
 
 _P, _F, _N = says(Status.PASS), says(Status.FAIL), says(Status.NONE)
 
@@ -140,3 +142,20 @@ def test_the_key_knows_tool_calls() -> None:
     multi = _multi("all", _P, _F)
     assert multi.key(sample("x")) == multi.key(sample("x"))
     assert multi.key(sample("x", ToolCall("f", "{}"))) != multi.key(sample("x"))
+
+
+class _TakesTests(FixedVerifier):
+    def check_tests(self, tests: bytes) -> bool:
+        if tests == b"wrong":
+            raise TestsError("cases", "wrong")
+        return tests == b"mine"
+
+
+def test_tests_of_a_request_are_for_the_graders_that_take_them() -> None:
+    plain, takes = says(Status.PASS), _TakesTests(Verdict("t", Status.PASS))
+    both = Multi(name="m", graders={"a": plain, "b": takes}, calculate_output="all")
+    assert both.check_tests(b"mine")
+    assert not both.check_tests(b"other")
+    assert not Multi(name="m", graders={"a": plain}, calculate_output="all").check_tests(b"mine")
+    with pytest.raises(TestsError):
+        both.check_tests(b"wrong")

@@ -154,6 +154,25 @@ async def test_vllm_stops_working_when_the_client_leaves(served: Stack, route: s
     await soon(lambda: reserved(served.file) == 0, "all is settled", 30)
 
 
+async def test_vllm_says_how_many_samples_wait(served: Stack) -> None:
+    # More than the 64 that it runs at once; waves are sized by this count.
+    await served.idle()
+    asked = [
+        asyncio.create_task(served.chat("cover", puzzle.prompt, **LONG))
+        for puzzle in held_out_puzzles(4)
+    ]
+
+    async def waits() -> bool:
+        work = await served.work()
+        return work.waiting > 0 and work.running > 0
+
+    await soon(waits, "samples wait at vLLM", 30)
+    for task in asked:
+        task.cancel()
+    await asyncio.wait(asked)
+    assert (await served.idle()).waiting == 0
+
+
 @pytest.mark.parametrize("route", ["first", "first-harvest"])
 async def test_samples_that_are_cut_are_billed_for_what_was_made(served: Stack, route: str) -> None:
     before = await served.idle()

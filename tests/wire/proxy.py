@@ -86,9 +86,17 @@ class Proxy:
         async with self.http.post(self.url + path, data=body, headers=headers) as response:
             return Reply(response.status, response.headers, await response.read())
 
-    async def get(self, path: str) -> Reply:
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
         """Read a page."""
-        async with self.http.get(self.url + path) as response:
+        return await self.ask("GET", path, headers)
+
+    async def ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None
+    ) -> Reply:
+        """Send any request, with a JSON body if one is given."""
+        data = None if body is None else msgspec.json.encode(body)
+        url = self.url + path
+        async with self.http.request(method, url, headers=headers, data=data) as response:
             return Reply(response.status, response.headers, await response.read())
 
     async def ledger_spent(self) -> int:
@@ -101,11 +109,13 @@ class Proxy:
 
 
 @asynccontextmanager
-async def serve(config: str, where: Path | str) -> AsyncIterator[Proxy]:
+async def serve(
+    config: str, where: Path | str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Proxy]:
     """Run the proxy with a configuration; its ledger is a file in the folder `where`, or there."""
     store = where if isinstance(where, str) else f"sqlite:///{where}/ledger.db"
     text = f'store: "{store}"\n{config}'
-    app = create_app(load_text(text, "test.yaml", {}))
+    app = create_app(load_text(text, "test.yaml", env or {}))
     listener = socket.create_server(("127.0.0.1", 0))
     settings = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
     server = uvicorn.Server(settings)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from samplewise.proxy.backends.openai import new_session
+from samplewise.proxy.backends.sessions import new_session
 from samplewise.proxy.build import preflight
 from samplewise.proxy.config import Config, load_text
 from samplewise.proxy.errors import ConfigError
@@ -160,7 +160,7 @@ async def test_a_server_with_another_version_is_asked_again(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     await upstream.script("m", digits=Digits())
-    await upstream.version("1.0")
+    await upstream.pages(version='{"version": "1.0"}')
     text = f"backends:\n{vllm(upstream)}routes: {{one: {{backends: [local]}}}}\n"
     async with serve(text, tmp_path) as proxy, new_session() as session:
         engine = proxy.service.engine
@@ -177,7 +177,7 @@ async def test_a_server_with_another_version_is_asked_again(
         await probes.look_again()
         assert len(await upstream.records()) == asked
         await upstream.script("m", digits=Digits(), ignores=("seed",))
-        await upstream.version("2.0")
+        await upstream.pages(version='{"version": "2.0"}')
         await probes.look_again()
         found = proxy.service.upstreams["local"].abilities
         assert (found.version, found.seed) == ("2.0", False)

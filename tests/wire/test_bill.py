@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from samplewise.policies.price import NANO, Usage
@@ -140,7 +141,7 @@ async def test_cancelled_samples_are_billed_for_what_they_generated(
 ) -> None:
     slow = Answer(text="no " * 50, hold="gate", hold_after=3)
     # Late enough that what the others have made is here when they are cut.
-    passing = Answer(text="yes", token_delay_s=0.2)
+    passing = Answer(text="yes", delay_s=0.2)
     await upstream.script("m", *["no"] * before, slow, passing, slow, slow)
     async with opened(upstream, tmp_path) as books:
         reply = await books.proxy.chat("code", "how many are there")
@@ -244,6 +245,30 @@ async def test_cached_and_reasoning_tokens_have_their_own_price_and_count(
         told = reply.json["usage"]
         assert told["prompt_tokens_details"]["cached_tokens"] == 60
         assert told["completion_tokens_details"]["reasoning_tokens"] == 5
+
+
+@pytest.mark.parametrize("route", ["one", "vote", "window"])
+async def test_reasoning_and_images_are_billed_at_their_own_price(
+    upstream: UpstreamProcess, tmp_path: Path, route: str
+) -> None:
+    await upstream.script("m", Answer(text="it is 4", reasoning_content="let me think about it"))
+    price = (
+        "{input_usd_per_mtok: 0.37, output_usd_per_mtok: 1.93, reasoning_usd_per_mtok: 5.51, "
+        "usd_per_image: 0.000777}"
+    )
+    head, _, _ = backend(upstream).partition("price: ")
+    given = f"{head}price: {price}, max_tokens_per_image: 9}}\n"
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    content = [{"type": "text", "text": "how many"}, image, image]
+    messages = [{"role": "user", "content": content}]
+    async with opened(upstream, tmp_path, given) as books:
+        body = msgspec.json.encode({"model": route, "messages": messages})
+        reply = await books.proxy.post("/v1/chat/completions", body)
+        records = await books.agree(reply)
+        samples = reply.said["samples"]["drawn"]
+        # Five of eight tokens are reasoning; each call pays for its two images once.
+        tokens = sum(370 * r.prompt_tokens for r in records) + samples * (3 * 1930 + 5 * 5510)
+        assert bill(reply) == tokens + len(records) * 2 * 777_000
 
 
 @pytest.mark.parametrize("route", ["one", "vote", "window"])

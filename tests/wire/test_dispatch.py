@@ -93,6 +93,9 @@ async def test_a_sample_that_passed_ends_the_stream_of_all(
     async with serving(upstream, tmp_path, dispatch="n") as proxy:
         reply = await proxy.chat("pass", "one two three")
         assert (reply.text, reply.said["outcome"]) == ("yes", "verified")
+        assert reply.json["object"] == "chat.completion"
+        assert reply.json["id"]
+        assert reply.json["created"] > 0
         await upstream.wait("running", equals=0)
     record = await upstream.record()
     assert (record.n, record.phase) == (4, "aborted")

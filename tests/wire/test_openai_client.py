@@ -221,17 +221,17 @@ async def test_upstream_trouble_is_a_rate_limit_or_a_server_error(
     )
     await upstream.script("m", "no", rules=rules)
     async with serving(upstream, tmp_path) as proxy, asking(proxy) as client:
+        with pytest.raises(openai.InternalServerError) as crashed:
+            await client.chat.completions.create(
+                model=route, messages=[{"role": "user", "content": "crash"}], stream=stream
+            )
+        assert (crashed.value.status_code, crashed.value.type) == (502, "upstream_error")
         with pytest.raises(openai.RateLimitError) as caught:
             await client.chat.completions.create(
                 model=route, messages=[{"role": "user", "content": "limit"}], stream=stream
             )
         assert caught.value.code == "rate_limit_exceeded"
         assert caught.value.response.headers["retry-after"] == "7"
-        with pytest.raises(openai.InternalServerError) as crashed:
-            await client.chat.completions.create(
-                model=route, messages=[{"role": "user", "content": "crash"}], stream=stream
-            )
-        assert (crashed.value.status_code, crashed.value.type) == (502, "upstream_error")
 
 
 async def test_a_refusal_for_want_of_money_is_not_tried_again(

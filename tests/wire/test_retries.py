@@ -213,3 +213,20 @@ async def test_an_idempotency_key_has_a_longest_length(
     async with serving(upstream, tmp_path) as proxy:
         reply = await proxy.chat("one", headers={"idempotency-key": "k" * 256})
         assert (reply.status, reply.error["param"]) == (400, "idempotency-key")
+
+
+async def test_equal_requests_at_once_take_no_room_for_ever(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="it is 4", hold="gate"))
+    async with serving(upstream, tmp_path) as proxy:
+        proxy.service.retries.most_samples = 4
+        # Without a sign of repetition, each of these takes the place of the one before.
+        asks = [asyncio.create_task(proxy.chat("one")) for _ in range(8)]
+        await upstream.wait("held", equals=8)
+        await upstream.release("gate")
+        assert [(await ask).status for ask in asks] == [200] * 8
+        assert (await proxy.chat("one")).status == 200
+        # What is kept is still found.
+        assert (await proxy.chat("one", headers=AGAIN)).status == 200
+        assert await calls(upstream) == 9

@@ -20,7 +20,7 @@ from samplewise.verifiers.sandbox.base import (
 from samplewise.verifiers.sandbox.cgroups import Group, Groups
 from samplewise.verifiers.sandbox.flags import Launch
 from samplewise.verifiers.sandbox.pipes import Ended, Feed, Output
-from samplewise.verifiers.sandbox.tree import memory_bytes
+from samplewise.verifiers.sandbox.tree import cpu_ms, memory_bytes
 
 __all__ = ["Box"]
 
@@ -44,7 +44,6 @@ class Box:
         self._group: Group | None = None
         self._root: Ended | None = None  # process 1 of the sandbox
         self._root_pid = 0
-        self._started = perf_counter()
         self._begin(launch, groups)
 
     def _begin(self, launch: Launch, groups: Groups | None) -> None:
@@ -70,8 +69,9 @@ class Box:
                 pass_fds=(filter_fd, info[1]),
                 start_new_session=True,
             )
+            # If this fails, the sandbox sees the end of its input, and ends.
+            self._outer = Ended(self._process.pid)
             ours.pop_all()
-        self._outer = Ended(self._process.pid)
         self._code, self._cpu_ms = 0, 0.0
         self._stdin, self._info = stdin[1], info[0]
         self._out = Output(stdout[0], self._limits.output_bytes + len(_READY))
@@ -121,12 +121,15 @@ class Box:
         """
         self._used = True
         began = perf_counter()
-        job = json.dumps({"source": program.source, "cpu_s": math.ceil(program.wall_s) + 1})
-        head = job.encode()
-        self._feed = Feed(self._stdin, b"%08x" % len(head) + head + program.stdin)
+        source = program.source.encode("utf-8", "surrogatepass")
+        head = b"%08x%08x" % (math.ceil(program.wall_s) + 1, len(source))
+        self._feed = Feed(self._stdin, head + source + program.stdin)
         stop, peak = await self._wait(program.wall_s)
         wall_ms = (perf_counter() - began) * 1000
+        # What is killed is not counted afterwards.
+        used_ms = 0.0 if stop is None else cpu_ms(self._root_pid)
         await self._kill()
+        self._cpu_ms = max(self._cpu_ms, used_ms)
         await asyncio.gather(self._out.settled(), self._err.settled())
         return self._outcome(stop, wall_ms, peak)
 
@@ -138,19 +141,23 @@ class Box:
             left = deadline - perf_counter()
             if left <= 0:
                 return RunStatus.TIMEOUT, peak
-            step = left if self._group is not None else min(left, _WATCH_S)
-            await asyncio.wait(ends, timeout=step, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                ends, timeout=min(left, _WATCH_S), return_when=asyncio.FIRST_COMPLETED
+            )
             if self._out.full.done() or self._err.full.done():
                 return RunStatus.OUTPUT_LIMIT, peak
             if self._outer.done:
                 return None, peak
-            if self._group is None:
+            if self._group is not None:
+                if self._group.killed():
+                    return RunStatus.MEMORY, peak
+            else:
                 peak = max(peak, memory_bytes(self._root_pid))
                 if peak > self._limits.memory_mb * _MB:
                     return RunStatus.MEMORY, peak
 
     def _outcome(self, stop: RunStatus | None, wall_ms: float, seen: int) -> Outcome:
-        code, cpu_ms = self._code, self._cpu_ms
+        code = self._code
         peak: int | None = seen or None
         if self._group is not None:
             peak = self._group.peak_bytes()
@@ -167,7 +174,7 @@ class Box:
             exit_code=code if stop is None and number is None else None,
             signal=number if stop is None else None,
             wall_ms=wall_ms,
-            cpu_ms=cpu_ms,
+            cpu_ms=self._cpu_ms,
             memory_peak_mb=None if peak is None else peak / _MB,
             stdout=bytes(self._out.data[len(_READY) :][: self._limits.output_bytes]),
             stderr=bytes(self._err.data[: self._limits.output_bytes]),

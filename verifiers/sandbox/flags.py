@@ -5,7 +5,6 @@ Source: the measurements behind docs/security.md. Leaving one out opens a hole t
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ __all__ = ["ENVIRONMENT", "Launch"]
 
 _MB = 2**20
 _NOBODY = 65534
-_AGENT = Path(__file__).with_name("agent.py")
+_AGENT = Path(__file__).with_name("agent.py").read_text(encoding="utf-8")
 ENVIRONMENT = {
     "PATH": "/usr/bin",
     "HOME": "/box",
@@ -32,7 +31,8 @@ class Launch:
 
     `bwrap`, `python` and `setpriv` are paths; `setpriv` is None where the server is not root.
     `folders` are shown inside, read-only, at the same place; `/usr` always is. `packages` says
-    whether programs see what is installed for `python`, beside the standard library.
+    whether programs see what is installed for `python`, beside the standard library. `preload`
+    names modules that are imported before the program is there.
     """
 
     bwrap: str
@@ -42,6 +42,7 @@ class Launch:
     seccomp: bytes
     folders: tuple[str, ...] = ()
     packages: bool = False
+    preload: tuple[str, ...] = ()
 
     def command(self, seccomp_fd: int, info_fd: int) -> list[str]:
         """Return the arguments; the two descriptors must be passed on."""
@@ -57,7 +58,7 @@ class Launch:
             *self._files(),
             *("--seccomp", str(seccomp_fd), "--info-fd", str(info_fd), "--"),
             *(self.python, "-I", "-B", *(() if self.packages else ("-S",))),
-            *("-c", _AGENT.read_text(), self._rlimits()),
+            *("-c", _AGENT, *self._agent_arguments()),
         ]
 
     def _as_nobody(self) -> list[str]:
@@ -85,16 +86,15 @@ class Launch:
             *("--chdir", "/box", "--remount-ro", "/"),
         ]
 
-    def _rlimits(self) -> str:
+    def _agent_arguments(self) -> list[str]:
         limits = self.limits
-        return json.dumps(
-            {
-                "nice": limits.nice,
-                # Inside, where it counts this sandbox's processes alone.
-                "RLIMIT_NPROC": limits.processes,
-                "RLIMIT_FSIZE": limits.file_mb * _MB,
-                "RLIMIT_CORE": 0,
-                "RLIMIT_NOFILE": limits.open_files,
-                "RLIMIT_AS": limits.address_space_mb * _MB,
-            }
-        )
+        values = {
+            # Inside, where it counts this sandbox's processes alone.
+            "RLIMIT_NPROC": limits.processes,
+            "RLIMIT_FSIZE": limits.file_mb * _MB,
+            "RLIMIT_CORE": 0,
+            "RLIMIT_NOFILE": limits.open_files,
+            "RLIMIT_AS": limits.address_space_mb * _MB,
+        }
+        pairs = ",".join(f"{name}={value}" for name, value in values.items())
+        return [str(limits.nice), pairs, ",".join(self.preload)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from samplewise.verifiers.sandbox.base import (
@@ -28,7 +29,10 @@ class SandboxPool:
     A spare one spares a run its start, some 20 ms of processor time and more of waiting; an idle
     one holds about 10 MB. `memory_mb` bounds one run, all its processes together. `cgroup` names a
     folder of control groups that the operator has handed over; by default the server's own group
-    is tried. `python` is the interpreter inside. For one event loop.
+    is tried, and with `none` no group at all. `python` is the interpreter inside;
+    it imports the modules `preload` while it waits.
+
+    For one event loop, in a thread that stays: the kernel ends sandboxes with their thread.
     """
 
     def __init__(
@@ -40,12 +44,14 @@ class SandboxPool:
         output_bytes: int = 2**20,
         python: str | None = None,
         cgroup: str | None = None,
+        preload: tuple[str, ...] = (),
     ) -> None:
         self._workers = workers
         self._spare = spare
         self._limits = Limits(memory_mb=memory_mb, output_bytes=output_bytes)
         self._python = python
         self._cgroup = cgroup
+        self._preload = preload
         self._slots = asyncio.Semaphore(workers)
         self._launch: Launch | None = None
         self._groups: Groups | None = None
@@ -60,9 +66,10 @@ class SandboxPool:
             SandboxUnavailable: no sandbox can be started here; the message says what to install.
         """
         if self._launch is None:
-            self._launch, self._groups = await asyncio.to_thread(
+            launch, self._groups = await asyncio.to_thread(
                 find_launch, self._limits, self._python, self._cgroup
             )
+            self._launch = replace(launch, preload=self._preload)
         self._refill()
 
     async def close(self) -> None:
@@ -70,6 +77,10 @@ class SandboxPool:
         self._spare = 0
         while self._waiting:
             self._discard(self._waiting.popleft())
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until what was cut is gone and the spare sandboxes are ready."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -108,4 +108,5 @@ def _main() -> None:
     print(json.dumps(found))
 
 
-_main()
+if __name__ == "__main__":
+    _main()

@@ -33,11 +33,11 @@ def find_launch(
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxUnavailable(f"running code needs bubblewrap: {_INSTALL} bubblewrap")
-    groups = Groups.find(cgroup, limits)
+    groups = None if cgroup == "none" else Groups.find(cgroup, limits)
     if groups is not None:
         # The group bounds memory, so that address space may be large: threads reserve much of it.
         limits = replace(limits, memory_by="cgroup", address_space_mb=_WITH_GROUP_MB)
-    elif cgroup is not None:
+    elif cgroup not in (None, "none"):
         raise SandboxUnavailable(f"cgroup: the server cannot limit memory in {cgroup}")
     interpreter, folders = _interpreter(python)
     launch = Launch(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
-__all__ = ["memory_bytes", "processes"]
+__all__ = ["cpu_ms", "memory_bytes", "processes"]
 
 
 def processes(pid: int) -> Iterator[int]:
@@ -35,6 +36,16 @@ def memory_bytes(pid: int) -> int:
             int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem"))
         )
     return total * 1024
+
+
+def cpu_ms(pid: int) -> float:
+    """Return the processor time of a process, all below it, and those that they waited for."""
+    ticks = 0
+    for each in processes(pid):
+        with contextlib.suppress(OSError):
+            after_name = _read(f"/proc/{each}/stat").rpartition(")")[2].split()
+            ticks += sum(int(field) for field in after_name[11:15])
+    return ticks * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def _read(path: str) -> str:

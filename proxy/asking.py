@@ -1,0 +1,255 @@
+"""Models as verifiers ask them: a configured backend, its room, its price, and what a call cost.
+
+Chat models go through the same `Backend.draw` as samples; reward models over plain JSON calls.
+Nothing is tried again here: a verdict that does not come is an error, which rejects nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
+
+from samplewise.policies.price import Price
+from samplewise.proxy.backends.base import Broken, Call, Done, Totals
+from samplewise.proxy.backends.choices import read_usage
+from samplewise.proxy.backends.scores import Answered, ScoresBackend
+from samplewise.proxy.billing import CallFacts, settlements
+from samplewise.proxy.jsontext import encode
+from samplewise.proxy.ledger.base import Hold, UsageSource
+from samplewise.proxy.upstreams import Upstream
+from samplewise.verifiers.asking import (
+    Biller,
+    ChatModel,
+    Cost,
+    Question,
+    Refused,
+    Reply,
+    ScoringModel,
+    Tab,
+)
+from samplewise.verifiers.base import VerifierError
+
+__all__ = ["Connected", "Models", "Priced", "UpstreamChat", "UpstreamScores"]
+
+# What a chat template adds at most to the texts of a prompt, and what it makes of each message.
+_TEMPLATE_TOKENS = 256
+_FREE = Price(0, 0, 0)
+_REFUSALS = frozenset({400, 404, 405, 413, 415, 422})
+_REASONS = {"connect": "unavailable", "status": "unavailable", "timeout": "timeout"}
+
+
+class Models(Protocol):
+    """Gives verifiers the models of configured backends."""
+
+    def chat(self, backend: str, timeout_s: float) -> ChatModel:
+        """Return the chat model of a backend."""
+        ...
+
+    def scores(self, backend: str, timeout_s: float) -> ScoringModel:
+        """Return the reward model of a backend."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamChat:
+    """The chat model of one upstream."""
+
+    upstream: Upstream
+    timeout_s: float
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return _biller(self.upstream)
+
+    def worst(self, prompt_bytes: int, max_tokens: int) -> Cost:
+        """Return the most that one call costs: a token for every byte, and all that it may say."""
+        return _worst(self.upstream.price, prompt_bytes, max_tokens)
+
+    async def ask(self, question: Question, tab: Tab) -> Reply:
+        """Ask once; raises `VerifierError` without a reply."""
+        upstream = self.upstream
+        prompt = _prompt_bytes(question)
+        facts = CallFacts(False, question.max_tokens, prompt + _TEMPLATE_TOKENS)
+        call = Call(
+            id=tab.id,
+            body=self._body(question),
+            timeout_s=self.timeout_s,
+            sending=facts.note_sent,
+        )
+        billed = _billed(upstream, facts, self.worst(prompt, question.max_tokens), tab)
+        async with billed, aclosing(upstream.backend.draw(call)) as events:
+            async for event in events:
+                match event:
+                    case Done():
+                        facts.dones.setdefault(0, event)
+                    case Totals():
+                        facts.totals = event
+                    case Broken():
+                        facts.broken = event
+        if facts.broken is not None:
+            _raise(facts.broken)
+        done = facts.dones.get(0)
+        if done is None:
+            raise VerifierError("the model's server sent no choice", reason="protocol")
+        return Reply(done.text, done.raw)
+
+    def _body(self, question: Question) -> bytes:
+        cap = self.upstream.token_field or "max_tokens"
+        fields = {**self.upstream.params, **question.params, cap: question.max_tokens}
+        return encode({"model": self.upstream.model, "messages": question.messages, **fields})
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamScores:
+    """The reward model of one upstream."""
+
+    upstream: Upstream
+    backend: ScoresBackend
+    timeout_s: float
+
+    @property
+    def biller(self) -> Biller:
+        """Who is paid."""
+        return _biller(self.upstream)
+
+    def worst(self, prompt_bytes: int) -> Cost:
+        """Return the most that one call costs: a token for every byte."""
+        return _worst(self.upstream.price, prompt_bytes, 0)
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], prompt_bytes: int, tab: Tab
+    ) -> dict[str, Any]:
+        """Send a body once; raises `VerifierError` without an answer."""
+        text = encode({"model": self.upstream.model, **body})
+        facts = CallFacts(False, 0, prompt_bytes + _TEMPLATE_TOKENS)
+        call = Call(id=tab.id, body=text, timeout_s=self.timeout_s, sending=facts.note_sent)
+        answer: dict[str, Any] = {}
+        async with _billed(self.upstream, facts, self.worst(prompt_bytes), tab):
+            found = await self.backend.post(path, call)
+            if isinstance(found, Answered):
+                answer = found.answer
+                usage, _ = read_usage(_usage_text(answer))
+                facts.totals = Totals(usage)
+            else:
+                facts.broken = found
+        if facts.broken is not None:
+            _raise(facts.broken)
+        return answer
+
+    async def fields(self) -> Mapping[str, frozenset[str]] | None:
+        """Return what each path takes, as the server describes itself."""
+        return await self.backend.fields()
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The models of running upstreams; `servers` are those that can be asked for scores."""
+
+    upstreams: Mapping[str, Upstream]
+    servers: Mapping[str, ScoresBackend] = field(default_factory=dict)
+
+    def chat(self, backend: str, timeout_s: float) -> ChatModel:
+        """Return the chat model of a backend."""
+        return UpstreamChat(self.upstreams[backend], timeout_s)
+
+    def scores(self, backend: str, timeout_s: float) -> ScoringModel:
+        """Return the reward model of a backend."""
+        return UpstreamScores(self.upstreams[backend], self.servers[backend], timeout_s)
+
+
+@asynccontextmanager
+async def _billed(
+    upstream: Upstream, facts: CallFacts, worst: Cost, tab: Tab
+) -> AsyncIterator[None]:
+    """Take a place at the upstream; put on the tab what the call cost, also when it is cut."""
+    try:
+        async with upstream.slots or nullcontext():
+            upstream.in_flight += 1
+            try:
+                yield
+            finally:
+                upstream.in_flight -= 1
+    finally:
+        hold = Hold(tab.id, tab.id, 0, upstream.name, "", "verify", worst.nano, worst.tokens, "")
+        (row,) = settlements([hold], upstream.price, facts)
+        usage = row.usage
+        tab.nano += row.nano
+        tab.prompt_tokens += usage.prompt
+        tab.cached_tokens += usage.cached
+        tab.completion_tokens += usage.completion
+        tab.reasoning_tokens += usage.reasoning
+        tab.exact &= row.source in (UsageSource.PROVIDER, UsageSource.NONE)
+
+
+def _biller(upstream: Upstream) -> Biller:
+    return Biller(upstream.name, upstream.model, upstream.price.version)
+
+
+def _worst(price: Price, prompt_bytes: int, max_tokens: int) -> Cost:
+    prompt = prompt_bytes + _TEMPLATE_TOKENS
+    return Cost(price.worst_nano(prompt, max_tokens), prompt + max_tokens)
+
+
+def _prompt_bytes(question: Question) -> int:
+    texts = sum(len(message["content"].encode()) for message in question.messages)
+    form = question.params.get("response_format")
+    return texts + (0 if form is None else len(encode({"response_format": form})))
+
+
+def _usage_text(answer: Mapping[str, Any]) -> bytes | None:
+    """Return the usage object as JSON text; some paths report the total alone."""
+    usage = answer.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    return encode({"prompt_tokens": usage.get("total_tokens"), **usage})
+
+
+def _raise(broken: Broken) -> NoReturn:
+    if broken.status in _REFUSALS or broken.reason == "refused_n":
+        raise Refused(broken.detail)
+    raise VerifierError(broken.detail, reason=_REASONS.get(broken.reason, "protocol"))
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """Stands for models where verifiers are only looked at: they have a price and no server.
+
+    A backend without a price here costs nothing.
+    """
+
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+    def chat(self, backend: str, timeout_s: float) -> ChatModel:
+        """Return a model that cannot be asked."""
+        return _Nobody(backend, self.prices.get(backend, _FREE))
+
+    def scores(self, backend: str, timeout_s: float) -> ScoringModel:
+        """Return a model that cannot be asked."""
+        return _Nobody(backend, self.prices.get(backend, _FREE))
+
+
+@dataclass(frozen=True, slots=True)
+class _Nobody:
+    backend: str
+    price: Price
+
+    @property
+    def biller(self) -> Biller:
+        return Biller(self.backend, "", self.price.version)
+
+    def worst(self, prompt_bytes: int, max_tokens: int = 0) -> Cost:
+        return _worst(self.price, prompt_bytes, max_tokens)
+
+    async def ask(self, question: Question, tab: Tab) -> Reply:
+        raise VerifierError("no backend is open", reason="unavailable")
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], prompt_bytes: int, tab: Tab
+    ) -> dict[str, Any]:
+        raise VerifierError("no backend is open", reason="unavailable")
+
+    async def fields(self) -> Mapping[str, frozenset[str]] | None:
+        return None

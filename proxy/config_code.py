@@ -1,0 +1,64 @@
+"""Settings of verifiers that run what a model wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from samplewise.proxy.config_types import Many, Name, Text
+from samplewise.proxy.config_verifier_base import Megabytes, PooledSettings
+from samplewise.verifiers.base import TestsError
+from samplewise.verifiers.code.languages import LANGUAGES
+from samplewise.verifiers.code.suite import check_language, read_suite
+
+__all__ = ["CodeTestsSettings"]
+
+
+def _tests(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        suite = read_suite(value)
+    except TestsError as error:
+        raise ValueError(str(error)) from None
+    if suite.ref is not None:
+        raise ValueError("ref is for requests: write the tests themselves")
+    return value
+
+
+Tests = Annotated[Mapping[str, Any], AfterValidator(_tests)]
+
+
+class CodeTestsSettings(PooledSettings):
+    """Programs against tests, in a sandbox.
+
+    `timeout_s` is for one program with all its tests. `workers` programs run at once, `spare`
+    sandboxes wait for the next ones, and `memory_mb` bounds one. `python` is the interpreter
+    inside; `cgroup` a folder of control groups that the server may use.
+    """
+
+    type: Literal["code_tests"]
+    language: Literal["python", "javascript", "c", "cpp", "bash"] = "python"
+    sources: Many[Literal["request", "config", "prompt"]] = Field(
+        default_factory=lambda: ("request", "config", "prompt"), min_length=1, strict=False
+    )
+    tests: Tests | None = None
+    suites: Mapping[Name, Tests] = {}
+    extract: Literal["last_block", "all_blocks", "whole"] = "last_block"
+    spare: Annotated[int, Field(ge=0, le=64)] = 2
+    memory_mb: Megabytes = 512
+    python: Text | None = None
+    cgroup: Text | None = None
+
+    @model_validator(mode="after")
+    def _tests_fit(self) -> CodeTestsSettings:
+        named = {f"suites.{name}": suite for name, suite in self.suites.items()}
+        given = named if self.tests is None else {"tests": self.tests, **named}
+        for place, value in given.items():
+            try:
+                check_language(read_suite(value), LANGUAGES[self.language])
+            except TestsError as error:
+                raise ValueError(f"{place}: {error}") from None
+        if self.sources == ("config",) and self.tests is None:
+            raise ValueError("sources: config needs tests")
+        return self

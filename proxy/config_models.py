@@ -1,0 +1,100 @@
+"""Checks of verifiers that are models, which need more than their own section."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from samplewise.proxy.config_backends import BackendSettings, HttpBackendSettings
+from samplewise.proxy.config_judges import (
+    GenerativeSettings,
+    ModelSettings,
+    PairwiseSettings,
+    ProcessRewardSettings,
+    RewardModelSettings,
+    ScoreModelSettings,
+)
+from samplewise.proxy.config_policies import FirstPassSettings, RouteSettings
+from samplewise.proxy.config_verifiers import MultiSettings, VerifierSettings
+from samplewise.proxy.config_yaml import Path, Problem, near, quoted
+
+__all__ = ["asked_models", "model_problems", "model_warnings", "route_problems"]
+
+_SCORERS = (RewardModelSettings, ProcessRewardSettings)
+_THRESHOLDS = (ScoreModelSettings, GenerativeSettings, *_SCORERS)
+
+
+def asked_models(
+    verifiers: Mapping[str, VerifierSettings], path: Path = ("verifiers",)
+) -> Iterator[tuple[Path, ModelSettings]]:
+    """Yield every verifier that asks a model, graders of a `multi` too, with where it stands."""
+    for name, settings in verifiers.items():
+        here = (*path, name)
+        if isinstance(settings, ModelSettings):
+            yield here, settings
+        elif isinstance(settings, MultiSettings):
+            yield from asked_models(settings.graders, (*here, "graders"))
+
+
+def model_problems(
+    verifiers: Mapping[str, VerifierSettings],
+    backends: Mapping[str, BackendSettings],
+    known: list[str],
+) -> Iterator[Problem]:
+    """Yield what is wrong with the models that verifiers name; `known` are all backends' names."""
+    for path, settings in asked_models(verifiers):
+        name = settings.model
+        if name not in known:
+            wrong = f"no backend {quoted(name)}{near(name, known)}"
+            yield Problem((*path, "model"), wrong)
+        elif isinstance(settings, _SCORERS) and not isinstance(
+            backends.get(name), HttpBackendSettings | None
+        ):
+            wrong = f"backend {quoted(name)} gives no scores: its type must be openai or vllm"
+            yield Problem((*path, "model"), wrong)
+        if isinstance(settings, PairwiseSettings) and len(path) > 2:
+            yield Problem(path, "pairwise compares samples: it cannot be a grader")
+    for name, verifier in verifiers.items():
+        asked = {settings.model for _, settings in asked_models({name: verifier})}
+        if len(asked) > 1:
+            wrong = "its graders ask several backends: a verdict is paid to one; make two verifiers"
+            yield Problem(("verifiers", name), wrong)
+
+
+def model_warnings(
+    verifiers: Mapping[str, VerifierSettings], backends: Mapping[str, BackendSettings]
+) -> Iterator[Problem]:
+    """Yield what is allowed but costs nothing by the prices given."""
+    for path, settings in asked_models(verifiers):
+        backend = backends.get(settings.model)
+        price = None if backend is None else backend.price
+        by_hour = price is not None and price.gpu_hour_usd is not None
+        if by_hour and isinstance(settings, _SCORERS) and settings.price is None:
+            said = (
+                "costs nothing: its backend is priced by the hour, which counts completion tokens, "
+                "and a reward model writes none; set price: {usd_per_call: ...}"
+            )
+            yield Problem(path, said)
+
+
+def route_problems(
+    route: RouteSettings, verifiers: Mapping[str, VerifierSettings], path: Path
+) -> Iterator[Problem]:
+    """Yield what a route's models cannot do for it.
+
+    A score without a threshold never passes: `first_pass` would draw all it may, every time.
+    """
+    for field, names in (("verifiers", route.verifiers), ("answers", (route.answers,))):
+        for name in names:
+            if isinstance(verifiers.get(name or ""), PairwiseSettings):
+                wrong = f"{quoted(name or '')} compares samples: name it under `comparator`"
+                yield Problem((*path, field), wrong)
+    for name in route.verifiers:
+        settings = verifiers.get(name)
+        if not isinstance(settings, _THRESHOLDS) or not settings.required:
+            continue
+        if settings.pass_threshold is None and isinstance(route.policy, FirstPassSettings):
+            wrong = (
+                f"{quoted(name)} gives a score and passes nothing: set its pass_threshold, or "
+                "required: false, because first_pass waits for a pass"
+            )
+            yield Problem((*path, "verifiers"), wrong)

@@ -1,0 +1,165 @@
+"""Every way to spend, one after another: what the upstreams did is what the ledger has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.routing import Route
+
+from samplewise.proxy.app import create_app
+from samplewise.proxy.config import load_text
+from tests.upstream import Answer, Fault, Record, Rule, UpstreamProcess
+from tests.wire.books import reserved, rows, soon, spent
+from tests.wire.proxy import Proxy, backend, serve
+
+ROUTES = """
+  one: {backends: [local]}
+  vote: {backends: [local], policy: 'majority_vote:5'}
+  window: {backends: [local], policy: {type: adaptive_vote, margin: 9, max_samples: 6, window: 3}}
+  first: {backends: [local], policy: {type: first_pass, max_samples: 4, waves: [2, 2]},
+    verifiers: [is_yes]}
+  both: {backends: [local, dear], policy: 'majority_vote:3'}
+  queue: {backends: [narrow], policy: 'majority_vote:3'}
+"""
+VERIFIERS = "  is_yes: {type: regex, pattern: '^yes$', price: {usd_per_call: 0.000123457}}\n"
+RULES = (
+    Rule(contains="hang", answers=(Answer(text="a b c d", hold="never", hold_after=2),)),
+    Rule(contains="lost", faults=(Fault(kind="status", status=503),), cycle_faults=True),
+)
+PRICES = {"m": (370, 1930), "n": (1010, 7110)}
+
+Path_ = Callable[[Proxy, UpstreamProcess], Awaitable[None]]
+
+
+def chat(route: str, text: str = "how many", *, status: int = 200, **fields: Any) -> Path_:
+    async def ask(proxy: Proxy, upstream: UpstreamProcess) -> None:
+        reply = await proxy.chat(route, text, **fields)
+        assert reply.status == status, reply.body
+
+    return ask
+
+
+def leave(route: str, **fields: Any) -> Path_:
+    async def ask(proxy: Proxy, upstream: UpstreamProcess) -> None:
+        asked = asyncio.create_task(proxy.chat(route, "hang", **fields))
+        # Two tokens of every sample have come: what follows is on its way to nobody.
+        await upstream.wait("held", at_least=1)
+        asked.cancel()
+        await upstream.wait("running", equals=0)
+
+    return ask
+
+
+def get(path: str) -> Path_:
+    async def ask(proxy: Proxy, upstream: UpstreamProcess) -> None:
+        assert (await proxy.get(path)).status == 200
+
+    return ask
+
+
+def estimate(proxy: Proxy, upstream: UpstreamProcess) -> Awaitable[None]:
+    async def ask() -> None:
+        body = {"model": "vote", "messages": [{"role": "user", "content": "how many"}]}
+        reply = await proxy.post("/v1/samplewise/estimate", msgspec.json.encode(body))
+        assert reply.status == 200
+
+    return ask()
+
+
+async def twice(proxy: Proxy, upstream: UpstreamProcess) -> None:
+    headers = {"Idempotency-Key": "the-same"}
+    asks = [proxy.chat("vote", "how many", headers) for _ in range(3)]
+    assert {reply.status for reply in await asyncio.gather(*asks)} == {200}
+
+
+# What is asked, how many upstream calls that takes at least, and whether the bill is exact: usage
+# of the upstream itself, or refused calls, which cost nothing. Else it is never below the truth.
+PATHS: dict[str, tuple[Path_, int, bool]] = {
+    "plain": (chat("one"), 1, True),
+    "raw stream": (chat("one", stream=True), 1, True),
+    "n answers": (chat("vote", n=2), 1, True),
+    "vote": (chat("vote"), 1, True),
+    "vote, streamed": (chat("vote", stream=True), 1, True),
+    "streams that may be cut": (chat("window"), 6, True),
+    "verifiers": (chat("first"), 4, True),
+    "more samples asked for": (chat("vote", samplewise={"samples": 3}), 1, True),
+    "another policy": (chat("vote", samplewise={"policy": "single"}), 1, True),
+    "waiting for a place": (chat("queue"), 1, True),
+    "fallback": (chat("both", "lost"), 2, True),
+    "all lost": (chat("one", "lost", status=502), 1, True),
+    "the same again": (twice, 1, True),
+    "left, streamed": (leave("one", stream=True), 1, False),
+    "left, plain": (leave("one"), 1, False),
+    "left, votes": (leave("window"), 3, False),
+    "estimate": (estimate, 0, True),
+    "dry run": (chat("vote", samplewise={"dry_run": True}), 0, True),
+    "models": (get("/v1/models"), 0, True),
+    "one model": (get("/v1/models/vote"), 0, True),
+    "ready": (get("/readyz"), 0, True),
+    "alive": (get("/livez"), 0, True),
+    "metrics": (get("/metrics"), 0, True),
+    "unknown model": (chat("none", status=404), 0, True),
+}
+# Paths of the API that some row of the table asks.
+ASKED = {
+    "/v1/chat/completions",
+    "/v1/samplewise/estimate",
+    "/v1/models",
+    "/v1/models/{name:path}",
+    "/livez",
+    "/readyz",
+    "/metrics",
+}
+
+
+def configuration(upstream: UpstreamProcess) -> str:
+    dear = backend(upstream, "dear", "n").replace("0.37", "1.01").replace("1.93", "7.11")
+    narrow = backend(upstream, "narrow", max_in_flight=1)
+    backends = f"{backend(upstream)}{dear}{narrow}"
+    return f"backends:\n{backends}verifiers:\n{VERIFIERS}routes:{ROUTES}"
+
+
+def truth(records: list[Record]) -> int:
+    """Return what the upstream really made, in nano-dollars; what it refused is free."""
+    return sum(
+        PRICES[record.model][0] * record.prompt_tokens
+        + PRICES[record.model][1] * record.total_tokens
+        for record in records
+        if record.status == 200
+    )
+
+
+@pytest.mark.parametrize("name", PATHS)
+async def test_every_paid_path_is_counted(
+    upstream: UpstreamProcess, tmp_path: Path, name: str
+) -> None:
+    ask, calls, exact = PATHS[name]
+    await upstream.script("m", "it is 4", "yes or no", rules=RULES)
+    await upstream.script("n", "it is surely 4")
+    ledger = tmp_path / "ledger.db"
+    async with serve(configuration(upstream), tmp_path) as proxy:
+        await ask(proxy, upstream)
+        await soon(lambda: reserved(ledger) == 0, "all is settled")
+        records = await upstream.records()
+        samples = [row for row in rows(ledger) if row["purpose"] != "verify"]
+        verdicts = [row for row in rows(ledger) if row["purpose"] == "verify"]
+        assert len(records) >= calls
+        assert bool(records) == bool(calls)
+        # No call without a row that says who was asked, and none that was sent without being there.
+        sent = {row["call_id"] for row in samples if row["state"] == "settled"}
+        assert {record.request_id for record in records} == sent
+        paid = sum(row["nano_settled"] for row in samples)
+        assert (paid == truth(records)) if exact else (paid >= truth(records) > 0)
+        assert spent(ledger) == paid + sum(row["nano_settled"] for row in verdicts)
+        if name == "verifiers":
+            assert sum(row["nano_settled"] for row in verdicts) == 2 * 123_457
+
+
+def test_no_path_of_the_api_is_missing_above(upstream_process: UpstreamProcess) -> None:
+    app = create_app(load_text(configuration(upstream_process), "test.yaml", {}))
+    assert {route.path for route in app.routes if isinstance(route, Route)} == ASKED

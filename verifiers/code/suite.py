@@ -1,0 +1,120 @@
+"""Tests as requests and configurations write them, checked: `Suite`, its cases or asserts.
+
+What is written here comes from clients too, so every mistake is an error with its place.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from samplewise.verifiers.base import TestsError
+from samplewise.verifiers.code.languages import Language
+
+__all__ = ["Case", "Suite", "check_language", "read_suite"]
+
+_MOST = 2000
+_Text = Annotated[str, msgspec.Meta(max_length=4_000_000)]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[^\W\d][\w$]*(\.[^\W\d]\w*)*$", max_length=200)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+
+
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One call with what it returns, or one standard input with what is printed for it."""
+
+    args: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    kwargs: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    expected: Any = msgspec.UNSET
+    stdin: _Text | msgspec.UnsetType = msgspec.UNSET
+    stdout: _Text | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def calls(self) -> bool:
+        """Whether this is a call."""
+        return self.args is not msgspec.UNSET or self.kwargs is not msgspec.UNSET
+
+    @property
+    def expects(self) -> bool:
+        """Whether it says what must come out."""
+        return (self.expected if self.calls else self.stdout) is not msgspec.UNSET
+
+
+class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The tests of one program: `cases`, or `asserts`, or the name of an operator's suite.
+
+    `entry_point` is what calls call: a function, or `Class.method`. `compare` is for printed text:
+    by words, or exactly but for space at line ends. Numbers may differ by `tolerance_abs`, or by
+    `tolerance_rel` of the larger one. `checker` is Python source with `check(case, output)`, which
+    returns whether the output is right, for cases with many right answers.
+    """
+
+    language: str | None = None
+    entry_point: _Name | None = None
+    cases: Annotated[list[Case], msgspec.Meta(max_length=_MOST)] = []
+    asserts: Annotated[list[_Text], msgspec.Meta(max_length=_MOST)] = []
+    compare: Literal["tokens", "exact"] = "tokens"
+    tolerance_abs: _Share = 0.0
+    tolerance_rel: _Share = 0.0
+    checker: _Text | None = None
+    ref: str | None = None
+
+    @property
+    def calls(self) -> bool:
+        """Whether its cases are calls."""
+        return bool(self.cases) and self.cases[0].calls
+
+    @property
+    def total(self) -> int:
+        """How many tests it has."""
+        return len(self.cases) + len(self.asserts)
+
+
+def read_suite(value: object) -> Suite:
+    """Check tests that were decoded from JSON or YAML.
+
+    Raises:
+        TestsError: an unknown or missing field, a wrong type, cases of two kinds, nothing to run.
+    """
+    try:
+        suite = msgspec.convert(value, Suite)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        raise TestsError(place.rstrip("`").lstrip("."), text) from None
+    if sum((bool(suite.cases), bool(suite.asserts), suite.ref is not None)) != 1:
+        raise TestsError("", "must have just one of cases, asserts and ref, and not an empty one")
+    if suite.ref is None:
+        _check_cases(suite)
+    return suite
+
+
+def _check_cases(suite: Suite) -> None:
+    for number, case in enumerate(suite.cases):
+        place = f"cases[{number}]"
+        if case.calls == (case.stdin is not msgspec.UNSET):
+            raise TestsError(place, "must have args (or kwargs), or stdin, and not both")
+        if case.calls != suite.calls:
+            raise TestsError(place, "calls and standard input cannot be mixed: use two suites")
+        if (case.stdout if case.calls else case.expected) is not msgspec.UNSET:
+            raise TestsError(place, "args go with expected, and stdin goes with stdout")
+        if not case.expects and suite.checker is None:
+            name = "expected" if case.calls else "stdout"
+            raise TestsError(place, f"needs {name}, or the suite a checker")
+    if suite.calls and suite.entry_point is None:
+        raise TestsError("entry_point", "is needed to call something")
+    if suite.checker is not None and not suite.cases:
+        raise TestsError("checker", "goes with cases")
+
+
+def check_language(suite: Suite, language: Language) -> None:
+    """Check that a suite fits a language; raises `TestsError` with the place."""
+    if suite.language is not None and suite.language != language.name:
+        raise TestsError("language", f"must be {language.name} here, not {suite.language[:60]!r}")
+    if language.name != "python":
+        if suite.asserts:
+            raise TestsError("asserts", f"are for Python, and this is {language.name}: use cases")
+        for number, case in enumerate(suite.cases):
+            if case.kwargs is not msgspec.UNSET:
+                raise TestsError(f"cases[{number}].kwargs", "are for Python alone")
+    if suite.calls and language.name != "python" and language.call is None:
+        raise TestsError("cases", f"{language.name} programs are tested by stdin and stdout")

@@ -1,0 +1,222 @@
+"""Verifier `code_tests`: runs the program of an answer against tests, in a sandbox.
+
+Source of the rules against cheating: docs/security.md. Expected values of calls and of printed
+output never enter the sandbox; asserts run in a process that the program cannot look into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import msgspec
+
+from samplewise.verifiers.base import (
+    Assurance,
+    Sample,
+    Status,
+    Task,
+    TestsError,
+    Verdict,
+    VerifierError,
+    VerifierSetupError,
+)
+from samplewise.verifiers.code.extract import find_program
+from samplewise.verifiers.code.grade import Graded, grade
+from samplewise.verifiers.code.languages import Language
+from samplewise.verifiers.code.prompt_tests import prompt_suite, user_text
+from samplewise.verifiers.code.suite import Suite, check_language, read_suite
+from samplewise.verifiers.sandbox import Outcome, Program, SandboxUnavailable
+from samplewise.verifiers.sandbox.selftest import check_sandbox
+from samplewise.verifiers.verdicts import failed, undecided
+
+__all__ = ["CodeTests", "OpenedSandbox"]
+
+Source = Literal["request", "config", "prompt"]
+_MOST_PROGRAM = 2**20
+_MOST_LISTED = 100
+_WORDS: Mapping[str, str] = {
+    "wrong_answer": "gives a wrong answer",
+    "crash": "crashes",
+    "timeout": "takes too long",
+    "memory": "takes too much memory",
+    "output_limit": "writes too much",
+    "protocol": "gives something that is no plain value",
+}
+
+
+class OpenedSandbox(Protocol):
+    """A sandbox that is opened before use and closed after."""
+
+    async def open(self) -> None:
+        """Get what it needs; raises `SandboxUnavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Give everything back."""
+        ...
+
+    async def run(self, program: Program) -> Outcome:
+        """Run one program."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeTests:
+    """Grades programs by the first of `sources` that has tests.
+
+    `tests` is the suite of the source `config`; `suites` are those that a request can name by
+    `ref`. `timeout_s` is for one program: compiling and all its tests. The score is the share of
+    tests that passed; only all of them are a pass. Without tests there is no judgement.
+    """
+
+    name: str
+    sandbox: OpenedSandbox
+    language: Language
+    sources: Sequence[Source] = ("request", "config", "prompt")
+    tests: Suite | None = None
+    suites: Mapping[str, Suite] = field(default_factory=dict)
+    extract: Literal["last_block", "all_blocks", "whole"] = "last_block"
+    timeout_s: float = 5.0
+
+    async def open(self) -> None:
+        """Open the sandbox and try whether it holds; then look for the language's tools.
+
+        Raises:
+            VerifierSetupError: it cannot be opened or does not hold, or a tool is missing.
+        """
+        missing = [debian for path, debian in self.language.tools.items() if not _there(path)]
+        if missing:
+            raise VerifierSetupError(
+                f"programs in {self.language.name} need more tools: install them, on Debian or"
+                f" Ubuntu: apt-get install {' '.join(missing)}"
+            )
+        try:
+            await self.sandbox.open()
+            await check_sandbox(self.sandbox)
+        except SandboxUnavailable as error:
+            await self.sandbox.close()
+            raise VerifierSetupError(str(error)) from error
+
+    async def close(self) -> None:
+        """Close the sandbox."""
+        await self.sandbox.close()
+
+    def check_tests(self, tests: bytes) -> bool:
+        """Check the tests of a request before it costs anything; raises `TestsError`."""
+        if "request" not in self.sources:
+            return False
+        self._resolved(_decoded(tests))
+        return True
+
+    def key(self, sample: Sample) -> str:
+        """Return the program: samples that share it share the verdict."""
+        return self._program(sample, "") or ""
+
+    async def verify(self, task: Task, sample: Sample) -> Verdict:
+        """Find the tests, run them, and count.
+
+        Raises:
+            VerifierError: the sandbox or the suite's checker failed, or the tests of the request
+                cannot be used.
+        """
+        source, suite = await asyncio.to_thread(self._suite, task)  # long prompts take long
+        if suite is None:
+            return undecided(self.name, None, "no_tests", Assurance.TESTS_EXTERNAL)
+        kind = Assurance.TESTS_IN_PROCESS if suite.asserts else Assurance.TESTS_EXTERNAL
+        code = self._program(sample, (suite.entry_point or "").partition(".")[0])
+        if code is None:
+            text = f"The answer holds no program in {self.language.name}."
+            return failed(self.name, None, "no_program", text, kind)
+        if len(code) > _MOST_PROGRAM:
+            return failed(self.name, None, "too_large", "The program is too large.", kind)
+        graded = await grade(self.sandbox, code, suite, self.language, self.timeout_s)
+        return self._verdict(graded, source, kind)
+
+    def _program(self, sample: Sample, name: str) -> str | None:
+        return find_program(sample.path_text, self.language, self.extract, name)
+
+    def _suite(self, task: Task) -> tuple[str, Suite | None]:
+        for source in self.sources:
+            if source == "request" and task.tests is not None:
+                try:
+                    return source, self._resolved(_decoded(task.tests))
+                except TestsError as error:
+                    raise VerifierError(f"samplewise.tests: {error}", reason="protocol") from error
+            if source == "config" and self.tests is not None:
+                return source, self.tests
+            if source == "prompt":
+                text = user_text(task.decoded_messages())
+                found = prompt_suite(text, self.language.name)
+                if found is not None:
+                    return source, found
+        return "", None
+
+    def _resolved(self, suite: Suite) -> Suite:
+        """Return the suite that is meant, fit for this verifier's language."""
+        if suite.ref is not None:
+            known = self.suites.get(suite.ref)
+            if known is None:
+                raise TestsError("ref", f"there is no suite {suite.ref[:100]!r} here")
+            return known
+        check_language(suite, self.language)
+        return suite
+
+    def _verdict(self, graded: Graded, source: str, kind: Assurance) -> Verdict:
+        passed = sum(not result.reason for result in graded.results)
+        total, outcome = len(graded.results), graded.outcome
+        first = next((r for r in graded.results if r.reason), None)
+        return Verdict(
+            self.name,
+            Status.PASS if first is None else Status.FAIL,
+            score=passed / total,
+            reason="" if first is None else first.reason,
+            feedback=_feedback(graded),
+            assurance=kind,
+            details={
+                "tests": source,
+                "passed": passed,
+                "total": total,
+                "cases": [result.reason or "pass" for result in graded.results[:_MOST_LISTED]],
+                "run": outcome.status.value,
+                "cpu_ms": round(outcome.cpu_ms, 1),
+                "memory_peak_mb": outcome.memory_peak_mb,
+                "memory_by": outcome.limits.memory_by,
+            },
+        )
+
+
+def _decoded(tests: bytes) -> Suite:
+    try:
+        return read_suite(msgspec.json.decode(tests))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise TestsError("", f"cannot be read: {error}") from None
+
+
+def _there(path: str) -> bool:
+    return os.access(path, os.X_OK)
+
+
+def _feedback(graded: Graded) -> str:
+    """Say what went wrong without a word of what was expected, or of what was given."""
+    if graded.compile_error is not None:
+        said = graded.compile_error[:500].encode("utf-8", "replace").decode()
+        return f"The program does not compile: {said}"
+    wrong = [(n, r) for n, r in enumerate(graded.results, 1) if r.reason]
+    if not wrong:
+        return ""
+    number, first = wrong[0]
+    total = len(graded.results)
+    what = _WORDS.get(first.reason, "fails")
+    # The program chooses what it raises; a name of its own could carry a hidden input.
+    named = f" ({first.error})" if _is_exception(first.error) else ""
+    return f"{len(wrong)} of {total} tests fail. In test {number} the program {what}{named}."
+
+
+def _is_exception(name: str) -> bool:
+    kind = getattr(builtins, name, None)
+    return isinstance(kind, type) and issubclass(kind, BaseException)
