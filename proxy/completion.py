@@ -154,6 +154,18 @@ def _verdicts(judgement: Judgement | None) -> list[dict[str, Any]]:
     ]
 
 
+def _whole(judgement: Judgement) -> list[dict[str, Any]]:
+    """Return the verdicts with what led to them; why a verifier broke is for the operator's log."""
+    return [
+        {
+            **said,
+            "reason": verdict.reason,
+            "details": {name: x for name, x in verdict.details.items() if name != "error"},
+        }
+        for said, verdict in zip(_verdicts(judgement), judgement.verdicts, strict=True)
+    ]
+
+
 def _returned(answer: Answer) -> dict[str, Any]:
     """Return what the request asked to see beside the answer."""
     evidence, wanted = answer.evidence, answer.job.request.options.returns
@@ -171,7 +183,7 @@ def _returned(answer: Answer) -> dict[str, Any]:
         ]
     if "verdicts" in wanted:
         extra["verdicts"] = [
-            {"index": j.sample.index, "status": j.status.value, "verifiers": _verdicts(j)}
+            {"index": j.sample.index, "status": j.status.value, "verifiers": _whole(j)}
             for j in sorted(evidence.judgements.values(), key=lambda j: j.sample.index)
         ]
     if "votes" in wanted:

@@ -13,7 +13,7 @@ from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.majority_vote import MajorityVote
 from samplewise.policies.single import Single
 from samplewise.policies.weighted_vote import WeightedVote
-from samplewise.proxy.config import parse_policy
+from samplewise.proxy.config_quick import parse_policy
 from samplewise.proxy.errors import ConfigError
 from tests.config.given import given, loaded, only_problem
 

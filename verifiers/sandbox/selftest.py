@@ -34,7 +34,7 @@ _HOGS = {
 }
 
 
-async def check_sandbox(sandbox: Sandbox, *, wall_s: float = 20.0) -> None:
+async def check_sandbox(sandbox: Sandbox, *, wall_s: float = 60.0) -> None:
     """Run programs that try to get out or to take too much; takes about a second.
 
     Raises:
