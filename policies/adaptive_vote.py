@@ -172,15 +172,16 @@ class AdaptiveVote:
         )  # fmt: skip
 
     def _next(self, evidence: Evidence, pending: int) -> Draw | None:
-        if self.waves or self.rule == "esc":
-            wave = evidence.waves
-            n = self.size(evidence.drawn, pending, wave)
-            # What fits at the backend now; a window of `esc` only counts as a whole.
-            n = n if self.rule == "esc" else evidence.fitting(n)
-            return Draw(f"wave-{wave}", n) if n > 0 else None
-        n = evidence.fitting(self.size(evidence.drawn, pending, 0))
+        if self.rule == "esc":
+            n = self.size(evidence.drawn, pending, 0)
+            return Draw(f"wave-{evidence.waves}", n) if n > 0 else None
+        wave = evidence.waves if self.waves else 0
+        # What fits at the backend now; only a window of `esc` counts as a whole alone.
+        n = evidence.fitting(self.size(evidence.drawn, pending, wave))
         if n < 1:
             return None
+        if self.waves:
+            return Draw(f"wave-{wave}", n)
         # Samples that were granted name the refill, so a refused one is not asked for again.
         return Draw(f"window-{evidence.drawn}", n)
 

@@ -50,7 +50,7 @@ class Played:
 def countable_policy(policy: Policy) -> bool:
     """Say whether a policy can be replayed here: votes that are counted as they arrive."""
     if isinstance(policy, MajorityVote):
-        return True
+        return policy.quorum is None
     # The certificate reads the order of all votes, and launch order what is still running.
     return (
         isinstance(policy, AdaptiveVote)

@@ -21,6 +21,7 @@ from samplewise.policies.base import (
     Source,
     Stop,
     Verify,
+    Wait,
 )
 from samplewise.policies.evidence import (
     Evidence,
@@ -104,7 +105,7 @@ class _Game:
 
     def play(self) -> Run:
         while True:
-            new = False
+            new, wake = False, self.now
             self.evidence.elapsed_s = self.now
             for action in self.policy.decide(self.evidence):
                 match action:
@@ -114,10 +115,14 @@ class _Game:
                         new |= self._draw(action)
                     case Cancel():
                         new |= self._cancel(action)
+                    case Wait():
+                        wake = self.now if action.until_s is None else action.until_s
                     case Verify() | Compare():
                         kind = type(action).__name__
                         raise self._missing(f"{kind}: answers to it are not recorded")
-            if self.queue:
+            if self.queue and self.now < wake < self.queue[0][0]:
+                self.now = wake
+            elif self.queue:
                 self._advance()
             elif not new:
                 # As in the engine: waiting with nothing in flight is a stop.
@@ -172,6 +177,7 @@ class _Game:
 
     def _advance(self) -> None:
         self.now, index = heapq.heappop(self.queue)
+        self.evidence.elapsed_s = self.now
         sample = self._sample(index, cut=False)
         self.evidence.fold(Finished(sample, verifying=True))
         recorded = self.problem.samples[self.places[index]]

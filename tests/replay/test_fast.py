@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from samplewise.policies.adaptive_vote import AdaptiveVote
 from samplewise.policies.base import Policy
+from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
 from samplewise.policies.replay.chance import orders
 from samplewise.policies.replay.fast import countable_policy, play_table
@@ -68,6 +69,7 @@ def test_the_fast_form_says_what_the_policy_does(
     "policy",
     [
         AdaptiveVote(order="launch"),
+        MajorityVote(3, quorum=Quorum(2)),
         AdaptiveVote("certificate", order="launch"),
     ],
 )

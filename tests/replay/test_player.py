@@ -11,6 +11,7 @@ from samplewise.policies.base import Policy
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Cascade, Tier
 from samplewise.policies.first_pass import FirstPass
+from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
 from samplewise.policies.price import Price
 from samplewise.policies.replay.chance import Noise, orders
@@ -54,6 +55,13 @@ def test_waves_follow_each_other_on_the_clock() -> None:
     problem = voted("abab", seconds=(1.0, 3.0, 2.0, 2.0))
     run = PLAYER.play(AdaptiveVote(margin=3, waves=(2, 2), max_samples=4), problem, [0, 1, 2, 3])
     assert (run.seconds, run.waves) == (5.0, 2)
+
+
+def test_a_quorum_waits_no_longer_than_its_grace() -> None:
+    problem = voted("aab", seconds=(1.0, 2.0, 9.0))
+    run = PLAYER.play(MajorityVote(3, quorum=Quorum(2, grace_s=3.0)), problem, range(3))
+    # The second comes at 2 s; the third is cut 3 s later, with 5/9 of its 12 tokens.
+    assert (run.seconds, run.tokens, run.reason) == (5.0, 10 + 11 + 6, "quorum")
 
 
 def test_first_pass_stops_at_the_first_right_sample_and_counts_what_it_drew() -> None:
