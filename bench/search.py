@@ -22,7 +22,7 @@ from samplewise.models.problems import Problem
 from samplewise.proxy.demo.processes import serving
 
 _RATES = (0.0, 0.05, 0.1, 0.2)
-_SIZES = (8, 16)
+_SIZES = (4, 8, 16)
 _SEARCHES = ("rebase", "beam", "dvts", "particle_filter", "mcts")
 _CAPS = (4, 8, 16, 32, 64)
 _AT_ONCE = 4
@@ -44,9 +44,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--puzzles", type=int, default=200)
+    parser.add_argument("--min-score", type=float, default=0.0, help="steps below are left")
     parser.add_argument("-o", type=Path, help="write the lines as JSON")
     given = parser.parse_args()
-    lines = asyncio.run(_measure(held_out_puzzles(given.puzzles)))
+    lines = asyncio.run(_measure(held_out_puzzles(given.puzzles), given.min_score))
     print(f"{'policy':24}{'wrong scores':>14}{'solved':>9}{'tokens':>9}{'samples':>9}")
     for line in lines:
         print(
@@ -57,7 +58,7 @@ def main() -> None:
         given.o.write_text(json.dumps([asdict(line) for line in lines], indent=1) + "\n")
 
 
-def _routes() -> Iterator[tuple[str, float, str]]:
+def _routes(min_score: float) -> Iterator[tuple[str, float, str]]:
     """Yield name, rate and settings of every route."""
     for cap in _CAPS:
         yield f"first_pass {cap}", 0.0, f"{{type: first_pass, max_samples: {cap}}}"
@@ -71,11 +72,11 @@ def _routes() -> Iterator[tuple[str, float, str]]:
                     # As many steps as the others draw in three layers.
                     "mcts": f"width: {least}, expansions: {3 * size // least}, exploration: 0.5",
                 }.get(kind, f"samples: {size}")
-                steps = f'score: steps-{rate}, stop: [";"], max_steps: 4, min_score: 0.5'
+                steps = f'score: steps-{rate}, stop: [";"], max_steps: 4, min_score: {min_score}'
                 yield f"{kind} {size}", rate, f"{{type: {kind}, {more}, {steps}}}"
 
 
-def _configuration(folder: str) -> str:
+def _configuration(folder: str, min_score: float) -> str:
     verifiers = "".join(
         f"  steps-{rate}: {{type: countdown, scope: step, required: false, "
         f"false_hope: {rate}, false_despair: {rate}}}\n"
@@ -84,7 +85,7 @@ def _configuration(folder: str) -> str:
     routes = "".join(
         f"  r{number}: {{backends: [tiny], max_tokens: 40, policy: {policy},\n"
         f"    verifiers: [exact{'' if 'first' in name else f', steps-{rate}'}]}}\n"
-        for number, (name, rate, policy) in enumerate(_routes())
+        for number, (name, rate, policy) in enumerate(_routes(min_score))
     )
     return (
         f'server: {{port: 0, drain_s: 0}}\nstore: "sqlite:///{folder}/ledger.db"\n'
@@ -93,17 +94,17 @@ def _configuration(folder: str) -> str:
     )
 
 
-async def _measure(puzzles: Sequence[Problem]) -> list[Line]:
+async def _measure(puzzles: Sequence[Problem], min_score: float) -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bench.yaml"
-        file.write_text(_configuration(folder))
+        file.write_text(_configuration(folder, min_score))
         async with (
             serving("the proxy", "serve", "--config", str(file)) as server,
             aiohttp.ClientSession(server.url) as session,
         ):
             return [
                 await _line(session, f"r{number}", name, rate, puzzles)
-                for number, (name, rate, _) in enumerate(_routes())
+                for number, (name, rate, _) in enumerate(_routes(min_score))
             ]
 
 

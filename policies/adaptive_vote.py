@@ -138,23 +138,26 @@ class AdaptiveVote:
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Stop when the rule is met, else refill."""
         pending = evidence.pending
-        if self._met(evidence, pending) and evidence.good >= evidence.answers:
-            return [self._stop(evidence, StopReason.AGREED)]
+        votes = evidence.votes if self.order == "arrival" else evidence.launched.votes
+        whole = not pending or self.rule != "esc"
+        if whole and self._rule.met(votes) and evidence.good >= evidence.answers:
+            return [self._stop(evidence, votes, StopReason.AGREED)]
         draw = self._next(evidence, pending) if evidence.may_draw else None
         if draw is not None and draw.key not in evidence.rounds:
             return (draw,)
         if pending:
             return WAIT
-        return [self._stop(evidence, why_ended(evidence))]
+        return [self._stop(evidence, votes, why_ended(evidence))]
 
     def size(self, drawn: int, pending: int, wave: int) -> int:
-        """Return how many samples to draw next, 0 for none now."""
+        """Return how many samples to draw next, none if that is less than 1."""
         left = self.max_samples - drawn
         if self.rule == "esc":
             return 0 if pending else min(self.window or _ESC_WINDOW, left)
         if self.waves:
             return 0 if pending else min(self.waves[min(wave, len(self.waves) - 1)], left)
-        return max(0, min((self.window or _WINDOW) - pending, left))
+        free = (self.window or _WINDOW) - pending
+        return free if free < left else left
 
     def _least(self) -> int:
         """Return how many are drawn when all votes agree: whole waves, or at least the window."""
@@ -168,29 +171,20 @@ class AdaptiveVote:
             max(self.window or _WINDOW, wanted), self.max_samples
         )  # fmt: skip
 
-    def _votes(self, evidence: Evidence) -> Votes:
-        return evidence.votes if self.order == "arrival" else evidence.launched.votes
-
-    def _met(self, evidence: Evidence, pending: int) -> bool:
-        if self.rule == "esc" and pending:
-            return False
-        return self._rule.met(self._votes(evidence))
-
     def _next(self, evidence: Evidence, pending: int) -> Draw | None:
-        wave = evidence.waves
-        n = self.size(evidence.drawn, pending, wave)
-        if self.rule != "esc":
+        if self.waves or self.rule == "esc":
+            wave = evidence.waves
+            n = self.size(evidence.drawn, pending, wave)
             # What fits at the backend now; a window of `esc` only counts as a whole.
-            n = evidence.fitting(n)
+            n = n if self.rule == "esc" else evidence.fitting(n)
+            return Draw(f"wave-{wave}", n) if n > 0 else None
+        n = evidence.fitting(self.size(evidence.drawn, pending, 0))
         if n < 1:
             return None
-        if self.waves or self.rule == "esc":
-            return Draw(f"wave-{wave}", n)
         # Samples that were granted name the refill, so a refused one is not asked for again.
         return Draw(f"window-{evidence.drawn}", n)
 
-    def _stop(self, evidence: Evidence, reason: StopReason) -> Stop:
-        votes = self._votes(evidence)
+    def _stop(self, evidence: Evidence, votes: Votes, reason: StopReason) -> Stop:
         details = {
             **vote_details(evidence, votes),
             "rule": self.rule,

@@ -17,19 +17,28 @@ class LaunchOrder:
     the model gives.
     """
 
-    votes: Votes = field(default_factory=Votes)
-    _waiting: dict[int, tuple[str, str] | None] = field(default_factory=dict)
+    _came: list[tuple[int, str | None, str]] = field(default_factory=list)
+    _waiting: dict[int, tuple[str | None, str]] = field(default_factory=dict)
+    _votes: Votes = field(default_factory=Votes)
     _next: int = 0
 
     def settle(self, index: int, answer: str | None = None, sample_id: str = "") -> None:
         """Take the vote of one sample, or note that it has none (lost, cut, without an answer)."""
-        if index < self._next:
-            return
-        self._waiting.setdefault(index, None if answer is None else (answer, sample_id))
+        # Counted when it is asked for: most policies never ask.
+        self._came.append((index, answer, sample_id))
+
+    @property
+    def votes(self) -> Votes:
+        """The votes of the first samples, up to the first that has not settled."""
+        for index, answer, sample_id in self._came:
+            if index >= self._next:
+                self._waiting.setdefault(index, (answer, sample_id))
+        self._came.clear()
         while self._next in self._waiting:
-            vote = self._waiting.pop(self._next)
-            if vote is None:
-                self.votes.skip()
+            answer, sample_id = self._waiting.pop(self._next)
+            if answer is None:
+                self._votes.skip()
             else:
-                self.votes.add(vote[0], vote[1], self._next)
+                self._votes.add(answer, sample_id, self._next)
             self._next += 1
+        return self._votes

@@ -26,7 +26,7 @@ class Votes:
     """Votes per answer class. A tie goes to the class with the lowest draw index.
 
     `lead` and `second` are the votes of the leader and of the runner-up, 0 without one. `order`
-    holds the answers in the order of counting, `streak` how many of the last were equal.
+    holds the answers in the order of counting, empty text for samples that gave none.
     """
 
     total: int = 0
@@ -36,12 +36,10 @@ class Votes:
     leader: VoteClass | None = None
     runner_up: VoteClass | None = None
     order: list[str] = field(default_factory=list)
-    streak: int = 0
 
     def add(self, answer: str, sample_id: str, index: int) -> None:
         """Count one vote."""
         self.total += 1
-        self.streak = self.streak + 1 if self.streak and self.order[-1] == answer else 1
         self.order.append(answer)
         voted = self.classes.get(answer)
         if voted is None:
@@ -61,8 +59,13 @@ class Votes:
         self.second = self.runner_up.count if self.runner_up else 0
 
     def skip(self) -> None:
-        """Count a sample that gives no vote: it ends a streak."""
-        self.streak = 0
+        """Count a sample that gives no vote."""
+        self.order.append("")
+
+    def agreed(self, last: int) -> bool:
+        """Say whether so many of the last samples gave one answer, all of them."""
+        window = self.order[-last:]
+        return len(window) == last and window[0] != "" and window.count(window[0]) == last
 
     @property
     def margin(self) -> int:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
 
 from samplewise.policies.price import Price
-from samplewise.proxy.backends.base import Broken, Call, Done, Totals
+from samplewise.proxy.backends.base import Broken, Call, Done, Started, Totals
 from samplewise.proxy.backends.choices import read_usage
 from samplewise.proxy.backends.scores import Answered, ScoresBackend
 from samplewise.proxy.billing import CallFacts, settlements
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Hold, UsageSource
+from samplewise.proxy.pool import Host
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.asking import (
     Biller,
@@ -79,8 +80,10 @@ class UpstreamChat:
             timeout_s=self.timeout_s,
             sending=facts.note_sent,
         )
-        billed = _billed(upstream, facts, self.worst(prompt, question.max_tokens), tab)
-        async with billed, aclosing(upstream.backend.draw(call)) as events:
+        async with (
+            _billed(upstream, facts, self.worst(prompt, question.max_tokens), tab) as host,
+            aclosing(upstream.backend.draw(replace(call, host=host.url))) as events,
+        ):
             async for event in events:
                 match event:
                     case Done():
@@ -89,6 +92,9 @@ class UpstreamChat:
                         facts.totals = event
                     case Broken():
                         facts.broken = event
+                    case Started():
+                        if event.waiting is not None:
+                            upstream.pool.heard(host, event.waiting)
         if facts.broken is not None:
             _raise(facts.broken)
         done = facts.dones.get(0)
@@ -127,8 +133,8 @@ class UpstreamScores:
         facts = CallFacts(False, 0, prompt_bytes + _TEMPLATE_TOKENS)
         call = Call(id=tab.id, body=text, timeout_s=self.timeout_s, sending=facts.note_sent)
         answer: dict[str, Any] = {}
-        async with _billed(self.upstream, facts, self.worst(prompt_bytes), tab):
-            found = await self.backend.post(path, call)
+        async with _billed(self.upstream, facts, self.worst(prompt_bytes), tab) as host:
+            found = await self.backend.post(path, replace(call, host=host.url))
             if isinstance(found, Answered):
                 answer = found.answer
                 usage, _ = read_usage(_usage_text(answer))
@@ -163,15 +169,28 @@ class Connected:
 @asynccontextmanager
 async def _billed(
     upstream: Upstream, facts: CallFacts, worst: Cost, tab: Tab
-) -> AsyncIterator[None]:
-    """Take a place at the upstream; put on the tab what the call cost, also when it is cut."""
+) -> AsyncIterator[Host]:
+    """Take a place at a host of the upstream; put on the tab what the call cost, also when cut.
+
+    Raises:
+        VerifierError: `unavailable` when every host has asked to wait.
+    """
+    pool = upstream.pool
     try:
         async with upstream.slots or nullcontext():
+            host = pool.pick()
+            if host is None:
+                raise VerifierError("every host has asked to wait", reason="unavailable")
             upstream.in_flight += 1
+            pool.began(host, 1)
             try:
-                yield
+                yield host
             finally:
                 upstream.in_flight -= 1
+                pool.ended(host, 1, _worked(facts))
+                broken = facts.broken
+                if broken is not None and broken.retry_after_s:
+                    pool.cool(host, broken.retry_after_s, broken.status or 429)
     finally:
         hold = Hold(tab.id, tab.id, 0, upstream.name, "", "verify", worst.nano, worst.tokens, "")
         (row,) = settlements([hold], upstream.price, facts)
@@ -182,6 +201,16 @@ async def _billed(
         tab.completion_tokens += usage.completion
         tab.reasoning_tokens += usage.reasoning
         tab.exact &= row.source in (UsageSource.PROVIDER, UsageSource.NONE)
+
+
+def _worked(facts: CallFacts) -> bool | None:
+    """Say what a call tells of its host: it works, it does not, or None for nothing."""
+    broken = facts.broken
+    if broken is None:
+        return True if facts.totals or facts.dones else None
+    if broken.status in _REFUSALS:
+        return True
+    return None if broken.retry_after_s else False
 
 
 def _biller(upstream: Upstream) -> Biller:

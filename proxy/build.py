@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import structlog
 
-from samplewise.policies.base import Policy, PolicyError
-from samplewise.proxy.asking import Connected, Models
+from samplewise.proxy.asking import Connected
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
@@ -21,9 +20,8 @@ from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
-from samplewise.proxy.build_prior import read_prior
+from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
-from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
     BackendSettings,
@@ -32,25 +30,19 @@ from samplewise.proxy.config_backends import (
     TinyBackendSettings,
     VllmBackendSettings,
 )
-from samplewise.proxy.config_budgets import TagSettings
-from samplewise.proxy.config_policies import RouteSettings
 from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
-from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.gate import Gate
-from samplewise.proxy.job import Route
 from samplewise.proxy.kept import Kept
 from samplewise.proxy.keys.guard import follow
 from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import key_store
-from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
-from samplewise.proxy.overrides import PolicyChoice
 from samplewise.proxy.pace import Pace, following_load
 from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.recovery import recovering
@@ -59,7 +51,7 @@ from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service, Setup
 from samplewise.proxy.unmetered import UnmeteredLedger
 from samplewise.proxy.upstreams import Upstream
-from samplewise.verifiers.base import Comparator, VerifierSetupError
+from samplewise.verifiers.base import VerifierSetupError
 from samplewise.verifiers.lifecycle import close_all, open_all
 
 if TYPE_CHECKING:
@@ -185,7 +177,7 @@ async def _open_parts(
             shared.session,
             shared.ledger,
             shared.metrics,
-            _everywhere(config),
+            global_accounts(config),
         )
         await probes.run({**(known or {}), **met} if met else known)
         refuse_lacking(parts.setup.routes)
@@ -209,17 +201,17 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
     }
     _add_checkpoints(config, upstreams, shared.ledger)
     models = Connected(upstreams, _score_servers(config, shared.session))
-    checks |= _checks({n: v for n, v in config.verifiers.items() if n not in checks}, models)
+    checks |= make_checks({n: v for n, v in config.verifiers.items() if n not in checks}, models)
     setup = Setup(
         routes={
-            name: _route(name, route, config, upstreams, checks)
+            name: make_route(name, route, config, upstreams, checks)
             for name, route in config.routes.items()
         },
         upstreams=upstreams,
         max_body_bytes=config.server.max_body_bytes,
         first_comment_after_s=config.server.first_comment_after_s,
         comment_every_s=config.server.comment_every_s,
-        tags={name: _tag(name, tag) for name, tag in config.tags.items()},
+        tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
     )
     return Parts(config, upstreams, checks, setup)
 
@@ -351,118 +343,3 @@ def _score_servers(config: Config, session: aiohttp.ClientSession) -> dict[str, 
         for name, settings in config.backends.items()
         if isinstance(settings, HttpBackendSettings)
     }
-
-
-def _checks(verifiers: Mapping[str, VerifierSettings], models: Models) -> dict[str, Check]:
-    found = {}
-    for name, settings in verifiers.items():
-        try:
-            found[name] = make_check(name, settings, models)
-        except VerifierSetupError as error:
-            raise ConfigError(f"verifiers.{name}: {error}") from error
-    return found
-
-
-def _route(
-    name: str,
-    settings: RouteSettings,
-    config: Config,
-    upstreams: Mapping[str, Upstream],
-    checks: Mapping[str, Check],
-) -> Route:
-    policy = _policy(name, settings)
-    limit = _request_limit(settings, config)
-    ceiling = limit.samples or policy.needs.max_samples
-    names = settings.verifiers
-    return Route(
-        name=name,
-        policy=policy,
-        policy_name=settings.policy.type,
-        make_policy=PolicyChoice(name, settings.policy, policy, ceiling, bool(names)),
-        upstreams={n: upstreams[n] for n in settings.backends},
-        checks=tuple(checks[n] for n in names),
-        voter=_voter(settings, policy, checks),
-        comparator=_comparator(settings, checks),
-        accounts=_accounts(name, settings, config),
-        limit=limit,
-        deadline_s=settings.budget.deadline_s,
-        max_tokens=settings.max_tokens,
-        params=dict(settings.params),
-        prompts=settings.prompts,
-        on_unverified=settings.on_unverified,
-        stream=settings.stream,
-        usage=settings.usage,
-        description=settings.description,
-        seed=settings.seed,
-        prior=read_prior(name, settings, policy),
-    )
-
-
-def _policy(name: str, settings: RouteSettings) -> Policy:
-    try:
-        policy: Policy = settings.policy.build()
-    except PolicyError as error:
-        raise ConfigError(f"routes.{name}.policy: {error}") from error
-    return policy
-
-
-def _voter(settings: RouteSettings, policy: Policy, checks: Mapping[str, Check]) -> Check | None:
-    if settings.answers is not None:
-        return checks[settings.answers]
-    if not policy.needs.answers:
-        return None
-    return plain_voter()
-
-
-def _comparator(settings: RouteSettings, checks: Mapping[str, Check]) -> Check | None:
-    if settings.comparator is None:
-        return None
-    check = checks[settings.comparator]
-    if not isinstance(check.verifier, Comparator):
-        raise ConfigError(f"verifiers.{settings.comparator}: cannot compare samples")
-    return check
-
-
-def _request_limit(settings: RouteSettings, config: Config) -> Limit:
-    own, everywhere = settings.budget.per_request(), config.budget.per_request()
-    return Limit(
-        nano=own.nano,
-        tokens=_least(own.tokens, everywhere.tokens),
-        samples=_least(own.samples, everywhere.samples),
-    )
-
-
-def _least(*values: int | None) -> int | None:
-    return min((value for value in values if value is not None), default=None)
-
-
-def _accounts(name: str, settings: RouteSettings, config: Config) -> tuple[Account, ...]:
-    """Return the shared counters of a route: every limited window, and the day in any case."""
-    own = {Window.DAY: Limit(), **settings.budget.per_window()}
-    return (
-        *_of(Scope.ROUTE, name, own),
-        *(account for tag in settings.tags for account in _tag(tag, config.tags[tag])),
-        *_everywhere(config),
-    )
-
-
-def _everywhere(config: Config) -> tuple[Account, ...]:
-    """Return the counters of all routes together, and of every backend that has a limit."""
-    limits = {Window.DAY: Limit(), **config.budget.per_window()}
-    return (
-        # Of all backends: a verifier may ask one that the route does not draw from.
-        *(
-            account
-            for backend, its in config.backends.items()
-            for account in _of(Scope.BACKEND, backend, its.budget.per_window())
-        ),
-        *_of(Scope.GLOBAL, "all", limits),
-    )
-
-
-def _tag(name: str, settings: TagSettings) -> tuple[Account, ...]:
-    return tuple(_of(Scope.TAG, name, {Window.DAY: Limit(), **settings.budget.per_window()}))
-
-
-def _of(scope: Scope, name: str, limits: Mapping[Window, Limit]) -> Iterable[Account]:
-    return [Account(scope, name, window, limit) for window, limit in limits.items()]

@@ -9,7 +9,7 @@ from samplewise.policies.base import Policy, PolicyError
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.prior import PRIOR_KEY
 from samplewise.proxy.calibration import load_prior
-from samplewise.proxy.config_policies import RouteSettings
+from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.errors import ConfigError
 
 __all__ = ["read_prior"]

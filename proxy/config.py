@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
@@ -28,9 +28,8 @@ from samplewise.proxy.config_models import (
 )
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
-    PolicySettings,
-    RouteSettings,
 )
+from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store
 from samplewise.proxy.config_types import Name, Settings
@@ -43,17 +42,12 @@ from samplewise.verifiers.base import Comparator, VerifierSetupError
 __all__ = [
     "Config",
     "check_exposed",
+    "checked",
     "load_config",
     "load_text",
-    "parse_policy",
-    "quick_config",
 ]
 
 _LARGEST_FILE = 1_000_000
-_NOT_COUNTED = (
-    "no price is given: costs are not counted, and no limit in dollars can hold; give "
-    "--input-usd-per-mtok and --output-usd-per-mtok"
-)
 
 
 def check_exposed(config: Config) -> None:
@@ -107,10 +101,6 @@ class Config(Settings):
         return self._warnings
 
 
-class _PolicyOnly(Settings):
-    policy: PolicySettings
-
-
 def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Config:
     """Read a configuration file.
 
@@ -134,68 +124,11 @@ def load_text(text: str | bytes, name: str, env: Mapping[str, str] | None = None
     Raises:
         ConfigError: it is wrong; all its problems, one per line.
     """
-    return _checked(read(text, name, os.environ if env is None else env))
+    return checked(read(text, name, os.environ if env is None else env))
 
 
-def parse_policy(text: str) -> PolicySettings:
-    """Read a policy: short as in `majority_vote:8`, or a mapping as in a file, in braces.
-
-    Raises:
-        ConfigError: there is no such policy, or its settings are wrong.
-    """
-    if text.lstrip().startswith("{"):
-        document = read(f"policy: {text}", "policy", {})
-    else:
-        document = Document("policy", {"policy": text})
-    if document.problems:
-        raise document.error()
-    try:
-        return _PolicyOnly.model_validate(document.data).policy
-    except ValidationError as error:
-        raise document.error(explain(error, _PolicyOnly, document)) from None
-
-
-def quick_config(
-    upstream_url: str,
-    model: str,
-    policy: str,
-    answers: str | None = None,
-    price: Mapping[str, float | str] | None = None,
-    api_key: str | None = None,
-) -> Config:
-    """Return settings for one upstream and one route, which is called like the model.
-
-    `answers` is the type of the verifier that reads answers (`final_answer` for votes); a policy
-    that needs verdicts has it judge too. Without `price` tokens cost nothing, with a warning.
-
-    Raises:
-        ConfigError: something given is wrong.
-    """
-    needs = parse_policy(policy).build().needs
-    if answers is None and needs.answers:
-        answers = "final_answer"
-    backend: dict[str, Any] = {"type": "openai", "base_url": upstream_url, "model": model}
-    backend["price"] = price or {"input_usd_per_mtok": 0, "output_usd_per_mtok": 0}
-    route: dict[str, Any] = {"backends": ["upstream"], "policy": policy}
-    document = Document("command line")
-    if api_key is not None:
-        backend["api_key"] = api_key
-        document.templates[("backends", "upstream", "api_key")] = "${API_KEY}"
-        document.resolved[api_key] = "${API_KEY}"
-    if answers is not None:
-        document.data["verifiers"] = {answers: {"type": answers}}
-        route |= {"answers": answers, "verifiers": [answers] if needs.verdicts else []}
-    name = model.replace(":", "-")
-    document.data |= {"backends": {"upstream": backend}, "routes": {name: route}}
-    config = _checked(document)
-    said = [] if price else [_NOT_COUNTED]
-    if name != model:
-        said.append(f"the route is called {name!r}: a route's name has no colon")
-    config._warnings = (*config.warnings, *said)
-    return config
-
-
-def _checked(document: Document) -> Config:
+def checked(document: Document) -> Config:
+    """Return the settings of a document; raises ConfigError with all its problems."""
     document.problems.extend(literal_secrets(document, document.data, ()))
     config = _settings(document)
     checks = _Checks(document, config)

@@ -13,7 +13,8 @@ from samplewise.proxy.config_judges import (
     RewardModelSettings,
     ScoreModelSettings,
 )
-from samplewise.proxy.config_policies import FirstPassSettings, RouteSettings
+from samplewise.proxy.config_policies import FirstPassSettings
+from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_verifiers import MultiSettings, VerifierSettings
 from samplewise.proxy.config_yaml import Path, Problem, near, quoted
 

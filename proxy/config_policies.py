@@ -17,7 +17,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from samplewise.policies.base import Needs, Policy, PolicyError
 from samplewise.policies.price import nano_from_usd
 from samplewise.policies.vote_names import Order, RuleName
-from samplewise.proxy.config_budgets import RouteBudgetSettings
 from samplewise.proxy.config_search import (
     BeamSettings,
     BestFirstSettings,
@@ -38,13 +37,10 @@ from samplewise.proxy.config_synthesis import (
 )
 from samplewise.proxy.config_types import (
     Amount,
-    Count,
     Many,
     Name,
-    Params,
     PositiveAmount,
     Settings,
-    Text,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +56,6 @@ __all__ = [
     "PolicySettings",
     "PythonPolicySettings",
     "QuorumSettings",
-    "RouteSettings",
     "SinglePolicySettings",
     "TierSettings",
     "WeightedVoteSettings",
@@ -72,7 +67,7 @@ T = TypeVar("T")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-def _filled(value: tuple[T, ...]) -> tuple[T, ...]:
+def filled(value: tuple[T, ...]) -> tuple[T, ...]:
     if not value:
         raise ValueError("must list at least one")
     return value
@@ -92,8 +87,8 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 
 _Samples = Annotated[int, Field(ge=1, le=100_000)]
 _Share = Annotated[float, Field(gt=0, le=1)]
-_Waves = Annotated[Many[_Samples], AfterValidator(_filled)]
-_Names = Annotated[Many[Name], AfterValidator(_distinct)]
+_Waves = Annotated[Many[_Samples], AfterValidator(filled)]
+Names = Annotated[Many[Name], AfterValidator(_distinct)]
 
 
 class SinglePolicySettings(Settings):
@@ -372,43 +367,3 @@ def expand_short(value: object) -> object:
 
 
 PolicySettings = Annotated[_Policies, Field(discriminator="type"), BeforeValidator(expand_short)]
-
-
-def _default_policy(data: dict[str, Any]) -> Any:
-    if data.get("answers") is None:
-        return SinglePolicySettings(type="single")
-    return AdaptiveVoteSettings(type="adaptive_vote", margin=3, max_samples=24, window=3)
-
-
-def _on_tools(value: object) -> object:
-    if value in ("vote", "verify"):
-        raise ValueError("is not supported yet in this version: only passthrough is")
-    return value
-
-
-class RouteSettings(Settings):
-    """One model name that clients can ask for.
-
-    `answers` names the verifier whose canonical answers vote, `verifiers` those that judge.
-    `max_tokens` is the cap written into every upstream call; `params` are request defaults;
-    `prompts` are variants of the system prompt by name. `prior` is a file that `samplewise
-    calibrate` wrote.
-    """
-
-    backends: Annotated[_Names, AfterValidator(_filled)]
-    answers: Name | None = None
-    verifiers: _Names = ()
-    comparator: Name | None = None
-    policy: PolicySettings = Field(default_factory=_default_policy)
-    budget: RouteBudgetSettings = RouteBudgetSettings()
-    tags: _Names = ()
-    max_tokens: Count = 4096
-    params: Params = Field(default_factory=dict)
-    on_unverified: Literal["return", "vote", "error"] = "return"
-    on_tools: Annotated[Literal["passthrough"], BeforeValidator(_on_tools)] = "passthrough"
-    stream: Literal["chunks", "whole", "raw"] = "chunks"
-    usage: Literal["billed", "chosen"] = "billed"
-    prompts: Annotated[Mapping[Name, Text], Field(repr=False)] = {}
-    prior: Text | None = None
-    description: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

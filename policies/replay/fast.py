@@ -112,7 +112,7 @@ class _Sweep:
         launched = waves = 0
         for arrived in range(cap):
             # Every row that is still here has had as many arrivals, so all draw at the same moment.
-            n = self.policy.size(launched, launched - arrived, waves)
+            n = max(0, self.policy.size(launched, launched - arrived, waves))
             self._launch(launched, n)
             launched, waves = launched + n, waves + bool(n)
             self._arrive()
@@ -188,9 +188,8 @@ class _Sweep:
         out.seconds[rows] = self.now[met]
         spent = self._tokens(met, launched)
         out.tokens[rows] = spent.sum(1)
-        part = _part(self.table, rows)
-        out.nano_by_call[rows] = part.nano(spent, out.samples[rows])
-        out.nano_by_wave[rows] = part.nano(spent, out.waves[rows])
+        out.nano_by_call[rows] = self.table.nano(rows, spent, out.samples[rows])
+        out.nano_by_wave[rows] = self.table.nano(rows, spent, out.waves[rows])
         self._keep(~met)
 
     def _tokens(self, met: NDArray[np.bool_], launched: int) -> _Ints:
@@ -207,13 +206,6 @@ class _Sweep:
         for name in ("alive", "end", "start", "now", "counts", "first", "lead", "leader", "second",
                      "streak", "last", "covered"):  # fmt: skip
             setattr(self, name, getattr(self, name)[kept])
-
-
-def _part(table: Table, rows: _Ints) -> Table:
-    return Table(
-        table.passes, table.votes[:0], table.tokens[:0], table.seconds[:0], table.right[:0],
-        table.places[:0], table.prompt_nano[rows], table.token_pico[rows],
-    )  # fmt: skip
 
 
 def _pairs(rule: Rule, cap: int) -> NDArray[np.bool_]:

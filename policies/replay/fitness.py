@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from samplewise.policies.base import Policy
 from samplewise.policies.replay.judging import EXACT
 from samplewise.policies.replay.player import ReplayError
-from samplewise.policies.replay.records import Problem, RecordedSample, right
+from samplewise.policies.replay.records import Problem, right
 
 __all__ = ["check_fit", "judged_by_truth", "least_pool"]
 
@@ -50,25 +50,19 @@ def check_fit(policy: Policy, problems: Sequence[Problem]) -> None:
     if needs.progress_tokens:
         raise ReplayError("the policy watches running samples, and their course is not recorded")
 
-    def some(has: Callable[[RecordedSample], object]) -> bool:
-        return any(has(s) for p in problems for s in p.samples)
-
-    lacks: dict[str, bool] = {
-        "answers, which vote": needs.answers and not some(lambda s: s.answer is not None),
-        "log-probabilities": needs.logprobs and not some(lambda s: s.logprobs),
-        "step scores": needs.step_scores
-        and not some(lambda s: any(v.step_scores for v in s.verdicts.values())),
-        "samples that continue others": needs.continuation
-        and not some(lambda s: s.source == "continue"),
+    samples = [s for p in problems for s in p.samples]
+    verdicts = [v for s in samples for v in s.verdicts.values()]
+    verifiers = {name for s in samples for name in s.verdicts} | {EXACT}
+    has = {
+        "answers, which vote": any(s.answer is not None for s in samples),
+        "log-probabilities": any(s.logprobs for s in samples),
+        "step scores": any(v.step_scores for v in verdicts),
+        "samples that continue others": any(s.source == "continue" for s in samples),
     }
-    for name in needs.scores:
-        lacks[f"scores of the verifier {name!r}"] = name != EXACT and not some(
-            lambda s, name=name: name in s.verdicts  # type: ignore[misc]
-        )
-    for name in needs.backends:
-        lacks[f"samples of the backend {name!r}"] = not some(
-            lambda s, name=name: s.backend == name  # type: ignore[misc]
-        )
-    missing = [what for what, lacking in lacks.items() if lacking]
+    wanted = (needs.answers, needs.logprobs, needs.step_scores, needs.continuation)
+    missing = [what for what, want in zip(has, wanted, strict=True) if want and not has[what]]
+    missing += [f"scores of the verifier {n!r}" for n in needs.scores if n not in verifiers]
+    drawn = {s.backend for s in samples}
+    missing += [f"samples of the backend {n!r}" for n in needs.backends if n not in drawn]
     if missing:
         raise ReplayError(f"the policy uses what was not recorded: {', '.join(missing)}")

@@ -58,9 +58,10 @@ def votes_of(table: Table) -> Fixed:
 
 
 def best_of(table: Table, problems: Sequence[Problem], judge: Judge) -> Fixed:
-    """Return what the best of the first n samples comes to: passed before unjudged before failed,
-    then by the last score, then the one drawn first.
-    """  # fmt: skip
+    """Return what the best of the first n samples comes to.
+
+    Passed before unjudged before failed, then by the last score, then the one drawn first.
+    """
     likes = [np.array([_dislike(judge, p, s) for s in p.samples]) for p in problems]
     places = table.places.reshape(len(problems), table.passes, table.cap)
     dislike = np.concatenate([like[place] for like, place in zip(likes, places, strict=True)])

@@ -97,10 +97,12 @@ class Table:
         """Number of problems times passes."""
         return int(self.votes.shape[0])
 
-    def nano(self, tokens: NDArray[np.int64], prompts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return what tokens cost, one entry a sample, rounded up for each, and so many prompts."""
-        each = -(-tokens * self.token_pico[:, None] // 1000)
-        return np.asarray(each.sum(1) + prompts * self.prompt_nano)
+    def nano(
+        self, rows: NDArray[np.int64], tokens: NDArray[np.int64], prompts: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return what some rows cost: tokens, one entry a sample, each rounded up, and prompts."""
+        each = -(-tokens * self.token_pico[rows, None] // 1000)
+        return np.asarray(each.sum(1) + prompts * self.prompt_nano[rows])
 
 
 class _Row:

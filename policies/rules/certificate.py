@@ -66,6 +66,7 @@ class Certificate:
         answer = votes.leader.answer
         later = Counter(votes.order[votes.order.index(answer) + 1 :])
         ahead = later.pop(answer, 0)
+        later.pop("", None)  # samples without an answer
         return evidence_value(ahead, max(later.values(), default=0))
 
     def _threshold(self, votes: Votes) -> float:

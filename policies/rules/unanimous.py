@@ -26,8 +26,8 @@ class Unanimous:
 
     def met(self, votes: Votes) -> bool:
         """Say whether the window agreed."""
-        return votes.streak >= self.window
+        return votes.agreed(self.window)
 
     def details(self, votes: Votes) -> dict[str, object]:
-        """Return the length of the run of equal votes and the window."""
-        return {"streak": votes.streak, "threshold": self.window}
+        """Return the size of the window."""
+        return {"threshold": self.window}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import aiohttp
@@ -36,7 +35,7 @@ class _TooLarge(Exception):
 
 @dataclass(slots=True)
 class ScoresBackend:
-    """One server, or several alike that are asked in turn. `base_urls` may end in /v1.
+    """One server, or several alike; each call names its host. `base_urls` may end in /v1.
 
     `headers` hold the server's own key; nothing of the client's headers ever goes there.
     """
@@ -45,11 +44,10 @@ class ScoresBackend:
     base_urls: tuple[str, ...]
     headers: Mapping[str, str] = field(repr=False)
     connect_timeout_s: float = 5.0
-    _turn: count[int] = field(default_factory=count)
 
     async def post(self, path: str, call: Call) -> Answered | Broken:
         """Send a call's body to a path; return the answer or what went wrong."""
-        base = self.base_urls[next(self._turn) % len(self.base_urls)]
+        base = call.host
         try:
             async with self.session.post(
                 base.removesuffix("/v1") + path,

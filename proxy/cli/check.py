@@ -19,7 +19,8 @@ from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
 from samplewise.proxy.config_models import asked_models
-from samplewise.proxy.config_policies import CascadeSettings, RouteSettings
+from samplewise.proxy.config_policies import CascadeSettings
+from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.job import likely_bytes
 from samplewise.proxy.ledger.base import Window

@@ -91,7 +91,7 @@ def replay(
     # Imported late: `samplewise --help` needs none of it.
     from samplewise.policies.base import PolicyError
     from samplewise.policies.replay.player import ReplayError
-    from samplewise.proxy.config import parse_policy
+    from samplewise.proxy.config_quick import parse_policy
     from samplewise.proxy.errors import ConfigError, SamplewiseError
     from samplewise.proxy.replay.output import check_endings
     from samplewise.proxy.replay.replaying import Settings, price_of, run

@@ -10,7 +10,8 @@ from functools import partial
 import click
 from pydantic import ValidationError
 
-from samplewise.proxy.config import Config, check_exposed, load_config, quick_config
+from samplewise.proxy.config import Config, check_exposed, load_config
+from samplewise.proxy.config_quick import quick_config
 from samplewise.proxy.config_store import check_store
 from samplewise.proxy.errors import ConfigError, StoreError
 

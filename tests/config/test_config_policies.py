@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from samplewise.policies.adaptive_vote import AdaptiveVote
+from samplewise.policies.agreement import Agreement
 from samplewise.policies.base import Needs
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Cascade, Tier
@@ -12,7 +13,7 @@ from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.majority_vote import MajorityVote
 from samplewise.policies.single import Single
 from samplewise.policies.weighted_vote import WeightedVote
-from samplewise.proxy.config import parse_policy
+from samplewise.proxy.config_quick import parse_policy
 from samplewise.proxy.errors import ConfigError
 from tests.config.given import given, loaded, only_problem
 
@@ -66,6 +67,12 @@ class NoPolicy:
             AdaptiveVote("beta", confidence=0.9, waves=(4, 8)),
         ),
         ({"type": "adaptive_vote", "window": 5}, AdaptiveVote(window=5)),
+        (
+            {"type": "adaptive_vote", "rule": "bayes_factor", "factor": 10, "order": "launch"},
+            AdaptiveVote("bayes_factor", factor=10, order="launch"),
+        ),
+        ({"type": "adaptive_vote", "rule": "esc"}, AdaptiveVote("esc")),
+        ({"type": "agreement", "samples": 4, "score": "boxed"}, Agreement("boxed", 4)),
         ({"type": "first_pass", "max_samples": 16}, FirstPass(16)),
         ("first_pass:16", FirstPass(16)),
         (

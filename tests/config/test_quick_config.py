@@ -4,8 +4,8 @@ import pytest
 
 from samplewise.policies.majority_vote import MajorityVote
 from samplewise.policies.price import Price
-from samplewise.proxy.config import quick_config
 from samplewise.proxy.config_backends import OpenAIBackendSettings
+from samplewise.proxy.config_quick import quick_config
 from samplewise.proxy.errors import ConfigError
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from samplewise.proxy.config import Config, quick_config
+from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import OpenAIBackendSettings
+from samplewise.proxy.config_quick import quick_config
 from samplewise.proxy.errors import ConfigError
 from tests.config.given import PRICE, given, loaded, only_problem, refused
 

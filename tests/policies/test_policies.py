@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplewise.policies.adaptive_vote import AdaptiveVote
+from samplewise.policies.agreement import Agreement
 from samplewise.policies.base import Cancel, Draw, Policy, PolicyError, StopReason, Wait
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Cascade, Tier
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
+from samplewise.policies.replay.oversample import Oversample
 from samplewise.policies.rules.beta import beta_confidence, beta_table
 from samplewise.policies.single import Single
 from samplewise.policies.tools_first import ToolsFirst
@@ -244,6 +246,12 @@ _POLICIES = st.sampled_from(
         BestOfN(samples=5, score="v", rule="weighted"),
         AdaptiveVote(margin=2, max_samples=9, window=3),
         AdaptiveVote(rule="beta", max_samples=9, waves=(3, 3)),
+        AdaptiveVote(rule="dirichlet", confidence=0.8, max_samples=9, order="launch"),
+        AdaptiveVote(rule="esc", max_samples=9, window=2),
+        AdaptiveVote(rule="bayes_factor", factor=10, max_samples=9, window=1),
+        AdaptiveVote(rule="certificate", confidence=0.6, max_samples=9, order="launch"),
+        Agreement(score="v", samples=5),
+        Oversample(2, ("a", "b")),
         FirstPass(max_samples=9, waves=(2, 3)),
         Cascade((Tier("a", 3, 0.7), Tier("b", 2, 0.5), Tier("c", 1))),
         ToolsFirst(FirstPass(max_samples=6)),
@@ -292,6 +300,10 @@ def test_no_policy_stops_by_itself_before_it_has_drawn_its_least(
         (AdaptiveVote(margin=9, max_samples=4), 4),
         (AdaptiveVote(rule="beta", confidence=0.95, window=1), 4),
         (AdaptiveVote(rule="beta", confidence=0.99, max_samples=3), 3),
+        (AdaptiveVote(rule="esc", max_samples=9, window=4), 4),
+        (AdaptiveVote(rule="bayes_factor", factor=30, window=1), 3),
+        (AdaptiveVote(rule="certificate", confidence=0.95, window=1, order="launch"), 9),
+        (Agreement(score="v", samples=4), 4),
         (FirstPass(), 4),
         (FirstPass(max_samples=3), 3),
         (FirstPass(waves=(1, 3)), 1),

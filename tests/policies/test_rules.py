@@ -125,7 +125,7 @@ def test_lost_cut_and_silent_samples_hold_no_vote_up() -> None:
     scripts = [Script(lost=True), Script("x", ended=Ended.LENGTH), *votes(".aaa")]
     game = Game(AdaptiveVote(margin=3, max_samples=6, window=2, order="launch"), scripts)
     assert game.play().reason is StopReason.AGREED
-    assert game.evidence.launched.votes.order == ["a"] * 3
+    assert game.evidence.launched.votes.order == ["", "", "", "a", "a", "a"]
 
 
 @pytest.mark.parametrize(
