@@ -94,10 +94,10 @@ async def test_an_unchanged_application_gains_from_the_examples_in_its_prompt(
         text = "Write f.\n\n>>> f(1)\n2\n>>> f(5)\n6\n"
         reply = await _ask(proxy, None, text, **{"return": ["verdicts"]})
         assert (reply.text, reply.said["outcome"]) == (RIGHT, "verified")
-        details = [v["verifiers"][0]["details"] for v in reply.said["verdicts"]]
-        cases = {"tests": "prompt", "cases": ["wrong_answer", "wrong_answer"], "passed": 0}
-        assert cases | details[0] == details[0]
-        assert details[-1]["cases"] == ["pass", "pass"]
+        # The wrong program may have been stopped when the right one had passed.
+        judged = [v["verifiers"][0] for v in reply.said["verdicts"] if v["status"] == "pass"]
+        cases = {"tests": "prompt", "cases": ["pass", "pass"], "passed": 2, "total": 2}
+        assert judged[0]["details"] == judged[0]["details"] | cases
 
 
 async def test_without_tests_nothing_is_judged(upstream: UpstreamProcess, tmp_path: Path) -> None:
