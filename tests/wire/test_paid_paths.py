@@ -25,7 +25,10 @@ ROUTES = """
     verifiers: [is_yes]}
   both: {backends: [local, dear], policy: 'majority_vote:3'}
   queue: {backends: [narrow], policy: 'majority_vote:3'}
+  judged: {backends: [local], policy: 'best_of_n:2', verifiers: [judge]}
+  pairs: {backends: [local], policy: {type: tournament, samples: 2}, comparator: pair}
 """
+JUDGES = "  judge: {type: score_model, model: dear}\n  pair: {type: pairwise, model: dear}\n"
 VERIFIERS = "  is_yes: {type: regex, pattern: '^yes$', price: {usd_per_call: 0.000123457}}\n"
 RULES = (
     Rule(contains="hang", answers=(Answer(text="a b c d", hold="never", hold_after=2),)),
@@ -89,6 +92,8 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
     "verifiers": (chat("first"), 4, True),
     "more samples asked for": (chat("vote", samplewise={"samples": 3}), 1, True),
     "another policy": (chat("vote", samplewise={"policy": "single"}), 1, True),
+    "a judge": (chat("judged"), 3, True),
+    "a judge of pairs": (chat("pairs"), 2, True),
     "waiting for a place": (chat("queue"), 1, True),
     "fallback": (chat("both", "lost"), 2, True),
     "all lost": (chat("one", "lost", status=502), 1, True),
@@ -103,17 +108,28 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
     "ready": (get("/readyz"), 0, True),
     "alive": (get("/livez"), 0, True),
     "metrics": (get("/metrics"), 0, True),
+    "what was spent": (get("/v1/samplewise/spend"), 0, True),
+    "what may be spent": (get("/v1/samplewise/budgets"), 0, True),
     "unknown model": (chat("none", status=404), 0, True),
 }
 # Paths of the API that some row of the table asks.
 ASKED = {
     "/v1/chat/completions",
     "/v1/samplewise/estimate",
+    "/v1/samplewise/spend",
+    "/v1/samplewise/budgets",
     "/v1/models",
     "/v1/models/{name:path}",
     "/livez",
     "/readyz",
     "/metrics",
+}
+# They read the ledger or change keys; no upstream is known there. See test_books and test_admin.
+APART = {
+    "/v1/samplewise/keys",
+    "/v1/samplewise/keys/{name:path}",
+    "/v1/samplewise/keys/{name:path}/rotate",
+    "/v1/samplewise/requests/{request_id}",
 }
 
 
@@ -121,7 +137,7 @@ def configuration(upstream: UpstreamProcess) -> str:
     dear = backend(upstream, "dear", "n").replace("0.37", "1.01").replace("1.93", "7.11")
     narrow = backend(upstream, "narrow", max_in_flight=1)
     backends = f"{backend(upstream)}{dear}{narrow}"
-    return f"backends:\n{backends}verifiers:\n{VERIFIERS}routes:{ROUTES}"
+    return f"backends:\n{backends}verifiers:\n{VERIFIERS}{JUDGES}routes:{ROUTES}"
 
 
 def truth(records: list[Record]) -> int:
@@ -146,8 +162,9 @@ async def test_every_paid_path_is_counted(
         await ask(proxy, upstream)
         await soon(lambda: reserved(ledger) == 0, "all is settled")
         records = await upstream.records()
-        samples = [row for row in rows(ledger) if row["purpose"] != "verify"]
-        verdicts = [row for row in rows(ledger) if row["purpose"] == "verify"]
+        # A judge's rows are of the backend that it asks, as samples are.
+        samples = [row for row in rows(ledger) if row["model"]]
+        verdicts = [row for row in rows(ledger) if not row["model"]]
         assert len(records) >= calls
         assert bool(records) == bool(calls)
         # No call without a row that says who was asked, and none that was sent without being there.
@@ -162,4 +179,4 @@ async def test_every_paid_path_is_counted(
 
 def test_no_path_of_the_api_is_missing_above(upstream_process: UpstreamProcess) -> None:
     app = create_app(load_text(configuration(upstream_process), "test.yaml", {}))
-    assert {route.path for route in app.routes if isinstance(route, Route)} == ASKED
+    assert {route.path for route in app.routes if isinstance(route, Route)} == ASKED | APART
