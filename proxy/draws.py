@@ -22,7 +22,7 @@ from samplewise.proxy.backends.base import Broken
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.calls import Slot, Trip, cut_sample, finished_sample, lost
 from samplewise.proxy.checks import Checks
-from samplewise.proxy.errands import Errand, next_errand, preferred
+from samplewise.proxy.errands import Errand, cancel_soon, next_errand, preferred
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.hedge import race
 from samplewise.proxy.job import Job
@@ -124,7 +124,7 @@ class Draws:
             sharing.setdefault(task, set()).add(id_)
         for task, ids in sharing.items():
             if ids <= self.unwanted:
-                _cancel_soon(task)
+                cancel_soon(task)
 
     def cut(self) -> None:
         """Cut every call. One whose samples have all come has a moment to say what they cost."""
@@ -387,13 +387,6 @@ class Draws:
     def _warn(self, text: str) -> None:
         if text not in self.job.warnings:
             self.job.warnings.append(text)
-
-
-def _cancel_soon(task: asyncio.Task[None]) -> None:
-    # Not at once: a task that is cancelled before its first step never runs its clean-up.
-    # And only once: a second time would cut short the settling that the first began.
-    if not task.cancelling():
-        asyncio.get_running_loop().call_soon(task.cancel)
 
 
 class _Crashed(Exception):

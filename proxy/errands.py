@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from samplewise.proxy.calls import CLIENT_FAULTS, Trip
 from samplewise.proxy.plan import Prompt
 from samplewise.proxy.upstreams import Upstream
 
-__all__ = ["Errand", "next_errand", "preferred"]
+__all__ = ["Errand", "cancel_soon", "next_errand", "preferred"]
 
 # Calls that were never sent: another host of the same upstream would not take them either.
 _NOT_SENT = frozenset({"cooling", "busy"})
@@ -75,3 +76,13 @@ def next_errand(
     if broken.reason not in _NOT_SENT and trip.can_wait() and may_repeat(errand.upstream, calls):
         return replace(again, tried=frozenset())
     return None
+
+
+def cancel_soon(task: asyncio.Task[None]) -> None:
+    """Cancel a task after this step, unless it is being cancelled.
+
+    A task that is cancelled before its first step never runs its clean-up, and a second time would
+    cut short the settling that the first began.
+    """
+    if not task.cancelling():
+        asyncio.get_running_loop().call_soon(task.cancel)
