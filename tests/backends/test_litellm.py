@@ -339,11 +339,11 @@ async def test_a_refusal_of_the_provider_reaches_the_client_unbilled(
     monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
     limited = Fault(kind="status", status=429, headers={"retry-after": "7"})
     too_long = Fault(kind="status", status=400, body=TOO_LONG)
-    await upstream.script("m", "x", faults=[limited, too_long])
+    await upstream.script("m", "x", faults=[too_long, limited])
     async with serve(_config(upstream, "single"), tmp_path) as proxy:
-        reply = await proxy.chat("r")
-        assert (reply.status, reply.headers["retry-after"]) == (429, "7")
         reply = await proxy.chat("r")
         assert reply.status == 400
         assert "maximum context length is 4096" in reply.error["message"]
+        reply = await proxy.chat("r")
+        assert (reply.status, reply.headers["retry-after"]) == (429, "7")
         assert await proxy.ledger_spent() == 0
