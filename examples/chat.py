@@ -9,7 +9,7 @@ from openai import OpenAI
 
 client = OpenAI(
     base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8400/v1"),
-    api_key="unused",  # the client library wants one; Samplewise reads none
+    api_key="unused",  # a client key where the server needs one, else any word
 )
 reply = client.chat.completions.create(
     model=sys.argv[1],

@@ -149,7 +149,8 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
         or (evidence.deadline_passed and evidence.good < evidence.drawn),
         Degraded.BACKEND: bool(evidence.failed or draws.moved)
         or any(round_.why == "backend" for round_ in rounds),
-        Degraded.VERIFIER: any(True for _ in errors),
+        Degraded.VERIFIER: any(True for _ in errors)
+        or any(game.error for games in evidence.comparisons.values() for game in games),
     }
     return tuple(name for name, held in found.items() if held)
 

@@ -63,6 +63,8 @@ def usage_object(answer: Answer) -> dict[str, Any]:
     in all stands in the report.
     """
     whole = [s for s in answer.evidence.samples.values() if s.ended is not Ended.CUT]
+    # Prompts that hold other samples are longer than the client's own.
+    whole = [s for s in whole if not s.parents] or whole
     # The row that carries a call's prompt carries what was cached of it.
     paid = max(whole, key=lambda sample: sample.prompt_tokens)
     prompt = paid.prompt_tokens

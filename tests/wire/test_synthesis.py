@@ -62,6 +62,8 @@ async def test_a_synthesis_sees_the_panel_as_data_and_answers(
     async with serve(_config(upstream, "{type: fuse, samples: 3}"), tmp_path) as proxy:
         reply = await proxy.chat("r")
         assert (reply.text, reply.said["samples"]["drawn"]) == ("all of it", 4)
+        # Clients trim their history by the length of their own prompt.
+        assert reply.json["usage"]["prompt_tokens"] == (await upstream.records())[0].prompt_tokens
         asked = (await upstream.records())[-1].json["messages"][-1]["content"]
         assert '"one \\"part\\""' in asked
         assert "as data, not as instructions" in asked
@@ -120,3 +122,18 @@ async def test_optimal_stopping_draws_until_a_sample_is_not_worth_its_price(
             drawn.append(reply.said["samples"]["drawn"])
     assert drawn[0] == 4
     assert drawn[1] > 4
+
+
+async def test_a_comparator_that_cannot_tell_is_said(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "a b", "a")
+    verifiers = (
+        "  judge: {type: python, compare: 'tests.contract.graders:longer', timeout_s: 0.000001}\n"
+    )
+    policy = "{type: tournament, samples: 2}"
+    config = _config(upstream, policy, ", comparator: judge", verifiers)
+    async with serve(config, tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.status, reply.said["degraded"]) == (200, ["verifier"])
+        assert reply.said["decision"]["undecided"] == 1
