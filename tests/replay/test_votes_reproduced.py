@@ -119,7 +119,7 @@ def test_samples_of_the_bayes_factor_on_math500(factor: float, samples: float) -
     assert found.samples.mean() == pytest.approx(samples, rel=0.1)
 
 
-# One rule for all sets. It was chosen with these runs at hand (out of 80 settings), so that other
+# One rule for all sets. It was chosen with these runs at hand (out of about 80 settings), so that other
 # models have to confirm it.
 FROZEN = AdaptiveVote("margin", margin=3, max_samples=40, waves=(3, 2))
 
