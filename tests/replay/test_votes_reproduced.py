@@ -119,9 +119,9 @@ def test_samples_of_the_bayes_factor_on_math500(factor: float, samples: float) -
     assert found.samples.mean() == pytest.approx(samples, rel=0.1)
 
 
-# One rule for all sets. It was chosen with these runs at hand (out of about 80 settings), so that other
-# models have to confirm it.
-FROZEN = AdaptiveVote("margin", margin=3, max_samples=40, waves=(3, 2))
+# One rule for all sets, chosen with these runs at hand (out of about 80 settings): other models have
+# to confirm it.
+RULE = AdaptiveVote("margin", margin=3, max_samples=40, waves=(3, 2))
 
 
 def dollars(found: Played) -> float:
@@ -146,7 +146,7 @@ def test_nearly_the_accuracy_of_forty_for_a_part_of_its_price(dataset: str, bar:
     lost, shares = [], []
     for model in shared.models(dataset):
         rows = table(dataset, model)
-        forty, found = play_table(MajorityVote(40), rows), play_table(FROZEN, rows)
+        forty, found = play_table(MajorityVote(40), rows), play_table(RULE, rows)
         lost.append(100 * float(forty.right.mean() - found.right.mean()))
         shares.append(dollars(found) / float(forty.nano_by_wave.mean()))
     assert np.mean(shares) <= bar
