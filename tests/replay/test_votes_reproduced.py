@@ -119,8 +119,8 @@ def test_samples_of_the_bayes_factor_on_math500(factor: float, samples: float) -
     assert found.samples.mean() == pytest.approx(samples, rel=0.1)
 
 
-# One rule for all sets, chosen with these runs at hand (out of about 80 settings): other models have
-# to confirm it.
+# One rule for all sets, chosen with these runs at hand (out of about 80 settings): other models
+# have to confirm it.
 RULE = AdaptiveVote("margin", margin=3, max_samples=40, waves=(3, 2))
 
 
