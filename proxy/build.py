@@ -17,7 +17,8 @@ from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
 from samplewise.proxy.backends.http import HttpClient
 from samplewise.proxy.backends.lean import LeanClient, speaks
-from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
+from samplewise.proxy.backends.litellm import check_models, litellm_upstream
+from samplewise.proxy.backends.litellm_process import LiteLLMProcess
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.scores import ScoresBackend
@@ -104,7 +105,7 @@ async def open_service(
         sessions, lean = Sessions(), LeanClient()
         stack.push_async_callback(sessions.close)
         stack.push_async_callback(lean.close)
-        litellm = LiteLLMThread()
+        litellm = LiteLLMProcess()
         stack.push_async_callback(litellm.close)
         shared = _Shared(
             stack, session, AiohttpClient(sessions), lean, litellm, ledger, Metrics((), {})
@@ -143,7 +144,7 @@ class _Shared:
     session: aiohttp.ClientSession
     aiohttp: AiohttpClient
     lean: LeanClient
-    litellm: LiteLLMThread
+    litellm: LiteLLMProcess
     ledger: RecoverableLedger
     metrics: Metrics
     _batcher: Batcher | None = None
@@ -181,6 +182,7 @@ async def _open_parts(
         shared.metrics.adopt(config.routes, {n: u.model for n, u in parts.upstreams.items()})
         for upstream in parts.upstreams.values():
             shared.metrics.pooled(upstream)
+        await check_models(parts.upstreams)
         asked = {} if old is None else old.upstreams
         met = {n: u.abilities for n, u in parts.upstreams.items() if asked.get(n) is u}
         probes = Probes(
