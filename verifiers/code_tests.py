@@ -11,7 +11,7 @@ import builtins
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
@@ -30,11 +30,10 @@ from samplewise.verifiers.code.grade import Graded, grade
 from samplewise.verifiers.code.languages import Language
 from samplewise.verifiers.code.prompt_tests import prompt_suite, user_text
 from samplewise.verifiers.code.suite import Suite, check_language, read_suite
-from samplewise.verifiers.sandbox import Outcome, Program, SandboxUnavailable
-from samplewise.verifiers.sandbox.selftest import check_sandbox
+from samplewise.verifiers.sandbox.opening import OpenedSandbox, open_checked
 from samplewise.verifiers.verdicts import failed, undecided
 
-__all__ = ["CodeTests", "OpenedSandbox"]
+__all__ = ["CodeTests"]
 
 Source = Literal["request", "config", "prompt"]
 _MOST_PROGRAM = 2**20
@@ -47,22 +46,6 @@ _WORDS: Mapping[str, str] = {
     "output_limit": "writes too much",
     "protocol": "gives something that is no plain value",
 }
-
-
-class OpenedSandbox(Protocol):
-    """A sandbox that is opened before use and closed after."""
-
-    async def open(self) -> None:
-        """Get what it needs; raises `SandboxUnavailable`."""
-        ...
-
-    async def close(self) -> None:
-        """Give everything back."""
-        ...
-
-    async def run(self, program: Program) -> Outcome:
-        """Run one program."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +78,7 @@ class CodeTests:
                 f"programs in {self.language.name} need more tools: install them, on Debian or"
                 f" Ubuntu: apt-get install {' '.join(missing)}"
             )
-        try:
-            await self.sandbox.open()
-            await check_sandbox(self.sandbox)
-        except SandboxUnavailable as error:
-            await self.sandbox.close()
-            raise VerifierSetupError(str(error)) from error
+        await open_checked(self.sandbox)
 
     async def close(self) -> None:
         """Close the sandbox."""
