@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from samplewise.proxy.config_code import CodeTestsSettings
 from samplewise.proxy.config_patch import InstanceSettings, PatchTestsSettings
-from samplewise.verifiers.base import Verifier, VerifierSetupError
+from samplewise.verifiers.base import Verifier
 from samplewise.verifiers.code.languages import LANGUAGES
 from samplewise.verifiers.code.suite import read_suite
 from samplewise.verifiers.code_tests import CodeTests
@@ -44,7 +42,7 @@ def build_code_tests(name: str, settings: CodeTestsSettings) -> Verifier:
 
 
 def build_patch_tests(name: str, settings: PatchTestsSettings) -> Verifier:
-    """Build `patch_tests`; raises `VerifierSetupError` when a test patch cannot be read."""
+    """Build `patch_tests`."""
     sandbox = SandboxPool(
         workers=settings.workers,
         spare=settings.spare,
@@ -67,20 +65,11 @@ def build_patch_tests(name: str, settings: PatchTestsSettings) -> Verifier:
     )
 
 
-def _test_patch(path: str | None) -> str:
-    if path is None:
-        return ""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise VerifierSetupError(f"test_patch: {path} cannot be read: {error}") from error
-
-
 def _instance(settings: InstanceSettings) -> Instance:
     return Instance(
         repository=settings.repository,
         commit=settings.commit,
-        test_patch=_test_patch(settings.test_patch),
+        test_patch=settings.test_patch,
         command=settings.command,
         results=settings.results,
         fail_to_pass=settings.fail_to_pass,

@@ -28,7 +28,7 @@ class InstanceSettings(Settings):
     results: Literal["pytest", "unittest"]
     fail_to_pass: Many[Text] = Field(min_length=1)
     pass_to_pass: Many[Text] = ()
-    test_paths: Many[Text] = TEST_PATHS
+    test_paths: Many[Text] = Field(default_factory=lambda: TEST_PATHS)
     allow_paths: Many[Text] = ()
     tests_in_patch: Literal["reject", "restore"] = "reject"
     env: Annotated[Mapping[str, str], Field(repr=False)] = {}

@@ -164,7 +164,7 @@ class PatchTests:
         instance, tree = prepared.instance, added(prepared.base, prepared.hidden)
         run = await run_tests(self.sandbox, prepared, tree, self.timeout_s)
         if run.report.wrong:
-            raise VerifierSetupError(f"without a patch: {run.report.wrong}")
+            raise VerifierSetupError(f"without a patch: {run.report.wrong}; it ends: {run.end}")
         early = [name for name in instance.fail_to_pass if run.report.passed.get(name)]
         if early:
             raise VerifierSetupError(f"fail_to_pass: passes without a patch: {_some(early)}")

@@ -144,11 +144,13 @@ class Repository:
 
     def instance(self, **changes: object) -> Instance:
         """Return the task: mend it."""
-        test_patch = self.patch({"tests/test_core.py": HIDDEN_CORE})
+        hidden = changes.pop("hidden", None) or self.patch({"tests/test_core.py": HIDDEN_CORE})
+        file = self.path.parent / f"{hash(hidden)}.patch"
+        file.write_text(str(hidden), encoding="utf-8")
         fields: dict[str, object] = {
             "repository": str(self.path),
             "commit": self.commit,
-            "test_patch": test_patch,
+            "test_patch": str(file),
             "command": COMMAND,
             "results": "unittest",
             "fail_to_pass": FAIL_TO_PASS,

@@ -115,7 +115,8 @@ async def test_feedback_has_no_word_of_the_tests(verifier: PatchTests, repo: Rep
     [
         ({"commit": "0" * 40}, "cannot be read"),
         ({"repository": "/nowhere"}, "repository"),
-        ({"test_patch": "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"}, "test_patch: does not apply"),
+        ({"hidden": "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"}, "test_patch: does not apply"),
+        ({"test_patch": "/nowhere"}, "test_patch: .*/nowhere"),
         ({"command": ("python3", "-m", "unittest", "-v", "-k", "none")}, "no test ran"),
         ({"command": ("python3", "-c", "pass")}, "not one summary"),
         ({"command": ("no-such-tool",)}, "cannot be run"),
@@ -143,7 +144,7 @@ async def test_a_test_that_cannot_be_made_to_fail_is_named(
     hidden = FILES["tests/test_text.py"].replace('"A Fine Day"', "unittest.mock.ANY")
     hidden = hidden.replace("import unittest", "import unittest\nimport unittest.mock")
     patch = repo.patch({"tests/test_text.py": hidden, "tests/test_core.py": HIDDEN_CORE})
-    instances = {"mend": repo.instance(test_patch=patch)}
+    instances = {"mend": repo.instance(hidden=patch)}
     strict = replace(verifier, instances=instances, check_base=True, _prepared={})
     with pytest.raises(VerifierSetupError, match=r"canary: .*TestTitle.test_title; leave"):
         await strict.open()

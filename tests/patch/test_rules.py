@@ -45,9 +45,21 @@ def test_code_and_words_may_be_added(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("tests/x.py", "pkg/tests/x.py", "test_x.py", "pkg/x_test.py", "conftest.py", "a/b/tox.ini"),
+        *(
+            "tests/x.py",
+            "pkg/tests/x.py",
+            "test_x.py",
+            "pkg/x_test.py",
+            "conftest.py",
+            "a/b/tox.ini",
+        ),
         *("json.py", "src/json.py", "json/__init__.py", "unittest/__init__.py", "_pytest.py"),
-        *("pkg/x.so", "x.egg-info/entry_points.txt", "__pycache__/a.cpython-311.pyc", ".git/config"),
+        *(
+            "pkg/x.so",
+            "x.egg-info/entry_points.txt",
+            "__pycache__/a.cpython-311.pyc",
+            ".git/config",
+        ),
         *("PyProject.toml", ".github/workflows/x.yml", "../x.py", "/etc/x", "sub/.git/hooks/x"),
     ],
 )

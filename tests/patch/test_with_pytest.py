@@ -78,15 +78,16 @@ os._exit(0)
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pytest and what it needs, as an operator would install it."""
     folder = tmp_path_factory.mktemp("tools")
-    for parent in (folder, *folder.parents):
-        if parent.owner() == folder.owner() and parent != Path("/tmp"):
-            parent.chmod(0o755)
-        if parent == Path("/tmp"):
-            break
-    for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments"):
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)  # sandboxes are started as nobody where the server is root
+    for name in ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments"):
         found = importlib.util.find_spec(name)
-        if found is not None and found.origin is not None:
-            shutil.copytree(Path(found.origin).parent, folder / name)
+        if found is not None and found.submodule_search_locations:
+            shutil.copytree(found.submodule_search_locations[0], folder / name)
+        elif found is not None and found.origin is not None:
+            shutil.copy(found.origin, folder)
+    for described in Path(pytest.__file__).parents[1].glob("pluggy-*.dist-info"):
+        shutil.copytree(described, folder / described.name)
     return folder
 
 
@@ -99,7 +100,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 @pytest.fixture
 async def verifier(repo: Repository, tools: Path) -> AsyncIterator[PatchTests]:
     instance = repo.instance(
-        test_patch=repo.patch({"tests/test_core.py": TESTS, "conftest.py": ""}),
+        hidden=repo.patch({"tests/test_core.py": TESTS, "conftest.py": ""}),
         command=("python3", "-m", "pytest", "-rA", "-p", "no:cacheprovider"),
         results="pytest",
         fail_to_pass=tuple(f"tests/test_core.py::{name}" for name in NAMES[:3]),

@@ -35,10 +35,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the tests: what they say, and how it went."""
+    """One run of the tests: what they say, how it went, and the end of what it wrote."""
 
     report: Report
     outcome: Outcome
+    end: str = ""
 
 
 async def patched(sandbox: Sandbox, prepared: Prepared, patch: str) -> Tree:
@@ -105,10 +106,12 @@ async def run_tests(
     if outcome.status is not RunStatus.OK:
         return Run(Report(wrong=f"the run ended with {outcome.status}"), outcome)
     said = json.loads(outcome.stdout)
+    end = (said["out"][-1000:] + said["err"][-1000:]).strip()
     if said["over"]:
-        return Run(Report(wrong="the tests write too much"), outcome)
+        return Run(Report(wrong="the tests write too much"), outcome, end)
     text = said["err"] if instance.results == "unittest" else said["out"]
-    return Run(await asyncio.to_thread(read_report, instance.results, text, said["exit"]), outcome)
+    report = await asyncio.to_thread(read_report, instance.results, text, said["exit"])
+    return Run(report, outcome, end)
 
 
 def _part(data: bytes) -> bytes:

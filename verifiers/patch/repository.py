@@ -23,14 +23,14 @@ _GIT_S = 120
 class Instance:
     """One repository at one commit, with its tests.
 
-    `test_patch` is the text of a patch with the tests that the model does not see. `command` runs
+    `test_patch` is a file with a patch of the tests that the model does not see. `command` runs
     the tests in the tree's root; `results` says whose output it prints. Tests are named as that
     tool names them: `fail_to_pass` must pass with the patch, and `pass_to_pass` must still.
     """
 
     repository: str
     commit: str
-    test_patch: str = ""
+    test_patch: str | None = None
     command: Sequence[str]
     results: Literal["pytest", "unittest"]
     fail_to_pass: Sequence[str]
@@ -69,10 +69,9 @@ def prepare(instance: Instance) -> Prepared:
     with tempfile.TemporaryDirectory() as folder:
         base = _files(instance, Path(folder))
         tested = base
-        if instance.test_patch:
-            said = _run(
-                ["git", "apply", "--whitespace=nowarn", "-"], f"{folder}/tree", instance.test_patch
-            )
+        if instance.test_patch is not None:
+            patch = os.path.abspath(instance.test_patch)
+            said = _run(["git", "apply", "--whitespace=nowarn", "--", patch], f"{folder}/tree")
             if said is not None:
                 raise VerifierSetupError(f"test_patch: does not apply: {said}")
             tested = _read(Path(folder) / "tree")
@@ -101,12 +100,11 @@ def _files(instance: Instance, folder: Path) -> Tree:
     return _read(tree)
 
 
-def _run(command: list[str], folder: str, text: str = "", **environment: str) -> str | None:
+def _run(command: list[str], folder: str, **environment: str) -> str | None:
     """Run a command; return what it complains of when it fails."""
     done = subprocess.run(
         command,
         cwd=folder,
-        input=text.encode(),
         capture_output=True,
         check=False,
         timeout=_GIT_S,
