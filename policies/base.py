@@ -176,13 +176,16 @@ class Needs:
     (ended by themselves) that an answer may rest on, `min_samples` the fewest that it has drawn
     when it stops by itself, granted all it asked for. `prior` asks for measured error rates of the
     route's verifiers. `progress_tokens` asks for a progress event
-    every so many tokens of a running sample (0: none).
+    every so many tokens of a running sample (0: none). `top_logprobs` asks for the likeliest tokens
+    of every place, `group_tokens` for their confidence in groups of so many places (0: none).
     """
 
     max_samples: int
     min_ok: int = 1
     cancel: bool = False
     logprobs: bool = False
+    top_logprobs: int = 0
+    group_tokens: int = 0
     progress_tokens: int = 0
     continuation: bool = False
     step_scores: bool = False

@@ -17,6 +17,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from samplewise.policies.base import Needs, Policy, PolicyError
 from samplewise.policies.price import nano_from_usd
 from samplewise.policies.vote_names import Order, RuleName
+from samplewise.proxy.config_confidence import (
+    CiscSettings,
+    DeepConfSettings,
+    SelfCertaintySettings,
+)
 from samplewise.proxy.config_search import (
     BeamSettings,
     BestFirstSettings,
@@ -337,6 +342,9 @@ _Policies = (
     | OptimalStoppingSettings
     | PrefixConsistencySettings
     | EffortSettings
+    | DeepConfSettings
+    | SelfCertaintySettings
+    | CiscSettings
     | PythonPolicySettings
 )
 

@@ -98,6 +98,8 @@ def _with_samples(fields: dict[str, Any], samples: int) -> dict[str, Any]:
         changed["waves"] = _cut_waves(fields["waves"], samples)
     if fields.get("min_ok", 1) > samples:
         changed["min_ok"] = samples
+    if (fields.get("warmup") or 0) > samples:
+        changed["warmup"] = samples
     if fields.get("quorum") and fields["quorum"]["min"] > samples:
         changed["quorum"] = None
     return changed

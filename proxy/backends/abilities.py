@@ -43,8 +43,11 @@ class Abilities:
         return replace(before, **known, version=self.version or before.version)
 
 
-def lacking(needs: Needs, abilities: Abilities) -> Iterator[str]:
+def lacking(needs: Needs, abilities: Abilities, max_top_logprobs: int = 20) -> Iterator[str]:
     """Yield what a policy needs and an upstream is known not to do, in words."""
+    least = min(2, needs.top_logprobs)
+    if max_top_logprobs < least and abilities.logprobs is not False:
+        yield f"the {least} likeliest tokens of every place (max_top_logprobs)"
     if needs.logprobs and abilities.logprobs is False:
         yield "log-probabilities (logprobs)"
     if needs.continuation and abilities.continuation is False:

@@ -19,6 +19,7 @@ from samplewise.proxy.backends.base import (
     Call,
     Done,
     Progress,
+    Reading,
     SampleEvent,
     Started,
     Totals,
@@ -157,7 +158,7 @@ class OpenAIBackend:
             async for event in self._read_stream(call, response):
                 yield event
         else:
-            for event in _read_whole(await self._body(response), response.content_type):
+            for event in _read_whole(await self._body(response), response.content_type, call):
                 yield event
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -197,7 +198,7 @@ class OpenAIBackend:
         self, call: Call, response: aiohttp.ClientResponse
     ) -> AsyncIterator[SampleEvent]:
         splitter = EventSplitter(self.max_response_bytes)
-        stream = _Stream(call.n)
+        stream = _Stream(call.n, call.reading)
         pace = self._pace()
         while part := await self._piece(response, pace):
             touched: set[int] = set()
@@ -222,6 +223,7 @@ class _Stream:
     """The state of one event stream."""
 
     n: int
+    reading: Reading
     choices: dict[int, Assembly] = field(default_factory=dict)
     head: dict[str, object] = field(default_factory=dict)
     usage: object = None
@@ -237,7 +239,7 @@ class _Stream:
     def choice(self, index: int) -> Assembly:
         """Return a choice, made when it is first seen."""
         if index not in self.choices:
-            self.choices[index] = Assembly(index)
+            self.choices[index] = Assembly(index, self.reading)
         return self.choices[index]
 
     def take(self, data: bytes) -> set[int]:
@@ -290,7 +292,7 @@ def _listed(choices: object) -> list[Any]:
     return choices or []
 
 
-def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:
+def _read_whole(body: bytes, content_type: str, call: Call) -> list[SampleEvent]:
     try:
         # Reading leaves fields out, but what is passed on must be text everywhere.
         body.decode("utf-8")
@@ -301,7 +303,9 @@ def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:
     if not raw_choices:
         raise ProtocolError(f"answered 200 without choices: {_message(body)}")
     # The position counts, not the index: some servers number every choice 0.
-    dones = [read_choice(bytes(raw), number=i) for i, raw in enumerate(raw_choices)]
+    dones = [
+        read_choice(bytes(raw), number=i, reading=call.reading) for i, raw in enumerate(raw_choices)
+    ]
     usage, warning = read_usage(fields.get("usage"), said=_said(dones))
     model = fields.get("model", b'""')
     head = object_text((k, v) for k, v in fields.items() if k not in ("choices", "usage"))

@@ -11,11 +11,14 @@ from samplewise.policies.agreement import Agreement
 from samplewise.policies.base import Cancel, Draw, Policy, PolicyError, StopReason, Wait
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Cascade, Tier
+from samplewise.policies.cisc import Cisc
+from samplewise.policies.deepconf import DeepConf
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
 from samplewise.policies.replay.oversample import Oversample
 from samplewise.policies.rules.beta import beta_confidence, beta_table
+from samplewise.policies.self_certainty import SelfCertainty
 from samplewise.policies.single import Single
 from samplewise.policies.tools_first import ToolsFirst
 from samplewise.policies.weighted_vote import WeightedVote
@@ -234,6 +237,7 @@ _SCRIPTS = st.builds(
     score=st.one_of(st.none(), st.floats(0, 1)),
     ended=st.sampled_from([Ended.EOS, Ended.EOS, Ended.LENGTH, Ended.TOOL_CALL]),
     lost=st.sampled_from([False, False, False, True]),
+    sure=st.one_of(st.none(), st.floats(0, 20)),
 )
 _POLICIES = st.sampled_from(
     [
@@ -255,6 +259,11 @@ _POLICIES = st.sampled_from(
         FirstPass(max_samples=9, waves=(2, 3)),
         Cascade((Tier("a", 3, 0.7), Tier("b", 2, 0.5), Tier("c", 1))),
         ToolsFirst(FirstPass(max_samples=6)),
+        DeepConf(samples=5, keep=0.4, measure="tail"),
+        DeepConf(samples=9, keep=0.5, warmup=3, window=2),
+        SelfCertainty(samples=5),
+        Cisc("v", samples=5),
+        Cisc(samples=5, temperature=0.01),
     ]
 )
 
