@@ -12,6 +12,7 @@ from samplewise.policies.evidence import Evidence
 from samplewise.policies.price import Usage
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.keys.base import ClientKey
+from samplewise.proxy.learnt import Margins
 from samplewise.proxy.ledger.base import Account, Limit
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
@@ -49,7 +50,7 @@ class Route:
     """A configured model name, ready to use. `upstreams` is in order of preference.
 
     `limit` bounds one request, `accounts` are the shared counters every wave must fit into.
-    `automatic` are the verifiers that see every sample.
+    `automatic` are the verifiers that see every sample, `margins` what its requests have shown.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Route:
     description: str = ""
     seed: int | None = None
     prior: Mapping[str, Any] = field(default_factory=dict)
+    margins: Margins = field(default_factory=Margins)
     automatic: tuple[Check, ...] = field(init=False)
 
     def __post_init__(self) -> None:

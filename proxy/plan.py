@@ -179,7 +179,7 @@ class Plan:
 
     def _wanted_logprobs(self) -> dict[str, Any]:
         """Return the fields that ask for what the policy reads, and for what the client does."""
-        if not self.needs.logprobs:
+        if not self.needs.reads_logprobs(self.upstream.name):
             return {}
         top = min(self.needs.top_logprobs, self.upstream.max_top_logprobs)
         top = max(top, self.job.request.top_logprobs or 0)
@@ -188,7 +188,7 @@ class Plan:
     def _reading(self) -> Reading:
         """Return what is read of log-probabilities; more than the client asked for is left out."""
         needs = self.needs
-        if not needs.logprobs:
+        if not needs.reads_logprobs(self.upstream.name):
             return Reading()
         return Reading(needs.top_logprobs > 0, needs.group_tokens, self.job.request.top_logprobs)
 

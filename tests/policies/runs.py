@@ -118,6 +118,7 @@ class Game:
             script.ended,
             key=running.key,
             completion_tokens=5,
+            backend=self.backends.get(id_, ""),
             logprobs=script.logprobs,
         )
         self.evidence.fold(Finished(sample, verifying=True))
