@@ -1,4 +1,4 @@
-"""`policy: cascade`: its tiers and their gates."""
+"""`policy:` what chooses between backends: cascades with their gates, and a model with a number."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from pydantic import AfterValidator, Field
 
 from samplewise.policies.base import Policy
 from samplewise.policies.cascade import Cascade
+from samplewise.policies.model_choice import Model, ModelChoice
 from samplewise.policies.tiers import Beside, Tier
-from samplewise.proxy.config_types import Many, Name, Settings
+from samplewise.proxy.config_types import Count, Many, Name, Settings
 
-__all__ = ["BesideSettings", "CascadeSettings", "TierSettings"]
+__all__ = [
+    "BesideSettings",
+    "CascadeSettings",
+    "ModelChoiceSettings",
+    "ModelSettings",
+    "TierSettings",
+]
 
 T = TypeVar("T")
 
@@ -77,3 +84,30 @@ class CascadeSettings(Settings):
     def build(self) -> Policy:
         """Return the policy."""
         return Cascade(tuple(tier.build() for tier in self.tiers), self.min_ok)
+
+
+class ModelSettings(Settings):
+    """A backend that may be chosen; `alpha` and `beta` as `samplewise curve` fits them."""
+
+    backend: Name
+    samples: _Samples
+    alpha: Annotated[float, Field(gt=0, le=1_000_000)]
+    beta: Annotated[float, Field(gt=0, le=1_000_000)]
+    tokens: Count = 500
+
+    def build(self) -> Model:
+        """Return the model."""
+        return Model(self.backend, self.samples, self.alpha, self.beta, self.tokens)
+
+
+class ModelChoiceSettings(Settings):
+    """The cheapest model and number of samples that are likely enough to pass."""
+
+    type: Literal["model_choice"]
+    models: Annotated[Many[ModelSettings], AfterValidator(_two)]
+    chance: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    min_ok: _Samples = 1
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        return ModelChoice(tuple(model.build() for model in self.models), self.chance, self.min_ok)

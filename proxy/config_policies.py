@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from samplewise.policies.base import Needs, Policy, PolicyError
 from samplewise.policies.price import nano_from_usd
 from samplewise.policies.vote_names import Order, RuleName
-from samplewise.proxy.config_cascade import CascadeSettings
+from samplewise.proxy.config_cascade import CascadeSettings, ModelChoiceSettings
 from samplewise.proxy.config_confidence import (
     CiscSettings,
     DeepConfSettings,
@@ -297,6 +297,7 @@ _Policies = (
     | FirstPassSettings
     | AgreementSettings
     | CascadeSettings
+    | ModelChoiceSettings
     | BeamSettings
     | LookaheadSettings
     | DvtsSettings

@@ -90,7 +90,7 @@ class PolicyChoice:
 def _with_samples(fields: dict[str, Any], samples: int) -> dict[str, Any]:
     """Return policy fields for at most so many samples; waves that no longer fit are cut."""
     kind = fields["type"]
-    if kind in ("single", "cascade", "python"):
+    if kind in ("single", "cascade", "model_choice", "python"):
         return fields
     name = "max_samples" if kind in ("adaptive_vote", "first_pass") else "samples"
     changed = {**fields, name: samples}

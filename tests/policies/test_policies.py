@@ -16,6 +16,7 @@ from samplewise.policies.deepconf import DeepConf
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
+from samplewise.policies.model_choice import Model, ModelChoice
 from samplewise.policies.replay.oversample import Oversample
 from samplewise.policies.rules.beta import beta_confidence, beta_table
 from samplewise.policies.self_certainty import SelfCertainty
@@ -202,6 +203,7 @@ def test_a_tool_call_as_the_first_sample_ends_the_run() -> None:
         Cascade((Tier("a", 1), Tier("b", 7))),
         Cascade((Tier("a", 1, beside=Beside("b", 3)), Tier("b", 4))),
         Cascade((Tier("a", 2, beside=Beside("b", 2)), Tier("b", 4))),
+        ModelChoice((Model("a", 4, 1.0, 3.0), Model("b", 4, 3.0, 1.0))),
         BestOfN(samples=8, score="v"),
     ],
 )
@@ -263,6 +265,7 @@ _POLICIES = st.sampled_from(
         Cascade((Tier("a", 2, 0.5, beside=Beside("b", 2)), Tier("b", 1))),
         Cascade((Tier("a", prompt="x", beside=Beside(prompt="y")), Tier("b", 3))),
         Cascade((Tier("a", 2, score="v", min_score=0.5), Tier("a", escalate=0.3), Tier("b", 2))),
+        ModelChoice((Model("a", 4, 1.0, 3.0), Model("b", 3, 3.0, 1.0))),
         ToolsFirst(FirstPass(max_samples=6)),
         DeepConf(samples=5, keep=0.4, measure="tail"),
         DeepConf(samples=9, keep=0.5, warmup=3, window=2),

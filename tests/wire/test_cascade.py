@@ -98,3 +98,24 @@ def test_a_prompt_that_the_route_does_not_have_is_refused(upstream: UpstreamProc
     config = _config(upstream, "{backend: own, beside: {prompt: stesp}}", ", prompts: {steps: x}")
     with pytest.raises(ConfigError, match=r"no prompt 'stesp'.*steps"):
         load_text(config, "test.yaml", {})
+
+
+async def test_the_cheapest_choice_that_is_likely_enough_is_drawn_first(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "5", "6", "8")
+    await upstream.script("d", "4")
+    config = (
+        f"backends:\n{backend(upstream, 'own', 'm')}{backend(upstream, 'dear', 'd')}"
+        "verifiers:\n  four: {type: regex, pattern: '4'}\n"
+        "routes:\n  r: {backends: [own, dear], verifiers: [four], max_tokens: 50, policy: {\n"
+        "    type: model_choice, chance: 0.8, models: [\n"
+        "    {backend: own, samples: 3, alpha: 2, beta: 1, tokens: 5},\n"
+        "    {backend: dear, samples: 2, alpha: 9, beta: 1, tokens: 50}]}}\n"
+    )
+    async with serve(config, tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.text, reply.said["outcome"]) == ("4", "verified")
+        # 1 - (1*2) / (3*4) of the cheap model reaches 0.8 with two samples.
+        assert reply.said["decision"] == {"own": 2, "dear": 1}
+        await _billed(proxy, reply)
