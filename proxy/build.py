@@ -300,6 +300,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         price=settings.price.build(),
         timeout_s=settings.timeout_s,
         max_n=settings.max_n or profile.max_n,
+        max_top_logprobs=settings.max_top_logprobs,
         stream_options=_STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
         token_field=settings.token_field or profile.token_field,
         seed_field=profile.seed_field,
