@@ -70,7 +70,8 @@ Recovery = Literal["worst_case", "checkpoint"]
 class HttpBackendSettings(Settings):
     """What all upstreams have that speak the OpenAI dialect, at one or several base URLs.
 
-    `max_n` is the largest `n` of one call (1: never more). `params` are body fields that are always
+    `max_n` is the largest `n` of one call (1: never more), `max_top_logprobs` the largest
+    `top_logprobs` (0: it has none). `params` are body fields that are always
     sent. `headers` and `api_key` are secrets. `records` says that the server tells at `/records/ID`
     what a request id has cost, as `samplewise upstream` does. `recovery` says what a call costs
     whose process died, where there is no such record. `http_client` says which HTTP client asks:
@@ -94,6 +95,7 @@ class HttpBackendSettings(Settings):
     health: HealthSettings = HealthSettings()
     hedge: HedgeSettings | None = None
     max_n: Count | None = None
+    max_top_logprobs: Annotated[int, Field(ge=0, le=1000)] = 20
     stream_usage: StreamUsage | None = None
     token_field: TokenField | None = None
     max_tokens_per_image: Count | None = None

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from samplewise.policies.price import Price
-from samplewise.proxy.backends.base import Broken, Call, SampleEvent, Started, Totals
+from samplewise.proxy.backends.base import Broken, Call, Reading, SampleEvent, Started, Totals
 from samplewise.proxy.backends.choices import read_choice, read_usage
 from samplewise.proxy.backends.litellm_process import LiteLLMProcess, ProcessLost
 from samplewise.proxy.backends.litellm_worker import FIELDS
@@ -63,13 +63,13 @@ class LiteLLMBackend:
         if "broken" in said:
             yield msgspec.convert({**said["broken"], "body": b""}, Broken)
             return
-        events = _events(said["reply"], said["lost"])
+        events = _events(said["reply"], said["lost"], call.reading)
         yield Started()
         for event in events:
             yield event
 
 
-def _events(reply: Mapping[str, Any], lost: list[str]) -> list[SampleEvent]:
+def _events(reply: Mapping[str, Any], lost: list[str], reading: Reading) -> list[SampleEvent]:
     events: list[SampleEvent] = []
     for index, raw in enumerate(reply.get("choices") or ()):
         message = {"content": None, **_restored(raw["message"])}
@@ -77,7 +77,7 @@ def _events(reply: Mapping[str, Any], lost: list[str]) -> list[SampleEvent]:
         if choice.get("native_finish_reason") in ("abort", "error", "repetition"):
             # litellm calls every end "stop" that it does not know.
             choice["finish_reason"] = choice["native_finish_reason"]
-        events.append(read_choice(encode(choice)))
+        events.append(read_choice(encode(choice), reading=reading))
     usage, warning = read_usage(encode(reply.get("usage")))
     if usage is not None and not usage.prompt:
         # What litellm puts where the provider sent nothing: no prompt is without tokens.

@@ -16,6 +16,7 @@ from samplewise.proxy.backends.base import (
     Call,
     Done,
     Progress,
+    Reading,
     SampleEvent,
     Started,
     Totals,
@@ -146,7 +147,7 @@ class OpenAIBackend:
             async for event in self._read_stream(call, answer):
                 yield event
         else:
-            for event in _read_whole(await self._body(answer), answer.content_type):
+            for event in _read_whole(await self._body(answer), answer.content_type, call):
                 yield event
 
     async def _body(self, answer: HttpAnswer) -> bytes:
@@ -184,7 +185,7 @@ class OpenAIBackend:
 
     async def _read_stream(self, call: Call, answer: HttpAnswer) -> AsyncIterator[SampleEvent]:
         splitter = EventSplitter(self.max_response_bytes)
-        stream = _Stream(call.n)
+        stream = _Stream(call.n, call.reading)
         pace = self._pace()
         while part := await self._piece(answer, pace):
             touched: set[int] = set()
@@ -209,6 +210,7 @@ class _Stream:
     """The state of one event stream."""
 
     n: int
+    reading: Reading
     choices: dict[int, Assembly] = field(default_factory=dict)
     head: dict[str, object] = field(default_factory=dict)
     usage: object = None
@@ -224,7 +226,7 @@ class _Stream:
     def choice(self, index: int) -> Assembly:
         """Return a choice, made when it is first seen."""
         if index not in self.choices:
-            self.choices[index] = Assembly(index)
+            self.choices[index] = Assembly(index, self.reading)
         return self.choices[index]
 
     def take(self, data: bytes) -> set[int]:
@@ -277,7 +279,7 @@ def _listed(choices: object) -> list[Any]:
     return choices or []
 
 
-def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:
+def _read_whole(body: bytes, content_type: str, call: Call) -> list[SampleEvent]:
     try:
         # Reading leaves fields out, but what is passed on must be text everywhere.
         body.decode("utf-8")
@@ -288,7 +290,9 @@ def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:
     if not raw_choices:
         raise ProtocolError(f"answered 200 without choices: {_message(body)}")
     # The position counts, not the index: some servers number every choice 0.
-    dones = [read_choice(bytes(raw), number=i) for i, raw in enumerate(raw_choices)]
+    dones = [
+        read_choice(bytes(raw), number=i, reading=call.reading) for i, raw in enumerate(raw_choices)
+    ]
     usage, warning = read_usage(fields.get("usage"), said=_said(dones))
     model = fields.get("model", b'""')
     head = object_text((k, v) for k, v in fields.items() if k not in ("choices", "usage"))

@@ -122,6 +122,15 @@ async def test_choices_that_came_back_are_counted(
         assert (found.n, probe.upstream.max_n) == (ability, learnt)
 
 
+async def test_likeliest_tokens_that_are_refused_leave_plain_log_probabilities(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", digits=DIGITS, refuses=("top_logprobs",))
+    async with probing(upstream, tmp_path) as probe:
+        found = await probe.run()
+        assert (found.logprobs, probe.upstream.max_top_logprobs) == (True, 0)
+
+
 async def test_a_model_that_always_says_the_same_tells_nothing_of_seeds(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
