@@ -21,6 +21,7 @@ from samplewise.proxy.backends.litellm import check_models, litellm_upstream
 from samplewise.proxy.backends.litellm_process import LiteLLMProcess
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
+from samplewise.proxy.backends.replayed import replay_upstream
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
 from samplewise.proxy.backends.through_aiohttp import AiohttpClient
@@ -31,6 +32,7 @@ from samplewise.proxy.config_backends import (
     BackendSettings,
     HttpBackendSettings,
     LiteLLMBackendSettings,
+    ReplayBackendSettings,
     TinyBackendSettings,
     VllmBackendSettings,
 )
@@ -284,6 +286,8 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         return tiny_upstream(name, settings, shared.batcher())
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, shared.litellm)
+    if isinstance(settings, ReplayBackendSettings):
+        return replay_upstream(name, settings)
     backend = OpenAIBackend(
         client=shared.client(settings),
         headers=settings.request_headers(),
