@@ -126,6 +126,8 @@ async def open_service(
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
         )
 
+        stack.push_async_callback(service.mirrors.close)
+
         async def another(new: Config, old: Parts, known: Known) -> Parts:
             return await _open_parts(new, shared, known, old)
 

@@ -37,6 +37,7 @@ from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
+from samplewise.proxy.mirror import Mirrors
 from samplewise.proxy.options import Options
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.suffix import without_suffix
@@ -87,6 +88,7 @@ class Service:
     rates: Rates
     guard: Guard = field(default_factory=Guard)
     gate: Gate = field(default_factory=Gate)
+    mirrors: Mirrors = field(default_factory=Mirrors)
     keys: KeyStore | None = None
     books: Books | None = None
     reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None

@@ -114,6 +114,8 @@ async def _bought(service: Service, job: Job) -> Answer:
         async with service.gate.place(job):
             found = await answer(job, service.engine)
     service.answered(found)
+    id_ = service.new_request_id()
+    service.mirrors.offer(found, service.engine, id_, lambda again: service.job(again, id_))
     return found
 
 
