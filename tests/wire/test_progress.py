@@ -96,7 +96,7 @@ async def test_blank_lines_keep_a_plain_request_alive(
     slow = Answer(text="it is 4", hold="gate")
     faults = [Fault(kind="status", status=400)] if lost else []
     soon = "plain_keep_alive: true, first_comment_after_s: 0.01, comment_every_s: 0.01"
-    await upstream.script("m", slow, faults=faults)
+    await upstream.script("m", slow, faults=faults, cycle_faults=True)
     async with served(upstream, tmp_path, soon) as proxy:
         body = msgspec.json.encode({"model": "vote", "messages": ASK})
         url = f"{proxy.url}/v1/chat/completions"
