@@ -49,6 +49,7 @@ from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.on_tools import implied_verifiers
 from samplewise.proxy.pace import Pace, following_load
 from samplewise.proxy.probes import Probes, refuse_lacking
+from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.reload import Known, Parts, Reload, unchanged
 from samplewise.proxy.retries import Retries
@@ -226,6 +227,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         first_comment_after_s=config.server.first_comment_after_s,
         comment_every_s=config.server.comment_every_s,
         plain_keep_alive=config.server.plain_keep_alive,
+        records=Keeping(config.records.keep_days, config.records.text),
         tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
     )
     return Parts(config, upstreams, checks, setup)
@@ -240,6 +242,7 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     store = service.keys = key_store(url, actor="admin")
     stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
+    await stack.enter_async_context(_keeping(service, Keeper(store.place)))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
     for key in guard.keys:
@@ -253,6 +256,19 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
         await asyncio.wait([following])
 
     stack.push_async_callback(stop)
+
+
+@asynccontextmanager
+async def _keeping(service: Service, keeper: Keeper) -> AsyncIterator[None]:
+    """Keep records while the service runs, and write the last of them."""
+    service.records = keeper
+    running = asyncio.create_task(keeper.run(lambda: service.setup.records))
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await keeper.flush()
 
 
 async def _open_ledger(url: str) -> RecoverableLedger:

@@ -29,6 +29,7 @@ from samplewise.proxy.config_models import (
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
 )
+from samplewise.proxy.config_records import RecordsSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store
@@ -73,6 +74,7 @@ class Config(Settings):
     store: Annotated[str, AfterValidator(check_store)] = "sqlite:///samplewise.db"
     store_failure: Literal["refuse", "serve_unmetered"] = "refuse"
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
+    records: RecordsSettings = RecordsSettings()
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
     routes: Mapping[Name, RouteSettings] = Field(default_factory=dict)

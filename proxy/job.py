@@ -117,7 +117,8 @@ class Job:
 
     `began` is the loop's time when the request came in, `limit` what it may hold and spend, `key`
     the client's, None where none is needed and none was sent. `holders` counts the clients that
-    wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags.
+    wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags,
+    `given_id` is the name that came with the request, `evidence` what is known since it runs.
     """
 
     request_id: str
@@ -141,6 +142,8 @@ class Job:
     holders: int = 1
     pool: list[Sample] = field(default_factory=list)
     tagged: tuple[Account, ...] = ()
+    given_id: str = ""
+    evidence: Evidence | None = None
 
     @property
     def max_tokens(self) -> int:

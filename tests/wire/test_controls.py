@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,7 +112,7 @@ async def test_the_nearest_deadline_that_counts_holds(
     upstream: UpstreamProcess,
     tmp_path: Path,
     model: str,
-    fields: dict[str, object],
+    fields: dict[str, Any],
     announced: str,
     passed: bool,
 ) -> None:
