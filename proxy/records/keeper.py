@@ -81,10 +81,8 @@ class Keeper:
     async def flush(self) -> None:
         """Write all that was taken so far. What cannot be written waits for the next time."""
         async with self._flushing:
-            ended = list(self._ended)
-            self._ended.clear()
-            if ended:
-                self._written += await asyncio.to_thread(lambda: [one.record() for one in ended])
+            if self._ended:
+                self._written += await self._records()
                 self._bound()
             if not self._written:
                 return
@@ -100,6 +98,14 @@ class Keeper:
             self._failing = False
             for _ in batch:
                 self._written.popleft()
+
+    async def _records(self) -> list[Record]:
+        ended, self._ended = self._ended, deque()
+        try:
+            return await asyncio.to_thread(lambda: [one.record() for one in ended])
+        except asyncio.CancelledError:
+            self._ended.extendleft(reversed(ended))  # for the last flush, which is to come
+            raise
 
     def _bound(self) -> None:
         size = sum(len(record.content) for record in self._written)

@@ -112,3 +112,20 @@ async def test_nothing_is_kept_where_nothing_is_wanted(tmp_path: Path, keeping: 
     keeper.keep(ended("req_1"), ERROR, keeping)
     await keeper.flush()
     assert find(tmp_path / "ledger.db", "req_1") == []
+
+
+async def test_what_was_being_written_when_the_server_stops_is_written_after_all(
+    where: Path | str,
+) -> None:
+    keeper = Keeper(opened(where))
+    for number in range(300):
+        keeper.keep(ended(f"req_{number}"), ERROR, KEEP)
+        writing = asyncio.create_task(keeper.flush())
+        # Cut at another place each time: before, while and after it works them out.
+        for _ in range(number % 4):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.wait([writing])
+    await keeper.flush()
+    assert all(find(where, f"req_{number}") for number in range(0, 300, 20))
+    keeper.place.close()

@@ -82,7 +82,11 @@ async def test_without_text_no_word_of_prompt_or_answer_is_stored(
 ) -> None:
     call = ToolCall(name="weather", arguments=f'{{"city": "{SECRET}"}}')
     refused = Fault(kind="status", status=400, body={"error": {"message": SECRET}})
-    answers = [SECRET, Answer(tool_calls=(call,)), Answer(text="", refusal=SECRET)]
+    answers: list[Answer | str] = [
+        SECRET,
+        Answer(tool_calls=(call,)),
+        Answer(text="", refusal=SECRET),
+    ]
     await upstream.script("m", *answers)
     async with served(upstream, where) as proxy:
         replies = [await proxy.chat(route, SECRET) for route in ("vote", "judged", "strict")]
