@@ -17,6 +17,7 @@ from samplewise.proxy.config_judges import (
     RewardModelSettings,
     ScoreModelSettings,
 )
+from samplewise.proxy.config_tools import ToolSettings
 from samplewise.proxy.config_types import Count, Name, Seconds, Secret, Text
 from samplewise.proxy.config_verifier_base import (
     Megabytes,
@@ -234,7 +235,8 @@ VerifierSettings = Annotated[
     | RewardModelSettings
     | ProcessRewardSettings
     | MultiSettings
-    | CodeTestsSettings,
+    | CodeTestsSettings
+    | ToolSettings,
     Field(discriminator="type"),
 ]
 MultiSettings.model_rebuild()

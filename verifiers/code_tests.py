@@ -70,9 +70,7 @@ class CodeTests:
         Raises:
             VerifierSetupError: it cannot be opened or does not hold, or a tool is missing.
         """
-        await open_sandbox(
-            self.sandbox, self.language.tools, f"programs in {self.language.name}"
-        )
+        await open_sandbox(self.sandbox, self.language.tools, f"programs in {self.language.name}")
 
     async def close(self) -> None:
         """Close the sandbox."""
