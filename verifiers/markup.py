@@ -50,7 +50,7 @@ class Markup:
         text = strip_thinking(sample.path_text).strip()
         fenced = _FENCE.fullmatch(text) if self.fences else None
         text = text if fenced is None else fenced[1].strip()
-        if not text or not text.isascii() and _SURROGATE.search(text):
+        if not text or (not text.isascii() and _SURROGATE.search(text)):
             return failed(self.name, None, "parse", f"There is no {self.kind.upper()}.")
         bounds = msgspec.to_builtins(self.bounds)
         reply = await self.pool.call({"kind": self.kind, "text": text, "bounds": bounds})
