@@ -26,7 +26,7 @@ from samplewise.verifiers.base import (
     VerifierSetupError,
 )
 from samplewise.verifiers.code.extract import find_program
-from samplewise.verifiers.code.grade import Graded, grade
+from samplewise.verifiers.code.grade import Graded, Result, grade
 from samplewise.verifiers.code.languages import Language
 from samplewise.verifiers.code.prompt_tests import prompt_suite, user_text
 from samplewise.verifiers.code.suite import Suite, check_language, read_suite
@@ -102,18 +102,28 @@ class CodeTests:
             VerifierError: the sandbox or the suite's checker failed, or the tests of the request
                 cannot be used.
         """
-        source, suite = await asyncio.to_thread(self._suite, task)  # long prompts take long
+        source, suite = await self.suite(task)
         if suite is None:
             return undecided(self.name, None, "no_tests", Assurance.TESTS_EXTERNAL)
+        return (await self.judge(sample, source, suite))[0]
+
+    async def suite(self, task: Task) -> tuple[str, Suite | None]:
+        """Return the first source that has tests for this task, and its tests."""
+        return await asyncio.to_thread(self._suite, task)  # long prompts take long
+
+    async def judge(
+        self, sample: Sample, source: str, suite: Suite
+    ) -> tuple[Verdict, Sequence[Result]]:
+        """Run one suite; return the verdict and what became of each test, if any was run."""
         kind = Assurance.TESTS_IN_PROCESS if suite.asserts else Assurance.TESTS_EXTERNAL
         code = self._program(sample, (suite.entry_point or "").partition(".")[0])
         if code is None:
             text = f"The answer holds no program in {self.language.name}."
-            return failed(self.name, None, "no_program", text, kind)
+            return failed(self.name, None, "no_program", text, kind), ()
         if len(code) > _MOST_PROGRAM:
-            return failed(self.name, None, "too_large", "The program is too large.", kind)
+            return failed(self.name, None, "too_large", "The program is too large.", kind), ()
         graded = await grade(self.sandbox, code, suite, self.language, self.timeout_s)
-        return self._verdict(graded, source, kind)
+        return self._verdict(graded, source, kind), graded.results
 
     def _program(self, sample: Sample, name: str) -> str | None:
         return find_program(sample.path_text, self.language, self.extract, name)
