@@ -61,6 +61,7 @@ def _code_tests(name: str, settings: CodeTestsSettings) -> CodeTests:
         suites={name: read_suite(suite) for name, suite in settings.suites.items()},
         extract=settings.extract,
         timeout_s=settings.timeout_s,
+        databases=settings.databases,
     )
 
 

@@ -11,6 +11,7 @@ from samplewise.proxy.config_judges import Sampling
 from samplewise.proxy.config_types import Many, Name, Seconds, Settings, Text
 from samplewise.proxy.config_verifier_base import Megabytes, PooledSettings
 from samplewise.verifiers.base import TestsError
+from samplewise.verifiers.code.grade_sql import check_databases
 from samplewise.verifiers.code.languages import LANGUAGES
 from samplewise.verifiers.code.suite import check_language, read_suite
 
@@ -53,12 +54,13 @@ class CodeTestsSettings(PooledSettings):
     """
 
     type: Literal["code_tests"]
-    language: Literal["python", "javascript", "c", "cpp", "bash"] = "python"
+    language: Literal["python", "javascript", "c", "cpp", "bash", "sql"] = "python"
     sources: Many[Literal["request", "config", "prompt", "generated"]] = Field(
         default_factory=lambda: ("request", "config", "prompt"), min_length=1, strict=False
     )
     tests: Tests | None = None
     suites: Mapping[Name, Tests] = {}
+    databases: Mapping[Name, Text] = {}
     generator: GeneratorSettings | None = None
     extract: Literal["last_block", "all_blocks", "whole"] = "last_block"
     spare: Annotated[int, Field(ge=0, le=64)] = 2
@@ -72,7 +74,9 @@ class CodeTestsSettings(PooledSettings):
         given = named if self.tests is None else {"tests": self.tests, **named}
         for place, value in given.items():
             try:
-                check_language(read_suite(value), LANGUAGES[self.language])
+                suite = read_suite(value)
+                check_language(suite, LANGUAGES[self.language])
+                check_databases(suite, self.databases)
             except TestsError as error:
                 raise ValueError(f"{place}: {error}") from None
         if self.sources == ("config",) and self.tests is None:

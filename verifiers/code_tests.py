@@ -26,8 +26,10 @@ from samplewise.verifiers.base import (
     VerifierSetupError,
 )
 from samplewise.verifiers.code.extract import find_program
-from samplewise.verifiers.code.grade import Graded, Result, grade
-from samplewise.verifiers.code.languages import Language
+from samplewise.verifiers.code.frames import Graded, Result
+from samplewise.verifiers.code.grade import grade
+from samplewise.verifiers.code.grade_sql import check_databases, grade_sql, load_database
+from samplewise.verifiers.code.languages import SQL, Language
 from samplewise.verifiers.code.prompt_tests import prompt_suite, user_text
 from samplewise.verifiers.code.suite import Suite, check_language, read_suite
 from samplewise.verifiers.sandbox.opening import OpenedSandbox, open_checked
@@ -45,6 +47,7 @@ _WORDS: Mapping[str, str] = {
     "memory": "takes too much memory",
     "output_limit": "writes too much",
     "protocol": "gives something that is no plain value",
+    "forbidden": "does what a query may not",
 }
 
 
@@ -55,6 +58,7 @@ class CodeTests:
     `tests` is the suite of the source `config`; `suites` are those that a request can name by
     `ref`. `timeout_s` is for one program: compiling and all its tests. The score is the share of
     tests that passed; only all of them are a pass. Without tests there is no judgement.
+    `databases` are the SQLite files that tests of SQL name, read when the verifier is opened.
     """
 
     name: str
@@ -65,6 +69,8 @@ class CodeTests:
     suites: Mapping[str, Suite] = field(default_factory=dict)
     extract: Literal["last_block", "all_blocks", "whole"] = "last_block"
     timeout_s: float = 5.0
+    databases: Mapping[str, str] = field(default_factory=dict)
+    _loaded: dict[str, bytes] = field(default_factory=dict)
 
     async def open(self) -> None:
         """Open the sandbox and try whether it holds; then look for the language's tools.
@@ -78,6 +84,8 @@ class CodeTests:
                 f"programs in {self.language.name} need more tools: install them, on Debian or"
                 f" Ubuntu: apt-get install {' '.join(missing)}"
             )
+        for name, path in self.databases.items():
+            self._loaded[name] = await asyncio.to_thread(load_database, path)
         await open_checked(self.sandbox)
 
     async def close(self) -> None:
@@ -122,7 +130,10 @@ class CodeTests:
             return failed(self.name, None, "no_program", text, kind), ()
         if len(code) > _MOST_PROGRAM:
             return failed(self.name, None, "too_large", "The program is too large.", kind), ()
-        graded = await grade(self.sandbox, code, suite, self.language, self.timeout_s)
+        if self.language is SQL:
+            graded = await grade_sql(self.sandbox, code, suite, self._loaded, self.timeout_s)
+        else:
+            graded = await grade(self.sandbox, code, suite, self.language, self.timeout_s)
         return self._verdict(graded, source, kind), graded.results
 
     def _program(self, sample: Sample, name: str) -> str | None:
@@ -152,6 +163,7 @@ class CodeTests:
                 raise TestsError("ref", f"there is no suite {suite.ref[:100]!r} here")
             return known
         check_language(suite, self.language)
+        check_databases(suite, self.databases)
         return suite
 
     def _verdict(self, graded: Graded, source: str, kind: Assurance) -> Verdict:

@@ -31,12 +31,7 @@ async def _sandbox_there() -> None:
         pass
 
 
-def _config(
-    upstream: UpstreamProcess,
-    policy: str = "",
-    generator: str = "sets: 2, per_set: 4",
-    more: str = "",
-) -> str:
+def _config(upstream: Addressed, policy: str = "", generator: str = "sets: 2, per_set: 4") -> str:
     policy = policy or "{type: agreement, samples: 4, score: tests}"
     return (
         f"backends:\n{backend(upstream)}{backend(upstream, 'writer', 'j')}"

@@ -44,6 +44,8 @@ def user_text(messages: Sequence[dict[str, Any]]) -> str:
 
 def prompt_suite(text: str, language: str) -> Suite | None:
     """Return the tests in a text, or None when there are none; asserts go before examples."""
+    if language == "sql":
+        return None  # what stands in a prompt is no database
     lines = text[:_MOST_CHARS].splitlines()
     if language == "python":
         asserts = [*_doctests(lines), *asserts_in(lines)]
