@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,7 +22,6 @@ from samplewise.verifiers.base import (
     TestsError,
     Verdict,
     VerifierError,
-    VerifierSetupError,
 )
 from samplewise.verifiers.code.extract import find_program
 from samplewise.verifiers.code.frames import Graded, Result
@@ -32,7 +30,7 @@ from samplewise.verifiers.code.grade_sql import check_databases, grade_sql, load
 from samplewise.verifiers.code.languages import SQL, Language
 from samplewise.verifiers.code.prompt_tests import prompt_suite, user_text
 from samplewise.verifiers.code.suite import Suite, check_language, read_suite
-from samplewise.verifiers.sandbox.opening import OpenedSandbox, open_checked
+from samplewise.verifiers.sandbox.opening import OpenedSandbox, open_sandbox
 from samplewise.verifiers.verdicts import failed, undecided
 
 __all__ = ["CodeTests"]
@@ -78,15 +76,9 @@ class CodeTests:
         Raises:
             VerifierSetupError: it cannot be opened or does not hold, or a tool is missing.
         """
-        missing = [debian for path, debian in self.language.tools.items() if not _there(path)]
-        if missing:
-            raise VerifierSetupError(
-                f"programs in {self.language.name} need more tools: install them, on Debian or"
-                f" Ubuntu: apt-get install {' '.join(missing)}"
-            )
         for name, path in self.databases.items():
             self._loaded[name] = await asyncio.to_thread(load_database, path)
-        await open_checked(self.sandbox)
+        await open_sandbox(self.sandbox, self.language.tools, f"programs in {self.language.name}")
 
     async def close(self) -> None:
         """Close the sandbox."""
@@ -195,10 +187,6 @@ def _decoded(tests: bytes) -> Suite:
         return read_suite(msgspec.json.decode(tests))
     except (msgspec.DecodeError, RecursionError) as error:
         raise TestsError("", f"cannot be read: {error}") from None
-
-
-def _there(path: str) -> bool:
-    return os.access(path, os.X_OK)
 
 
 def _feedback(graded: Graded) -> str:

@@ -7,7 +7,6 @@ with what they test, so a pass is `tests-in-process`, whatever is done here.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -29,7 +28,7 @@ from samplewise.verifiers.patch.grade import Refused, Run, patched, poison_of, r
 from samplewise.verifiers.patch.repository import Instance, Prepared, prepare
 from samplewise.verifiers.patch.tree import Tree, added
 from samplewise.verifiers.sandbox import RunStatus
-from samplewise.verifiers.sandbox.opening import OpenedSandbox, open_checked
+from samplewise.verifiers.sandbox.opening import OpenedSandbox, open_sandbox
 from samplewise.verifiers.verdicts import failed, undecided
 
 __all__ = ["PatchTests"]
@@ -72,9 +71,7 @@ class PatchTests:
         Raises:
             VerifierSetupError: something is missing, or the tests do not say what they should.
         """
-        if shutil.which("git", path="/usr/bin") is None:
-            raise VerifierSetupError("patches need git: on Debian or Ubuntu: apt-get install git")
-        await open_checked(self.sandbox)
+        await open_sandbox(self.sandbox, {"/usr/bin/git": "git"}, "patches")
         try:
             for name, instance in self.instances.items():
                 try:

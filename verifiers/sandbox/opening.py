@@ -1,14 +1,16 @@
-"""Open a sandbox for a verifier: with the trial whether it holds, and in the verifier's words."""
+"""Open a sandbox for a verifier: its tools are there, it starts, and it holds."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Protocol
 
 from samplewise.verifiers.base import VerifierSetupError
 from samplewise.verifiers.sandbox.base import Outcome, Program, SandboxUnavailable
 from samplewise.verifiers.sandbox.selftest import check_sandbox
 
-__all__ = ["OpenedSandbox", "open_checked"]
+__all__ = ["OpenedSandbox", "open_sandbox"]
 
 
 class OpenedSandbox(Protocol):
@@ -27,12 +29,20 @@ class OpenedSandbox(Protocol):
         ...
 
 
-async def open_checked(sandbox: OpenedSandbox) -> None:
-    """Open it and try whether it holds; one that does not is closed again.
+async def open_sandbox(sandbox: OpenedSandbox, tools: Mapping[str, str], who: str) -> None:
+    """Look for the tools (a path, and the Debian packages that have it), then open and try it.
+
+    `who` needs the tools, in the plural, for the message.
 
     Raises:
-        VerifierSetupError: there is none, or it does not hold; the message says what to do.
+        VerifierSetupError: a tool is missing, or the sandbox cannot be opened or does not hold.
     """
+    missing = [debian for path, debian in tools.items() if not os.access(path, os.X_OK)]
+    if missing:
+        raise VerifierSetupError(
+            f"{who} need more tools: install them, on Debian or"
+            f" Ubuntu: apt-get install {' '.join(dict.fromkeys(missing))}"
+        )
     try:
         await sandbox.open()
         await check_sandbox(sandbox)
