@@ -117,7 +117,7 @@ def _build(
                 pass_threshold=settings.pass_threshold,
             )
         case CodeTestsSettings():
-            return build_code_tests(name, settings)
+            return build_code_tests(name, settings, models)
         case PatchTestsSettings():
             return build_patch_tests(name, settings)
         case ModelSettings():
