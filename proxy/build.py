@@ -17,9 +17,11 @@ from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
 from samplewise.proxy.backends.http import HttpClient
 from samplewise.proxy.backends.lean import LeanClient, speaks
-from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
+from samplewise.proxy.backends.litellm import check_models, litellm_upstream
+from samplewise.proxy.backends.litellm_process import LiteLLMProcess
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
+from samplewise.proxy.backends.replayed import replay_upstream
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
 from samplewise.proxy.backends.through_aiohttp import AiohttpClient
@@ -30,6 +32,7 @@ from samplewise.proxy.config_backends import (
     BackendSettings,
     HttpBackendSettings,
     LiteLLMBackendSettings,
+    ReplayBackendSettings,
     TinyBackendSettings,
     VllmBackendSettings,
 )
@@ -106,7 +109,7 @@ async def open_service(
         sessions, lean = Sessions(), LeanClient()
         stack.push_async_callback(sessions.close)
         stack.push_async_callback(lean.close)
-        litellm = LiteLLMThread()
+        litellm = LiteLLMProcess()
         stack.push_async_callback(litellm.close)
         shared = _Shared(
             stack, session, AiohttpClient(sessions), lean, litellm, ledger, Metrics((), {})
@@ -123,6 +126,8 @@ async def open_service(
             may_lose_ledger=unmetered,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
         )
+
+        stack.push_async_callback(service.mirrors.close)
 
         async def another(new: Config, old: Parts, known: Known) -> Parts:
             return await _open_parts(new, shared, known, old)
@@ -145,7 +150,7 @@ class _Shared:
     session: aiohttp.ClientSession
     aiohttp: AiohttpClient
     lean: LeanClient
-    litellm: LiteLLMThread
+    litellm: LiteLLMProcess
     ledger: RecoverableLedger
     metrics: Metrics
     _batcher: Batcher | None = None
@@ -183,6 +188,7 @@ async def _open_parts(
         shared.metrics.adopt(config.routes, {n: u.model for n, u in parts.upstreams.items()})
         for upstream in parts.upstreams.values():
             shared.metrics.pooled(upstream)
+        await check_models(parts.upstreams)
         asked = {} if old is None else old.upstreams
         met = {n: u.abilities for n, u in parts.upstreams.items() if asked.get(n) is u}
         probes = Probes(
@@ -298,6 +304,8 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         return tiny_upstream(name, settings, shared.batcher())
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, shared.litellm)
+    if isinstance(settings, ReplayBackendSettings):
+        return replay_upstream(name, settings)
     backend = OpenAIBackend(
         client=shared.client(settings),
         headers=settings.request_headers(),

@@ -20,6 +20,7 @@ from samplewise.proxy.config_backends import BackendSettings, literal_secrets
 from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
 from samplewise.proxy.config_explain import explain
 from samplewise.proxy.config_keys import Keys, KeysSettings, check_keys
+from samplewise.proxy.config_mirror import mirror_problem
 from samplewise.proxy.config_models import (
     asked_models,
     model_problems,
@@ -254,6 +255,10 @@ class _Checks:
         if route.side_requests is not None and route.side_requests.backend is not None:
             side = (*path, "side_requests", "backend")
             self._name(route.side_requests.backend, "backends", side)
+        if route.mirror is not None:
+            wrong = mirror_problem(str(path[-1]), route.mirror, self.config.routes)
+            if wrong is not None:
+                self._problem((*path, "mirror", "route"), wrong)
         for index, name in enumerate(route.verifiers):
             self._name(name, "verifiers", (*path, "verifiers", index))
         for index, name in enumerate(route.tags):

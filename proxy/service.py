@@ -36,6 +36,7 @@ from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
+from samplewise.proxy.mirror import Mirrors
 from samplewise.proxy.options import Options
 from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.retries import Retries
@@ -90,6 +91,7 @@ class Service:
     rates: Rates
     guard: Guard = field(default_factory=Guard)
     gate: Gate = field(default_factory=Gate)
+    mirrors: Mirrors = field(default_factory=Mirrors)
     keys: KeyStore | None = None
     books: Books | None = None
     records: Keeper | None = None
