@@ -32,6 +32,7 @@ class Order:
     """What to record: `samples` of each backend (none named: the route's first) for each prompt.
 
     `nano` is the most that this run may spend, `truth` the verifier whose verdict is the truth.
+    With `group_tokens` the confidence of samples is recorded, in groups of so many tokens.
     """
 
     route: str
@@ -41,6 +42,7 @@ class Order:
     truth: str | None = None
     timed: bool = False
     at_once: int = 4
+    group_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ class _Run:
         order = self.order
         request = parse_chat(prompt.body(order.route), {})
         job = self.service.job(request, self.service.new_request_id())
-        job.policy = Oversample(order.samples, order.backends, order.timed)
+        job.policy = Oversample(order.samples, order.backends, order.timed, order.group_tokens)
         job.policy_name = "record"
         # The limits of one request are those of answering; the shared ones hold as always.
         job.limit = Limit()
