@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
-from samplewise.policies.base import Policy, Stop
+from samplewise.policies.base import Policy, Source, Stop
 from samplewise.policies.evidence import Evidence
 from samplewise.policies.price import Usage
 from samplewise.proxy.checks_base import Check
@@ -103,7 +103,8 @@ class Job:
 
     `began` is the loop's time when the request came in, `limit` what it may hold and spend, `key`
     the client's, None where none is needed and none was sent. `holders` counts the clients that
-    wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags.
+    wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags,
+    `sources` what each draw went out from.
     """
 
     request_id: str
@@ -126,6 +127,7 @@ class Job:
     holders: int = 1
     pool: list[Sample] = field(default_factory=list)
     tagged: tuple[Account, ...] = ()
+    sources: dict[str, Source] = field(default_factory=dict)
 
     @property
     def max_tokens(self) -> int:

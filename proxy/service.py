@@ -36,6 +36,7 @@ from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.options import Options
+from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
@@ -65,6 +66,7 @@ class Setup:
     first_comment_after_s: float
     comment_every_s: float
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
+    recorder: Recorder | None = None
 
 
 @dataclass(slots=True)
@@ -194,6 +196,8 @@ class Service:
         """Count and log a request that got its answer."""
         job, evidence = answer.job, answer.evidence
         self.engine.metrics.answered(answer, job.waited_s)
+        if self.setup.recorder is not None:
+            self.setup.recorder.note(answer)
         _log.info(
             "answered",
             request_id=job.request_id,
