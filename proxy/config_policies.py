@@ -31,6 +31,7 @@ from samplewise.proxy.config_search import (
     MctsSettings,
     ParticleFilterSettings,
     RebaseSettings,
+    RefineSearchSettings,
 )
 from samplewise.proxy.config_synthesis import (
     EffortSettings,
@@ -312,6 +313,7 @@ _Policies = (
     | ParticleFilterSettings
     | BestFirstSettings
     | MctsSettings
+    | RefineSearchSettings
     | TournamentSettings
     | ReviseSettings
     | FuseSettings
