@@ -15,11 +15,14 @@ import structlog
 from samplewise.proxy.asking import Connected
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
+from samplewise.proxy.backends.http import HttpClient
+from samplewise.proxy.backends.lean import LeanClient, speaks
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
+from samplewise.proxy.backends.through_aiohttp import AiohttpClient
 from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
 from samplewise.proxy.config import Config
@@ -43,6 +46,7 @@ from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
+from samplewise.proxy.on_tools import implied_verifiers
 from samplewise.proxy.pace import Pace, following_load
 from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.recovery import recovering
@@ -99,11 +103,14 @@ async def open_service(
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
-        sessions = Sessions()
+        sessions, lean = Sessions(), LeanClient()
         stack.push_async_callback(sessions.close)
+        stack.push_async_callback(lean.close)
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
-        shared = _Shared(stack, session, sessions, litellm, ledger, Metrics((), {}))
+        shared = _Shared(
+            stack, session, AiohttpClient(sessions), lean, litellm, ledger, Metrics((), {})
+        )
         parts = await _open_parts(config, shared, known)
         kept = Kept()
         unmetered = config.store_failure == "serve_unmetered"
@@ -136,11 +143,17 @@ class _Shared:
 
     stack: AsyncExitStack
     session: aiohttp.ClientSession
-    sessions: Sessions
+    aiohttp: AiohttpClient
+    lean: LeanClient
     litellm: LiteLLMThread
     ledger: RecoverableLedger
     metrics: Metrics
     _batcher: Batcher | None = None
+
+    def client(self, settings: HttpBackendSettings) -> HttpClient:
+        """Return the HTTP client for a backend: the lean one where it can reach all its hosts."""
+        lean = settings.http_client == "auto" and all(map(speaks, settings.base_urls))
+        return self.lean if lean else self.aiohttp
 
     def batcher(self) -> Batcher:
         """Return the embedded model's batch, one for all backends of this process."""
@@ -214,7 +227,8 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
     }
     _add_checkpoints(config, upstreams, shared.ledger)
     models = Connected(upstreams, _score_servers(config, shared.session))
-    checks |= make_checks({n: v for n, v in config.verifiers.items() if n not in checks}, models)
+    wanted = {**config.verifiers, **implied_verifiers(config.routes)}
+    checks |= make_checks({n: v for n, v in wanted.items() if n not in checks}, models)
     setup = Setup(
         routes={
             name: make_route(name, route, config, upstreams, checks)
@@ -224,6 +238,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         max_body_bytes=config.server.max_body_bytes,
         first_comment_after_s=config.server.first_comment_after_s,
         comment_every_s=config.server.comment_every_s,
+        plain_keep_alive=config.server.plain_keep_alive,
         tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
         recorder=_recorder(config, shared, old),
     )
@@ -282,7 +297,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, shared.litellm)
     backend = OpenAIBackend(
-        sessions=shared.sessions,
+        client=shared.client(settings),
         headers=settings.request_headers(),
         connect_timeout_s=settings.connect_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
 from samplewise.policies.base import Needs, PolicyError
-from samplewise.policies.price import usd
+from samplewise.policies.price import shown_usd
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config_backends import BackendSettings, literal_secrets
 from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
@@ -194,10 +194,30 @@ class _Checks:
             if not any(broken[:2] == path for broken in self.document.broken):
                 self._policy(route, path)
                 self._room(route, path)
+        self._unread_routes()
         for section in ("backends", "verifiers"):
             for name in self._known(section):
                 if (section, name) not in self.used:
                     self._warn((section, name), "no route uses it")
+
+    def _unread_routes(self) -> None:
+        # One wrong value must not hide the wrong names beside it until the next run.
+        routes = self.document.data.get("routes")
+        told = {problem.path[:3] for problem in self.document.problems}
+        for name, raw in routes.items() if isinstance(routes, dict) else ():
+            if name in self.config.routes or not isinstance(raw, dict):
+                continue
+            for field_ in ("backends", "verifiers", "tags", "answers", "comparator"):
+                path = ("routes", name, field_)
+                if field_ in raw and path not in told:
+                    self._unread_names(raw[field_], path)
+
+    def _unread_names(self, given: object, path: Path) -> None:
+        section = path[-1] if path[-1] in ("backends", "tags") else "verifiers"
+        places = enumerate(given) if isinstance(given, list) else [((), given)]
+        for place, name in places:
+            if isinstance(name, str):
+                self._name(name, str(section), (*path, place) if isinstance(place, int) else path)
 
     def _keys(self) -> None:
         admin = self.config.server.admin_key
@@ -244,6 +264,9 @@ class _Checks:
     def _names(self, route: RouteSettings, path: Path) -> None:
         for index, name in enumerate(route.backends):
             self._name(name, "backends", (*path, "backends", index))
+        if route.side_requests is not None and route.side_requests.backend is not None:
+            side = (*path, "side_requests", "backend")
+            self._name(route.side_requests.backend, "backends", side)
         for index, name in enumerate(route.verifiers):
             self._name(name, "verifiers", (*path, "verifiers", index))
         for index, name in enumerate(route.tags):
@@ -323,6 +346,9 @@ class _Checks:
         if route.comparator in self.config.verifiers and route.comparator not in self.comparators:
             wrong = "cannot compare samples: it must be pairwise, or python with `compare`"
             self._problem((*path, "comparator"), wrong)
+        if route.on_tools == "vote" and not needs.answers:
+            wrong = f"vote needs a policy that votes, such as majority_vote: {kind} does not"
+            self._problem((*path, "on_tools"), wrong)
         if route.on_unverified == "vote" and route.answers is None and not needs.answers:
             self._problem((*path, "on_unverified"), "vote needs `answers`, whose answers vote")
         found = [self.config.verifiers.get(name) for name in route.verifiers]
@@ -352,8 +378,8 @@ class _Checks:
             least = min((nano for nano in limits if nano is not None), default=None)
             worst = self._cheapest(route)
             if least is not None and worst is not None and worst > least:
-                wrong = f"one sample of {route.max_tokens} tokens may cost ${usd(worst):.6g}"
-                self._warn((*where, "budget"), f"{wrong}, more than ${usd(least):.6g}: none fits")
+                wrong = f"one sample of {route.max_tokens} tokens may cost {shown_usd(worst)}"
+                self._warn((*where, "budget"), f"{wrong}, more than {shown_usd(least)}: none fits")
 
     def _cheapest(self, route: RouteSettings) -> int | None:
         backends = [self.config.backends.get(name) for name in route.backends]

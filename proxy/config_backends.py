@@ -74,7 +74,8 @@ class HttpBackendSettings(Settings):
     `top_logprobs` (0: it has none). `params` are body fields that are always
     sent. `headers` and `api_key` are secrets. `records` says that the server tells at `/records/ID`
     what a request id has cost, as `samplewise upstream` does. `recovery` says what a call costs
-    whose process died, where there is no such record.
+    whose process died, where there is no such record. `http_client` says which HTTP client asks:
+    the lean one for plain HTTP and aiohttp for TLS, or aiohttp for both.
     """
 
     one_url: Url | None = Field(None, alias="base_url", repr=False)
@@ -101,6 +102,7 @@ class HttpBackendSettings(Settings):
     records: bool = False
     recovery: Recovery = "worst_case"
     dispatch: Literal["auto", "calls", "n"] = "auto"
+    http_client: Literal["auto", "aiohttp"] = "auto"
     probe: Literal["none", "free", "full"] = "none"
     params: Params = Field(default_factory=dict)
 

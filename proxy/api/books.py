@@ -13,8 +13,8 @@ from samplewise.policies.price import usd
 from samplewise.proxy.api.bodies import check_query
 from samplewise.proxy.api.callers import caller
 from samplewise.proxy.api.pages import page
-from samplewise.proxy.api.replies import json_reply, store_error
-from samplewise.proxy.errors import RequestError, StoreError
+from samplewise.proxy.api.replies import json_reply
+from samplewise.proxy.errors import RequestError, StoreError, store_error
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.text import parse_time, shown_time
