@@ -351,8 +351,8 @@ def _raw(job: Job) -> bool:
 def _check_fan_out(request: ChatRequest, route: Route, most: int) -> None:
     if request.n > most:
         raise RequestError(
-            f"n: route {route.name!r} draws at most {most} samples here, so it cannot return "
-            f"{request.n} answers",
+            f"n: route {route.name!r} draws {'only one' if most == 1 else f'at most {most}'} here, "
+            f"so it cannot return {request.n} answers",
             param="n",
         )
     unbounded = [u.name for u in route.upstreams.values() if u.max_tokens_per_image is None]

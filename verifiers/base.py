@@ -212,7 +212,8 @@ class Verdict:
 class Comparison:
     """What a judge of pairs says: `winner` is one of the two sample ids, or None for a tie.
 
-    `order` tells which of the two the judge saw first. `error` is set when it could not tell.
+    `order` tells which of the two the judge saw first. `error` is set when it could not tell, and
+    `reason` may then be one of the words of `VerifierError`.
     """
 
     a: str
@@ -220,6 +221,7 @@ class Comparison:
     winner: str | None = None
     order: str = "ab"
     error: str = ""
+    reason: str = ""
     cost_nano: int = 0
 
 

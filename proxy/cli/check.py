@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from samplewise.policies.price import usd
+from samplewise.policies.price import shown_usd, usd
 from samplewise.proxy.asking import Priced
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build_prior import read_prior
@@ -160,7 +160,7 @@ def _limits(route: RouteSettings) -> Iterator[str]:
     for window, limit in budget.per_window().items():
         time = "in all" if window is Window.TOTAL else f"per {window.value}"
         if limit.nano is not None:
-            yield f"${usd(limit.nano):g} {time}"
+            yield f"{shown_usd(limit.nano)} {time}"
         if limit.tokens is not None:
             yield f"{limit.tokens:,} tokens {time}"
         if limit.samples is not None:

@@ -36,7 +36,7 @@ def test_a_right_file_shows_its_routes(file: Path) -> None:
         assert shown in result.stdout
     for shown in (
         "$0.01 per request",
-        "$20 per day",
+        "$20.00 per day",
         "8 samples",
         "90,000 tokens",
         "60 s",
