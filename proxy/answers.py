@@ -73,9 +73,7 @@ def _judged(job: Job, evidence: Evidence, stop: Stop, purse: Purse) -> Stop:
     if not ranking or evidence.good < job.policy.needs.min_ok:
         raise _nothing(job, evidence, purse)
     stop = Stop(ranking, stop.reason, stop.basis, stop.details)
-    if _passed(evidence, ranking[0]) or not any(check.required for check in job.route.checks):
-        return stop
-    if evidence.samples[ranking[0]].ended is Ended.TOOL_CALL:
+    if _passed(evidence, ranking[0]) or not _judgeable(job, evidence.samples[ranking[0]]):
         return stop
     if job.route.on_unverified == "error":
         raise NoVerifiedAnswer(
@@ -86,6 +84,13 @@ def _judged(job: Job, evidence: Evidence, stop: Stop, purse: Purse) -> Stop:
         voted = [id_ for id_ in by_votes(evidence) if _usable(evidence, id_)]
         return Stop(tuple(voted), stop.reason, Basis.VOTES, stop.details)
     return stop
+
+
+def _judgeable(job: Job, sample: Sample) -> bool:
+    """Say whether a sample could have passed: whether a verifier that is required looks at it."""
+    if sample.ended is Ended.TOOL_CALL:
+        return job.route.on_tools == "verify"
+    return any(check.required for check in job.route.checks)
 
 
 def _usable(evidence: Evidence, id_: str) -> bool:
@@ -116,7 +121,8 @@ def pick(evidence: Evidence, ranking: Sequence[str], n: int) -> tuple[Sample, ..
 def _outcome(job: Job, evidence: Evidence, stop: Stop, first: Sample) -> Outcome:
     if _passed(evidence, first.id):
         return Outcome.VERIFIED
-    if job.policy.needs.max_samples == 1 or first.ended is Ended.TOOL_CALL:
+    passed_on = first.ended is Ended.TOOL_CALL and job.route.on_tools == "passthrough"
+    if job.policy.needs.max_samples == 1 or passed_on:
         return Outcome.UNVERIFIED
     judgement = evidence.judgements.get(first.id)
     voted = evidence.votes.classes.get(judgement.answer_class or "") if judgement else None

@@ -18,10 +18,12 @@ from samplewise.proxy.api.door import Door
 from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.replies import error_reply
+from samplewise.proxy.api.request_ids import RequestIds
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build import open_service
 from samplewise.proxy.config import Config
 from samplewise.proxy.errors import AnswerError, RequestError
+from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.logs import set_up_logs
 from samplewise.proxy.service import Service
 
@@ -48,13 +50,14 @@ def create_app(config: Config, known: Mapping[str, Abilities] | None = None) -> 
     app.add_exception_handler(Exception, _crash)
     app.add_middleware(_PlainPaths)
     app.add_middleware(Door)
+    app.add_middleware(RequestIds)
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(config.server.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "x-samplewise-cost-usd", "x-samplewise-outcome"],
+            expose_headers=_EXPOSED,
         )
     return app
 
@@ -87,10 +90,10 @@ def _add_routes(app: FastAPI) -> None:
         return await estimate_chat(request, _service(request))
 
     async def models(request: Request) -> Response:
-        return list_models(_service(request), request.headers.get("authorization"))
+        return list_models(_service(request), credentials(request.headers))
 
     async def model(request: Request) -> Response:
-        authorization = request.headers.get("authorization")
+        authorization = credentials(request.headers)
         return show_model(_service(request), request.path_params["name"], authorization)
 
     async def livez(request: Request) -> Response:
@@ -136,6 +139,24 @@ def _add_routes(app: FastAPI) -> None:
     app.add_route("/metrics", metrics, methods=["GET"])
 
 
+# What a page of another origin may read of an answer beside its body.
+_EXPOSED = [
+    "openai-processing-ms",
+    "retry-after",
+    "x-client-request-id",
+    *(
+        f"x-ratelimit-{what}-{unit}"
+        for what in ("limit", "remaining", "reset")
+        for unit in ("requests", "tokens")
+    ),
+    "x-request-id",
+    "x-samplewise-budget-remaining-usd",
+    "x-samplewise-cost-usd",
+    "x-samplewise-outcome",
+    "x-samplewise-request-id",
+    "x-samplewise-samples",
+    "x-should-retry",
+]
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _HTTP_CODES: Mapping[int, str] = {404: "unknown_url", 405: "method_not_supported"}
 

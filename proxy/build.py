@@ -43,6 +43,7 @@ from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
+from samplewise.proxy.on_tools import implied_verifiers
 from samplewise.proxy.pace import Pace, following_load
 from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.recovery import recovering
@@ -201,7 +202,8 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
     }
     _add_checkpoints(config, upstreams, shared.ledger)
     models = Connected(upstreams, _score_servers(config, shared.session))
-    checks |= make_checks({n: v for n, v in config.verifiers.items() if n not in checks}, models)
+    wanted = {**config.verifiers, **implied_verifiers(config.routes)}
+    checks |= make_checks({n: v for n, v in wanted.items() if n not in checks}, models)
     setup = Setup(
         routes={
             name: make_route(name, route, config, upstreams, checks)
@@ -211,6 +213,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         max_body_bytes=config.server.max_body_bytes,
         first_comment_after_s=config.server.first_comment_after_s,
         comment_every_s=config.server.comment_every_s,
+        plain_keep_alive=config.server.plain_keep_alive,
         tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
     )
     return Parts(config, upstreams, checks, setup)

@@ -92,6 +92,9 @@ class Checks:
     def start(self, sample: Sample) -> bool:
         """Begin to verify a finished sample; False when no verifier fits it."""
         checks = [check for check in self.job.route.automatic if self._fits(check, sample)]
+        tools = self._tools(sample)
+        if tools is not None and tools not in checks:
+            checks.append(tools)
         if self.closed or self.evidence.deadline_passed or not checks:
             self.forgo(sample.id)
             return False
@@ -141,7 +144,13 @@ class Checks:
 
     def _fitting(self, sample: Sample) -> list[Check]:
         """Return the route's verifiers that have a say in this sample, asked for or not."""
-        return [check for check in self.job.route.checks if self._fits(check, sample)]
+        checks = [check for check in self.job.route.checks if self._fits(check, sample)]
+        tools = self._tools(sample)
+        return checks if tools is None or tools in checks else [*checks, tools]
+
+    def _tools(self, sample: Sample) -> Check | None:
+        """Return what reads the votes of a turn that calls tools."""
+        return self.job.route.tool_check if sample.ended is Ended.TOOL_CALL else None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.group.create_task(work)
@@ -201,7 +210,7 @@ class Checks:
     async def _judgement(
         self, sample: Sample, status: Status, verdicts: tuple[Verdict, ...]
     ) -> Judgement:
-        voter = self.job.route.voter
+        voter = self._tools(sample) or self.job.route.voter
         named = [v for v in verdicts if voter is not None and v.verifier == voter.name]
         answer = named[0].answer if named else None
         if answer is None or voter is None or status is Status.FAIL or not sample.complete:

@@ -14,6 +14,7 @@ from samplewise.verifiers.base import Ended, Sample
 
 __all__ = ["choice_object", "completion", "finish_reason", "headers", "report", "usage_object"]
 
+_LEFT = "x-samplewise-budget-remaining-usd"
 _FINISH = frozenset(
     encode(reason) for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")
 )
@@ -196,7 +197,12 @@ def _returned(answer: Answer) -> dict[str, Any]:
 
 def headers(answer: Answer) -> Mapping[str, str]:
     """Return the headers of an answer that is not streamed."""
+    limit = answer.job.limit.nano
+    left = {} if limit is None else {_LEFT: f"{usd(limit - answer.cost_nano):.9f}"}
     return {
+        **left,
+        "openai-version": "2020-10-01",
+        "openai-processing-ms": str(round(answer.seconds * 1000)),
         "x-request-id": answer.job.request_id,
         "x-samplewise-cost-usd": f"{usd(answer.cost_nano):.9f}",
         "x-samplewise-samples": str(answer.evidence.drawn),

@@ -249,6 +249,9 @@ class _Checks:
     def _names(self, route: RouteSettings, path: Path) -> None:
         for index, name in enumerate(route.backends):
             self._name(name, "backends", (*path, "backends", index))
+        if route.side_requests is not None and route.side_requests.backend is not None:
+            side = (*path, "side_requests", "backend")
+            self._name(route.side_requests.backend, "backends", side)
         for index, name in enumerate(route.verifiers):
             self._name(name, "verifiers", (*path, "verifiers", index))
         for index, name in enumerate(route.tags):
@@ -323,6 +326,9 @@ class _Checks:
         if route.comparator in self.config.verifiers and route.comparator not in self.comparators:
             wrong = "cannot compare samples: it must be pairwise, or python with `compare`"
             self._problem((*path, "comparator"), wrong)
+        if route.on_tools == "vote" and not needs.answers:
+            wrong = f"vote needs a policy that votes, such as majority_vote: {kind} does not"
+            self._problem((*path, "on_tools"), wrong)
         if route.on_unverified == "vote" and route.answers is None and not needs.answers:
             self._problem((*path, "on_unverified"), "vote needs `answers`, whose answers vote")
         found = [self.config.verifiers.get(name) for name in route.verifiers]

@@ -133,6 +133,8 @@ class _Run:
         self.evidence.elapsed_s = loop.time() - self.job.began
         while True:
             self.evidence.fold(event)
+            if self.job.watch is not None:
+                self.job.watch(event, self.evidence)
             if isinstance(event, Deadline):
                 self.cut()
             if self.events.empty():
@@ -199,12 +201,11 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
     """Open a run and close it whatever happens: nothing in flight, nothing unsettled."""
     events: asyncio.Queue[Event] = asyncio.Queue()
     needs = job.policy.needs
-    most = min(x for x in (needs.max_samples, job.limit.samples) if x is not None)
     evidence = Evidence(
         job.task,
         seed=job.seed,
         answers=job.request.n,
-        left_samples=most,
+        left_samples=job.most_samples,
         deadline_s=job.deadline_s,
         prior=job.route.prior,
         left=job.limit.nano,

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from samplewise.policies.base import Policy, Stop
-from samplewise.policies.evidence import Evidence
+from samplewise.policies.evidence import Event, Evidence
 from samplewise.policies.price import Usage
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.keys.base import ClientKey
@@ -17,7 +17,7 @@ from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import Sample, Task
 
-__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route", "likely_bytes"]
+__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route", "Side", "likely_bytes"]
 
 # English has four to five, code with deep indentation more; escapes of JSON count too.
 _BYTES_PER_TOKEN = 8
@@ -49,7 +49,8 @@ class Route:
     """A configured model name, ready to use. `upstreams` is in order of preference.
 
     `limit` bounds one request, `accounts` are the shared counters every wave must fit into.
-    `automatic` are the verifiers that see every sample.
+    `automatic` are the verifiers that see every sample, `tool_check` is what sees turns that call
+    tools beside them and reads their votes, where these do not pass through.
     """
 
     name: str
@@ -67,7 +68,11 @@ class Route:
     params: Mapping[str, Any] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
     on_unverified: Literal["return", "vote", "error"] = "return"
+    on_tools: Literal["passthrough", "vote", "verify"] = "passthrough"
+    tool_check: Check | None = None
+    side: Side | None = None
     stream: Literal["chunks", "whole", "raw"] = "chunks"
+    progress: Literal["none", "reasoning"] = "none"
     usage: Literal["billed", "chosen"] = "billed"
     description: str = ""
     seed: int | None = None
@@ -84,6 +89,14 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """The texts that a side request begins with, and the route that answers it."""
+
+    begins: tuple[str, ...]
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """What makes two requests the same: `name` finds a run, `digest` tells its whole content.
 
@@ -97,7 +110,7 @@ class Retry:
 
 @dataclass(slots=True)
 class Job:
-    """One request on its way. `tap` takes raw stream events.
+    """One request on its way. `tap` takes raw stream events, `watch` what happens to its samples.
 
     `began` is the loop's time when the request came in, `limit` what it may hold and spend, `key`
     the client's, None where none is needed and none was sent. `holders` counts the clients that
@@ -117,6 +130,7 @@ class Job:
     left: bool = False
     when_left: Callable[[], object] | None = None
     tap: Callable[[bytes], None] | None = None
+    watch: Callable[[Event, Evidence], None] | None = None
     warnings: list[str] = field(default_factory=list)
     waited_s: float = 0.0
     key: ClientKey | None = None
@@ -145,6 +159,12 @@ class Job:
     def accounts(self) -> tuple[Account, ...]:
         """The shared counters that every wave must fit into: the route's, the key's, its tags'."""
         return self.route.accounts + (() if self.key is None else self.key.accounts) + self.tagged
+
+    @property
+    def most_samples(self) -> int:
+        """The most samples that it may draw."""
+        most = self.policy.needs.max_samples
+        return most if self.limit.samples is None else min(most, self.limit.samples)
 
     def leave(self) -> None:
         """Note that a client has closed its connection; with the last one, tell who listens."""

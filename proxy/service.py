@@ -13,7 +13,9 @@ import structlog
 
 from samplewise.policies.base import Policy
 from samplewise.policies.price import nano_from_usd, usd
+from samplewise.policies.single import Single
 from samplewise.policies.tools_first import ToolsFirst
+from samplewise.proxy.alone import answered_alone
 from samplewise.proxy.checks_base import plain_voter
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
@@ -37,6 +39,7 @@ from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.options import Options
 from samplewise.proxy.retries import Retries
+from samplewise.proxy.suffix import without_suffix
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import TakesTests, Task, TestsError
@@ -64,6 +67,7 @@ class Setup:
     max_body_bytes: int
     first_comment_after_s: float
     comment_every_s: float
+    plain_keep_alive: bool = False
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
 
 
@@ -111,10 +115,15 @@ class Service:
             RequestError: the model is unknown, or the request asks for what its route or key
                 forbids.
         """
-        route = self._route(request.model, key)
+        model, request = without_suffix(request, self.routes)
+        route = self._route(model, key)
         options = request.options
         tests_run = _check_tests(options, key, route)
-        name, policy = route.make_policy(options.policy, options.samples)
+        alone = answered_alone(request, route)
+        if alone is None:
+            name, policy = route.make_policy(options.policy, options.samples)
+        else:
+            (route, why), name, policy = alone, "single", Single()
         most = None if key is None else key.terms.max_samples
         if most is not None and policy.needs.max_samples > most:
             # A policy that cannot be made smaller is cut short by its limit.
@@ -126,10 +135,12 @@ class Service:
         limit = _limit(route, options, most)
         _check_fan_out(request, route, _most(policy, limit))
         warnings = _warnings(request, route, policy, most)
+        if alone is not None:
+            warnings.append(why)
         if not tests_run:
             warnings.append("tests: no verifier of this route runs tests of a request; not run")
         if request.tools is not None and policy.needs.max_samples > 1:
-            policy = ToolsFirst(policy)
+            policy = ToolsFirst(policy) if route.on_tools == "passthrough" else policy
         seed = _seed(request, route, request_id)
         job = Job(
             request_id=request_id,
@@ -141,7 +152,7 @@ class Service:
             limit=limit,
             began=asyncio.get_running_loop().time(),
             seed=seed,
-            deadline_s=_least(route.deadline_s, options.deadline_s),
+            deadline_s=_least(route.deadline_s, options.deadline_s or request.patience_s),
             warnings=warnings,
             key=key,
             tagged=self._tagged(key, route),

@@ -19,11 +19,12 @@ from samplewise.proxy.engine import answer
 from samplewise.proxy.errors import AnswerError, StoreError, store_error
 from samplewise.proxy.job import Answer, Job, Retry
 from samplewise.proxy.keys.base import ClientKey
+from samplewise.proxy.keys.room import room_headers
 from samplewise.proxy.logs import where
 from samplewise.proxy.service import Service
 from samplewise.proxy.wire import ChatRequest
 
-__all__ = ["Client", "answer_job", "open_job", "serve_chat", "stopping"]
+__all__ = ["Client", "answer_job", "open_job", "room", "serve_chat", "stopping"]
 
 _log = structlog.get_logger("samplewise.serving")
 
@@ -91,6 +92,11 @@ async def answer_job(service: Service, job: Job) -> Answer:
     except asyncio.CancelledError:
         service.refused(job.route.name, stopping(), job.request_id, job.key)
         raise
+
+
+async def room(service: Service, key: ClientKey | None) -> dict[str, str]:
+    """Return the headers that say what a key may still send."""
+    return await room_headers(service.engine.ledger, key, service.rates.clock())
 
 
 def stopping() -> AnswerError:

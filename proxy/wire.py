@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ _MEDIA = ("image_url", "input_image", "video_url", "audio_url", "file")
 class ChatRequest:
     """One chat request: its fields as JSON text, and the few that are read, decoded.
 
-    `max_tokens` is the client's own cap or None, `cap_field` the name it used.
+    `max_tokens` is the client's own cap or None, `cap_field` the name it used, `read_timeout_s` how
+    long it waits for the next byte of an answer.
     """
 
     fields: Mapping[str, bytes]
@@ -44,6 +46,16 @@ class ChatRequest:
     temperature: float | None = None
     seed: int | None = None
     images: int = 0
+    read_timeout_s: float | None = None
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long the client waits for the whole answer; None where it does not say.
+
+        The timeout that clients announce is that of one read. A stream is never silent for long, so
+        there it bounds nothing.
+        """
+        return None if self.stream else self.read_timeout_s
 
     @property
     def tools(self) -> bytes | None:
@@ -90,7 +102,17 @@ def parse_chat(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
         temperature=_read(fields, "temperature", float),
         seed=_read(fields, "seed", int),
         images=_images(messages),
+        read_timeout_s=_read_timeout(headers),
     )
+
+
+def _read_timeout(headers: Mapping[str, str]) -> float | None:
+    """Return the timeout in seconds that OpenAI's Python package announces; None without one."""
+    try:
+        found = float(headers.get("x-stainless-read-timeout", ""))
+    except ValueError:
+        return None
+    return found if 0 < found < math.inf else None
 
 
 def _read(fields: Mapping[str, bytes], name: str, kind: Any, *, required: bool = False) -> Any:

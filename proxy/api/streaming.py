@@ -14,11 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from samplewise.policies.evidence import Event, Evidence
 from samplewise.proxy.api.replies import error_reply, wait_gone
 from samplewise.proxy.errors import AnswerError
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.service import Service
-from samplewise.proxy.serving import answer_job, stopping
+from samplewise.proxy.serving import answer_job, room, stopping
+from samplewise.proxy.telling import told
 
 __all__ = ["EVENT_STREAM", "Dialect", "Waiting", "watching"]
 
@@ -49,6 +51,10 @@ class Dialect(Protocol):
         """Return what to send for one event of the upstream's own stream; may be empty."""
         ...
 
+    def tell(self, line: str) -> bytes:
+        """Return what to send so that people see how far it is; may be empty."""
+        ...
+
     def finish(self, answer: Answer) -> bytes:
         """Return the answer, or what is still missing of it, to the end of the body."""
         ...
@@ -66,14 +72,21 @@ class Waiting(Response):
     """A response with a real status while that is possible, then signs of life, then the answer."""
 
     def __init__(
-        self, service: Service, job: Job, request: Request, dialect: Dialect, pause_s: float = 1e9
+        self,
+        service: Service,
+        job: Job,
+        request: Request,
+        dialect: Dialect,
+        patience_s: float | None = None,
     ) -> None:
-        """Wait for the answer to `job`. `pause_s` is the longest silence that its client bears."""
+        """Wait for the answer to `job`. `patience_s` is the longest silence its client bears."""
         self._service, self._job, self._request = service, job, request
-        self._dialect, self._pause_s = dialect, pause_s
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._dialect, self._patience_s = dialect, patience_s
+        self._queue: asyncio.Queue[bytes | str] = asyncio.Queue()
         if job.tap is not None:
             job.tap = self._queue.put_nowait
+        elif job.route.progress == "reasoning" and job.request.stream:
+            job.watch = self._tell
         self.background = None
         self.status_code = 200
         self._opened = False
@@ -102,6 +115,7 @@ class Waiting(Response):
         if reply is None:
             await self._write(self._dialect.finish(found), last=True)
         else:
+            reply.headers.update(await room(self._service, self._job.key))
             await reply(self._request.scope, self._request.receive, self._send)
 
     async def _forward(self, work: asyncio.Task[Answer]) -> None:
@@ -111,10 +125,18 @@ class Waiting(Response):
         sign = self._dialect.sign
         self._beat()
         try:
-            while data := await self._queue.get():
-                await self._write(data if data is sign else self._dialect.forward(data))
+            while item := await self._queue.get():
+                if isinstance(item, str):
+                    await self._write(self._dialect.tell(item))
+                else:
+                    await self._write(item if item is sign else self._dialect.forward(item))
         finally:
             self._heart.cancel()
+
+    def _tell(self, event: Event, evidence: Evidence) -> None:
+        line = told(event, evidence, self._job.most_samples)
+        if line:
+            self._queue.put_nowait(line)
 
     def _beat(self) -> None:
         """Send a sign of life when nothing was sent for a while; one timer serves all events."""
@@ -129,7 +151,7 @@ class Waiting(Response):
         """How long to be silent before a sign of life."""
         setup = self._service.setup
         pause = setup.comment_every_s if self._opened else setup.first_comment_after_s
-        return min(pause, self._pause_s)
+        return pause if self._patience_s is None else min(pause, self._patience_s / 2)
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         if not data and not last:
@@ -139,6 +161,7 @@ class Waiting(Response):
             self._opened = True
             self._service.first_byte(self._job)
             fields = {**self._dialect.headers, "x-request-id": self._job.request_id}
+            fields |= await room(self._service, self._job.key)
             encoded = [(k.encode(), v.encode()) for k, v in fields.items()]
             await self._send({"type": "http.response.start", "status": 200, "headers": encoded})
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
