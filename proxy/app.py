@@ -19,6 +19,7 @@ from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.replies import error_reply
 from samplewise.proxy.api.request_ids import RequestIds
+from samplewise.proxy.api.responses import answer_responses, no_response
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build import open_service
 from samplewise.proxy.config import Config
@@ -86,6 +87,9 @@ def _add_routes(app: FastAPI) -> None:
     async def chat(request: Request) -> Response:
         return await chat_completions(request, _service(request))
 
+    async def responses(request: Request) -> Response:
+        return await answer_responses(request, _service(request))
+
     async def estimate(request: Request) -> Response:
         return await estimate_chat(request, _service(request))
 
@@ -124,6 +128,10 @@ def _add_routes(app: FastAPI) -> None:
         return await admin.rotate_key(request, _service(request))
 
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
+    app.add_route("/v1/responses", responses, methods=["POST"])
+    app.add_route("/v1/responses/{response_id}", no_response, methods=["GET", "DELETE"])
+    app.add_route("/v1/responses/{response_id}/cancel", no_response, methods=["POST"])
+    app.add_route("/v1/responses/{response_id}/input_items", no_response, methods=["GET"])
     app.add_route("/v1/samplewise/estimate", estimate, methods=["POST"])
     app.add_route("/v1/samplewise/budgets", budgets, methods=["GET"])
     app.add_route("/v1/samplewise/spend", spend, methods=["GET"])

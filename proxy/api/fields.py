@@ -1,0 +1,68 @@
+"""Reading the bodies of surfaces part by part; what is wrong is refused with its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from samplewise.proxy.errors import RequestError
+
+__all__ = ["check_unset", "given", "read", "renamed", "wrong"]
+
+T = TypeVar("T")
+_UNSET = (b"null", b"false", b"[]", b"{}", b'""')
+_ITEM = re.compile(r"\[(\d+|\.\.\.)\]")
+
+
+def wrong(path: str, rule: str) -> RequestError:
+    """Return the refusal of what stands at a path, such as `input.0.role`."""
+    return RequestError(f"{path}: {rule}", param=path)
+
+
+def read(raw: bytes | msgspec.Raw, kind: type[T], path: str) -> T:
+    """Decode what stands at a path.
+
+    Raises:
+        RequestError: it is not of this kind; says where, and what it should be.
+    """
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        # The error ends with the place, as in: Expected `int`, got `str` - at `$[0].name`.
+        text, _, place = str(error).partition(" - at `$")
+        inner = _ITEM.sub(r".\1", place.rstrip("`"))
+        raise wrong(f"{path}{inner}"[:200], text) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise wrong(path, f"cannot be read: {error}") from None
+
+
+def given(raw: bytes | msgspec.Raw | None, kind: type[T], path: str) -> T | None:
+    """Decode what stands at a path, None where nothing or null does; raises as `read` does."""
+    return None if raw is None or bytes(raw) == b"null" else read(raw, kind, path)
+
+
+def check_unset(fields: Mapping[str, bytes], rules: Mapping[str, str]) -> None:
+    """Refuse what cannot be done here, with the reason.
+
+    Raises:
+        RequestError: a field of `rules` asks for something.
+    """
+    for name, rule in rules.items():
+        if fields.get(name, b"null") not in _UNSET:
+            raise wrong(name, rule)
+
+
+def renamed(error: RequestError, names: Mapping[str, str]) -> RequestError:
+    """Return an error about a field of a chat request with the name of this surface for it."""
+    name = names.get(error.param or "")
+    if name is None:
+        return error
+    message = error.message
+    if message.startswith(f"{error.param}:"):
+        message = name + message.removeprefix(error.param or "")
+    return RequestError(
+        message, status=error.status, code=error.code, param=name, headers=error.headers
+    )
