@@ -11,23 +11,24 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from samplewise.proxy.api.deltas import answer_pieces, chosen_reason, event_piece
 from samplewise.proxy.api.fields import renamed
 from samplewise.proxy.api.replies import error_reply, json_reply
 from samplewise.proxy.api.responses_output import Event, Output
 from samplewise.proxy.api.responses_request import NAMES, translate
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
-from samplewise.proxy.completion import choice_object, finish_reason, headers, report, usage_object
+from samplewise.proxy.completion import headers, report, usage_object
 from samplewise.proxy.errors import AnswerError, RequestError, error_body
 from samplewise.proxy.job import Answer, Job
-from samplewise.proxy.jsontext import encode, members_of
+from samplewise.proxy.jsontext import encode
 from samplewise.proxy.service import Service
-from samplewise.proxy.sse import COMMENT, pieces
+from samplewise.proxy.sse import COMMENT
 from samplewise.proxy.wire import ChatRequest, parse_chat
 
 __all__ = ["answer_responses", "no_response"]
 
-_INCOMPLETE = {b'"length"': "max_output_tokens", b'"content_filter"': "content_filter"}
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 # What the service promises to say of every response, where the request says nothing.
 _DEFAULTS: Mapping[str, Any] = {
     "background": False,
@@ -141,11 +142,11 @@ class _Stream:
 
     def forward(self, event: bytes) -> bytes:
         """Return what an upstream's own event adds."""
-        choices = msgspec.json.decode(members_of(event).get("choices", b"null"))
-        if not choices:
+        piece = event_piece(event)
+        if piece is None:
             return b""
         self._answered = True
-        return self._begun() + self._written(_taken(self._output, choices[0]))
+        return self._begun() + self._written(self._output.take(*piece))
 
     def tell(self, line: str) -> bytes:
         """Return a line as reasoning, which clients show apart from the answer."""
@@ -154,7 +155,7 @@ class _Stream:
     def finish(self, answer: Answer) -> bytes:
         """Return the answer in pieces, or the end of what has passed through."""
         if self._answered:
-            rest = self._output.close(cut=_reason(answer) in _INCOMPLETE)
+            rest = self._output.close(cut=chosen_reason(answer) in _INCOMPLETE)
         else:
             rest = _whole(self._output, answer)
         data = self._begun() + self._written(rest)
@@ -197,27 +198,16 @@ def _name(job: Job) -> str:
     return job.request_id.removeprefix("req_")
 
 
-def _taken(output: Output, piece: Any) -> Iterator[Event]:
-    delta = piece.get("delta")
-    return output.take(delta if isinstance(delta, dict) else {}, piece.get("logprobs"))
-
-
 def _whole(output: Output, answer: Answer) -> Iterator[Event]:
     """Yield the events of an answer of which nothing was sent yet."""
-    choice = msgspec.json.decode(choice_object(answer, answer.chosen[0], 0))
-    for piece in pieces(choice, whole=answer.job.route.stream == "whole"):
-        yield from _taken(output, piece)
-    yield from output.close(cut=_reason(answer) in _INCOMPLETE)
-
-
-def _reason(answer: Answer) -> bytes:
-    sample = answer.chosen[0]
-    return finish_reason(members_of(sample.choice).get("finish_reason"), sample)
+    for delta, logprobs in answer_pieces(answer):
+        yield from output.take(delta, logprobs)
+    yield from output.close(cut=chosen_reason(answer) in _INCOMPLETE)
 
 
 def _end(answer: Answer) -> dict[str, Any]:
     """Return what a response says when it has ended."""
-    why = _INCOMPLETE.get(_reason(answer))
+    why = _INCOMPLETE.get(chosen_reason(answer))
     usage = usage_object(answer)
     cached = usage["prompt_tokens_details"]["cached_tokens"]
     return {

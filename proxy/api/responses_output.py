@@ -5,36 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["Event", "Output", "delta_parts"]
+from samplewise.proxy.api.deltas import delta_parts
+
+__all__ = ["Event", "Output"]
 
 Event = tuple[str, dict[str, Any]]
 """The type of an event and its fields, without its number in the stream."""
 
-_REASONING = ("reasoning_content", "reasoning")
 _ADDED, _DONE = "response.content_part.added", "response.content_part.done"
-
-
-def delta_parts(delta: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what a chat delta brings: `reasoning`, `refusal` or `text` and its text, or a `call`.
-
-    Servers use two names for reasoning, and some write text as a list of parts. What has another
-    type than it should is left out: nothing of it could be shown.
-    """
-    reasoning = next((delta[name] for name in _REASONING if delta.get(name)), None)
-    if isinstance(reasoning, str):
-        yield "reasoning", reasoning
-    refusal, content = delta.get("refusal"), delta.get("content")
-    if isinstance(refusal, str) and refusal:
-        yield "refusal", refusal
-    if isinstance(content, list):
-        texts = (part.get("text") for part in content if isinstance(part, dict))
-        content = "".join(text for text in texts if isinstance(text, str))
-    if isinstance(content, str) and content:
-        yield "text", content
-    calls = delta.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, dict):
-            yield "call", call
 
 
 class Output:
