@@ -15,11 +15,14 @@ import structlog
 from samplewise.proxy.asking import Connected
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
+from samplewise.proxy.backends.http import HttpClient
+from samplewise.proxy.backends.lean import LeanClient, speaks
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
+from samplewise.proxy.backends.through_aiohttp import AiohttpClient
 from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
 from samplewise.proxy.config import Config
@@ -99,11 +102,14 @@ async def open_service(
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
-        sessions = Sessions()
+        sessions, lean = Sessions(), LeanClient()
         stack.push_async_callback(sessions.close)
+        stack.push_async_callback(lean.close)
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
-        shared = _Shared(stack, session, sessions, litellm, ledger, Metrics((), {}))
+        shared = _Shared(
+            stack, session, AiohttpClient(sessions), lean, litellm, ledger, Metrics((), {})
+        )
         parts = await _open_parts(config, shared, known)
         kept = Kept()
         unmetered = config.store_failure == "serve_unmetered"
@@ -136,11 +142,17 @@ class _Shared:
 
     stack: AsyncExitStack
     session: aiohttp.ClientSession
-    sessions: Sessions
+    aiohttp: AiohttpClient
+    lean: LeanClient
     litellm: LiteLLMThread
     ledger: RecoverableLedger
     metrics: Metrics
     _batcher: Batcher | None = None
+
+    def client(self, settings: HttpBackendSettings) -> HttpClient:
+        """Return the HTTP client for a backend: the lean one where it can reach all its hosts."""
+        lean = settings.http_client == "auto" and all(map(speaks, settings.base_urls))
+        return self.lean if lean else self.aiohttp
 
     def batcher(self) -> Batcher:
         """Return the embedded model's batch, one for all backends of this process."""
@@ -271,7 +283,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, shared.litellm)
     backend = OpenAIBackend(
-        sessions=shared.sessions,
+        client=shared.client(settings),
         headers=settings.request_headers(),
         connect_timeout_s=settings.connect_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
@@ -288,6 +300,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         price=settings.price.build(),
         timeout_s=settings.timeout_s,
         max_n=settings.max_n or profile.max_n,
+        max_top_logprobs=settings.max_top_logprobs,
         stream_options=_STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
         token_field=settings.token_field or profile.token_field,
         seed_field=profile.seed_field,

@@ -300,6 +300,11 @@ class _Checks:
             if name not in route.backends:
                 wrong = f"the route has no backend {quoted(name)}{near(name, route.backends)}"
                 self._problem(here, wrong)
+        for name in needs.variants:
+            if name not in route.prompts:
+                known = list(route.prompts)
+                wrong = f"the route has no prompt {quoted(name)} under `prompts`{near(name, known)}"
+                self._problem(here, wrong)
         if needs.min_ok > needs.max_samples:
             wrong = f"must not exceed the {needs.max_samples} samples, got {needs.min_ok}"
             self._problem((*here, "min_ok"), wrong)

@@ -12,6 +12,7 @@ from samplewise.policies.evidence import Event, Evidence
 from samplewise.policies.price import Usage
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.keys.base import ClientKey
+from samplewise.proxy.learnt import Margins
 from samplewise.proxy.ledger.base import Account, Limit
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
@@ -50,7 +51,8 @@ class Route:
 
     `limit` bounds one request, `accounts` are the shared counters every wave must fit into.
     `automatic` are the verifiers that see every sample, `tool_check` is what sees turns that call
-    tools beside them and reads their votes, where these do not pass through.
+    tools beside them and reads their votes, where these do not pass through. `margins` is what its
+    requests have shown.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Route:
     description: str = ""
     seed: int | None = None
     prior: Mapping[str, Any] = field(default_factory=dict)
+    margins: Margins = field(default_factory=Margins)
     automatic: tuple[Check, ...] = field(init=False)
 
     def __post_init__(self) -> None:

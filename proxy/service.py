@@ -352,6 +352,8 @@ def _raw(job: Job) -> bool:
     return (
         job.request.stream
         and job.policy.needs.max_samples == 1
+        # Log-probabilities that only the policy asked for must not reach the client.
+        and not job.policy.needs.logprobs
         and job.request.n == 1
         and job.route.on_unverified != "error"
         and job.route.stream != "whole"
