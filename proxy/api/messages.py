@@ -15,6 +15,7 @@ from samplewise.proxy.api.fields import renamed
 from samplewise.proxy.api.messages_output import Blocks, Event
 from samplewise.proxy.api.messages_request import NAMES, Translated, translate
 from samplewise.proxy.api.replies import json_reply
+from samplewise.proxy.api.shapes import message_error, message_error_body
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
 from samplewise.proxy.completion import headers, report, usage_object
@@ -25,33 +26,14 @@ from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT
 from samplewise.proxy.wire import ChatRequest, parse_chat
 
-__all__ = ["Messages", "answer_messages", "message_error"]
+__all__ = ["Messages", "answer_messages"]
 
-_TYPES: Mapping[int, str] = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    500: "api_error",
-    502: "api_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-}
 _STOPS = {"length": "max_tokens", "content_filter": "refusal"}
 
 
 async def answer_messages(request: Request, service: Service) -> Response:
     """Answer one request."""
     return await answer_request(request, service, Messages())
-
-
-def message_error(error: AnswerError, request_id: str) -> Response:
-    """Return an error in Anthropic's shape; `code` and `param` are ours, as on other surfaces."""
-    fields = {"x-request-id": request_id, "request-id": request_id, **error.headers}
-    return json_reply(encode(_error(error, request_id)), fields, error.status)
 
 
 class Messages:
@@ -187,8 +169,7 @@ class _Stream:
 
     def failed(self, error: AnswerError) -> bytes:
         """Return an error as the event that ends the stream."""
-        fields = _error(error, self._job.request_id)
-        return _event("error", fields)
+        return _event("error", message_error_body(error, self._job.request_id))
 
     def reply(self, answer: Answer) -> Response | None:
         """A stream was asked for, so it is one however soon the answer is there."""
@@ -235,13 +216,3 @@ def _usage(answer: Answer) -> dict[str, Any]:
         "output_tokens_details": {"thinking_tokens": reasoning},
         "cost": usage["cost"],
     }
-
-
-def _error(error: AnswerError, request_id: str) -> dict[str, Any]:
-    said = {
-        "type": _TYPES.get(error.status, "invalid_request_error"),
-        "message": error.message,
-        "code": error.code,
-        "param": error.param,
-    }
-    return {"type": "error", "error": said, "request_id": request_id}
