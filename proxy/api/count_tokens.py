@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from samplewise.proxy.api.fields import naming
 from samplewise.proxy.api.messages import Messages
 from samplewise.proxy.api.replies import json_reply, read_body
 from samplewise.proxy.errors import AnswerError
@@ -14,7 +15,7 @@ from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.prompts import as_system
 from samplewise.proxy.service import Service
 from samplewise.proxy.serving import Client, open_job
-from samplewise.proxy.wire import prompt_guess
+from samplewise.proxy.wire import parse_chat, prompt_guess
 
 __all__ = ["count_message_tokens"]
 
@@ -30,8 +31,10 @@ async def count_message_tokens(request: Request, service: Service) -> Response:
         key = service.guard.admit(credentials(request.headers))
         service.rates.check(key)
         body = await read_body(request, service.setup.max_body_bytes)
-        asked = surface.read(body, request.headers)
-        job = open_job(service, asked.chat, Client(request_id, key))
+        asked = surface.read(body)
+        with naming(surface.names):
+            chat = parse_chat(asked.body, request.headers)
+            job = open_job(service, chat, Client(request_id, key))
     except AnswerError as error:
         return surface.refuse(error, request_id)
     told = await _told(job)

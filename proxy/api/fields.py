@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
 
 from samplewise.proxy.errors import RequestError
 
-__all__ = ["check_unset", "given", "read", "renamed", "wrong"]
+__all__ = ["check_unset", "given", "naming", "read", "wrong"]
 
 T = TypeVar("T")
 _UNSET = (b"null", b"false", b"[]", b"{}", b'""')
@@ -55,14 +56,17 @@ def check_unset(fields: Mapping[str, bytes], rules: Mapping[str, str]) -> None:
             raise wrong(name, rule)
 
 
-def renamed(error: RequestError, names: Mapping[str, str]) -> RequestError:
-    """Return an error about a field of a chat request with the name of this surface for it."""
-    name = names.get(error.param or "")
-    if name is None:
-        return error
-    message = error.message
-    if message.startswith(f"{error.param}:"):
-        message = name + message.removeprefix(error.param or "")
-    return RequestError(
-        message, status=error.status, code=error.code, param=name, headers=error.headers
-    )
+@contextmanager
+def naming(names: Mapping[str, str]) -> Iterator[None]:
+    """Let errors about fields of a chat request have the names that a surface has for these."""
+    try:
+        yield
+    except RequestError as error:
+        name = names.get(error.param or "")
+        if name is None:
+            raise
+        message = error.message.removeprefix(f"{error.param}:")
+        said = error.message if message == error.message else f"{name}:{message}"
+        raise RequestError(
+            said, status=error.status, code=error.code, param=name, headers=error.headers
+        ) from None

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from samplewise.proxy.api.deltas import answer_pieces, chosen_reason, event_piece
-from samplewise.proxy.api.fields import renamed
 from samplewise.proxy.api.messages_output import Blocks, Event
 from samplewise.proxy.api.messages_request import NAMES, Translated, translate
 from samplewise.proxy.api.replies import json_reply
@@ -19,12 +18,11 @@ from samplewise.proxy.api.shapes import message_error, message_error_body
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
 from samplewise.proxy.completion import headers, report, usage_object
-from samplewise.proxy.errors import AnswerError, RequestError
+from samplewise.proxy.errors import AnswerError
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode, members_of
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT
-from samplewise.proxy.wire import ChatRequest, parse_chat
 
 __all__ = ["Messages", "answer_messages"]
 
@@ -43,26 +41,24 @@ class Messages:
         """Read requests for answers, or for counts of their tokens."""
         self._counting = counting
 
-    def read(self, body: bytes, headers: Mapping[str, str]) -> _Asked:
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Its names for fields of a chat request."""
+        return NAMES
+
+    def read(self, body: bytes) -> _Asked:
         """Read a request."""
-        found = translate(body, counting=self._counting)
-        try:
-            chat = parse_chat(found.body, headers)
-        except RequestError as error:
-            raise renamed(error, NAMES) from None
-        return _Asked(chat, found)
+        return _Asked(translate(body, counting=self._counting))
 
     def refuse(self, error: AnswerError, request_id: str) -> Response:
-        """Return an error with the names of this surface."""
-        named = renamed(error, NAMES) if isinstance(error, RequestError) else error
-        return message_error(named, request_id)
+        """Return an error in Anthropic's shape."""
+        return message_error(error, request_id)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """One request; see `Asked`."""
 
-    chat: ChatRequest
     found: Translated
 
     @property

@@ -12,10 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from samplewise.proxy.api.deltas import answer_pieces, chosen_reason, event_piece
-from samplewise.proxy.api.fields import renamed
 from samplewise.proxy.api.replies import error_reply, json_reply
 from samplewise.proxy.api.responses_output import Event, Output
-from samplewise.proxy.api.responses_request import NAMES, translate
+from samplewise.proxy.api.responses_request import NAMES, Translated, translate
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
 from samplewise.proxy.completion import headers, report, usage_object
@@ -24,7 +23,6 @@ from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT
-from samplewise.proxy.wire import ChatRequest, parse_chat
 
 __all__ = ["answer_responses", "no_response"]
 
@@ -44,8 +42,15 @@ _DEFAULTS: Mapping[str, Any] = {
     "safety_identifier": None,
     "prompt_cache_key": None,
 }
-_REPEATED = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "top_logprobs")
-_NAMED = ("safety_identifier", "prompt_cache_key")
+_REPEATED = (
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "top_logprobs",
+    "safety_identifier",
+    "prompt_cache_key",
+)
 
 
 async def answer_responses(request: Request, service: Service) -> Response:
@@ -67,30 +72,33 @@ async def no_response(request: Request) -> Response:
 class _Responses:
     """The wire format of `/v1/responses`."""
 
-    def read(self, body: bytes, headers: Mapping[str, str]) -> _Asked:
+    names = NAMES
+
+    def read(self, body: bytes) -> _Asked:
         """Read a request."""
-        found = translate(body)
-        try:
-            chat = parse_chat(found.body, headers)
-        except RequestError as error:
-            raise renamed(error, NAMES) from None
-        return _Asked(chat, found.body, found.echo, found.warnings)
+        return _Asked(translate(body))
 
     def refuse(self, error: AnswerError, request_id: str) -> Response:
-        """Return an error in OpenAI's shape, with the names of this surface."""
-        named = renamed(error, NAMES) if isinstance(error, RequestError) else error
-        return error_reply(named, request_id)
+        """Return an error in OpenAI's shape."""
+        return error_reply(error, request_id)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One request; see `Asked`. `echo` is what the response says of it."""
+    """One request; see `Asked`."""
 
-    chat: ChatRequest
-    body: bytes
-    echo: Mapping[str, Any]
-    warnings: tuple[str, ...]
+    found: Translated
     created: int = field(default_factory=lambda: int(time()))
+
+    @property
+    def body(self) -> bytes:
+        """The chat request as JSON text."""
+        return self.found.body
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What has no effect."""
+        return self.found.warnings
 
     def stream(self, job: Job) -> _Stream:
         """Return what writes the answer as events."""
@@ -107,8 +115,7 @@ class _Asked:
         self, job: Job, output: Output | None = None, answer: Answer | None = None
     ) -> dict[str, Any]:
         """Return the response object: as it begins, or as it is in the end."""
-        said = {name: self.chat.fields[name] for name in _REPEATED if name in self.chat.fields}
-        said |= {name: self.chat.fields[name] for name in _NAMED if name in self.chat.fields}
+        given = job.request.fields
         found: dict[str, Any] = {
             "id": f"resp_{_name(job)}",
             "object": "response",
@@ -118,8 +125,8 @@ class _Asked:
             "error": None,
             "incomplete_details": None,
             **_DEFAULTS,
-            **{name: msgspec.Raw(value) for name, value in said.items()},
-            **self.echo,
+            **{name: msgspec.Raw(given[name]) for name in _REPEATED if name in given},
+            **self.found.echo,
             "model": job.request.model,
             "store": False,
             "output": [] if output is None else output.items,

@@ -9,6 +9,7 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
+from samplewise.proxy.api.fields import naming
 from samplewise.proxy.api.replies import json_reply, read_body
 from samplewise.proxy.api.streaming import Dialect, Waiting, watching
 from samplewise.proxy.errors import AnswerError
@@ -18,31 +19,22 @@ from samplewise.proxy.retries import read_retry
 from samplewise.proxy.service import Service
 from samplewise.proxy.serving import Client, answer_job, open_job, room, stopping
 from samplewise.proxy.suffix import without_suffix
-from samplewise.proxy.wire import ChatRequest
+from samplewise.proxy.wire import parse_chat
 
 __all__ = ["Asked", "Surface", "answer_request"]
 
 
 class Asked(Protocol):
-    """One request as its surface has read it, and how its answer is written.
-
-    `chat` is what the engine is asked, `body` the same as JSON text, by which repetitions are
-    known. `warnings` say what of the request has no effect.
-    """
-
-    @property
-    def chat(self) -> ChatRequest:
-        """The chat request that says the same."""
-        ...
+    """One request as its surface has read it, and how its answer is written."""
 
     @property
     def body(self) -> bytes:
-        """The body that it was read from."""
+        """The chat request that asks the same, as JSON text; repetitions are known by it."""
         ...
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Sentences for the answer's `warnings`."""
+        """Sentences for the answer's `warnings`: what of the request has no effect."""
         ...
 
     def stream(self, job: Job) -> Dialect:
@@ -55,9 +47,14 @@ class Asked(Protocol):
 
 
 class Surface(Protocol):
-    """One wire format."""
+    """One wire format. `names` are what it calls fields of a chat request."""
 
-    def read(self, body: bytes, headers: Mapping[str, str]) -> Asked:
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Its names by those of a chat."""
+        ...
+
+    def read(self, body: bytes) -> Asked:
         """Read a request; raises RequestError with the place of what is wrong."""
         ...
 
@@ -75,12 +72,13 @@ async def answer_request(request: Request, service: Service, surface: Surface) -
         key = service.guard.admit(credentials(request.headers))
         service.rates.check(key)
         body = await read_body(request, service.setup.max_body_bytes)
-        asked = surface.read(body, request.headers)
-        chat = asked.chat
-        named, _ = without_suffix(chat, service.routes)
-        route = named if named in service.routes else route
+        asked = surface.read(body)
         client = Client(request_id, key, read_retry(request.headers, asked.body))
-        job = open_job(service, chat, client)
+        with naming(surface.names):
+            chat = parse_chat(asked.body, request.headers)
+            named, _ = without_suffix(chat, service.routes)
+            route = named if named in service.routes else route
+            job = open_job(service, chat, client)
         job.warnings.extend(asked.warnings)
         if chat.options.dry_run:
             return json_reply(await service.estimate(job), {"x-request-id": request_id})

@@ -22,7 +22,9 @@ from tests.wire.bodies import RESPONSES
 from tests.wire.proxy import Proxy, Reply
 from tests.wire.sdk import CALLS, serving
 
-TOOLS = [{"type": "function", "name": name, "parameters": {}} for name in ("weather", "clock")]
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "name": name, "parameters": {}} for name in ("weather", "clock")
+]
 ANSWERS = {
     "text": Answer(text="one two three four five six seven eight nine ten", logprobs=-0.5),
     "reasoning": Answer(text="it is 13", reasoning_content="let me see"),
