@@ -25,6 +25,7 @@ from samplewise.proxy.backends.replayed import replay_upstream
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
 from samplewise.proxy.backends.through_aiohttp import AiohttpClient
+from samplewise.proxy.backends.token_counts import count_tokens
 from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
 from samplewise.proxy.config import Config
@@ -204,6 +205,7 @@ async def _open_parts(
         refuse_lacking(parts.setup.routes)
         await parts.own.enter_async_context(probes.following())
         await _follow_load(config, parts.upstreams, shared.session, parts.own)
+        _let_count(config, parts.upstreams, shared.session)
         undo.pop_all()
     return parts
 
@@ -369,6 +371,15 @@ async def _follow_load(
             readers = [partial(work, session, base, headers) for base in settings.base_urls]
             in_flight = partial(getattr, upstream, "in_flight")
             await stack.enter_async_context(following_load(upstream.pace, in_flight, readers))
+
+
+def _let_count(
+    config: Config, upstreams: Mapping[str, Upstream], session: aiohttp.ClientSession
+) -> None:
+    """Let servers that have a tokenizer to ask tell how long prompts are."""
+    for name, settings in config.backends.items():
+        if isinstance(settings, VllmBackendSettings):
+            upstreams[name].tokens = partial(count_tokens, session, settings.request_headers())
 
 
 def _add_checkpoints(config: Config, upstreams: Mapping[str, Upstream], ledger: Notebook) -> None:

@@ -30,8 +30,8 @@ from samplewise.proxy.config_models import (
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
 )
-from samplewise.proxy.config_records import RecordsSettings
 from samplewise.proxy.config_recording import RecordingSettings
+from samplewise.proxy.config_records import RecordsSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store
