@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
-from samplewise.policies.base import Policy, Stop
+from samplewise.policies.base import Policy, Source, Stop
 from samplewise.policies.evidence import Event, Evidence
 from samplewise.policies.price import Usage
 from samplewise.proxy.checks_base import Check
@@ -138,7 +138,8 @@ class Job:
     `began` is the loop's time when the request came in, `limit` what it may hold and spend, `key`
     the client's, None where none is needed and none was sent. `holders` counts the clients that
     wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags,
-    `mirrored` is the id of the second run that a mirror began.
+    `given_id` is the name that came with the request, `evidence` what is known since it runs,
+    `mirrored` is the id of the second run that a mirror began, `sources` what each draw went out from.
     """
 
     request_id: str
@@ -162,7 +163,10 @@ class Job:
     holders: int = 1
     pool: list[Sample] = field(default_factory=list)
     tagged: tuple[Account, ...] = ()
+    given_id: str = ""
+    evidence: Evidence | None = None
     mirrored: str = ""
+    sources: dict[str, Source] = field(default_factory=dict)
 
     @property
     def max_tokens(self) -> int:

@@ -84,6 +84,10 @@ class Metrics:
             "coalesced_retries", "Client retries that joined a run instead of buying one.", "route"
         )
 
+        self.recordings = self._counter(
+            "recorded_requests", "Requests written to recordings, or dropped.", "route", "result"
+        )
+
     def _define_samples(self) -> None:
         self.samples = self._counter(
             "samples", "Samples by what became of them.", "route", "model", "outcome"
@@ -181,6 +185,10 @@ class Metrics:
         child = self._of(histogram, *labels)
         assert isinstance(child, Histogram)
         child.observe(value)
+
+    def recorded(self, route: str, result: str) -> None:
+        """Count a request that was written down, or dropped because that could not be done."""
+        self._add(self.recordings, 1, route, result)
 
     def answered(self, answer: Answer, waited_s: float) -> None:
         """Count a request that got its answer."""
