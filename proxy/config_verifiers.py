@@ -17,6 +17,7 @@ from samplewise.proxy.config_judges import (
     RewardModelSettings,
     ScoreModelSettings,
 )
+from samplewise.proxy.config_patch import PatchTestsSettings
 from samplewise.proxy.config_tools import ToolSettings
 from samplewise.proxy.config_types import Count, Name, Seconds, Secret, Text
 from samplewise.proxy.config_verifier_base import (
@@ -36,6 +37,7 @@ __all__ = [
     "MathSettings",
     "MultiSettings",
     "NumberSettings",
+    "PatchTestsSettings",
     "PooledSettings",
     "PythonSettings",
     "RegexSettings",
@@ -236,6 +238,7 @@ VerifierSettings = Annotated[
     | ProcessRewardSettings
     | MultiSettings
     | CodeTestsSettings
+    | PatchTestsSettings
     | ToolSettings,
     Field(discriminator="type"),
 ]

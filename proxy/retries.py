@@ -17,6 +17,7 @@ import structlog
 from samplewise.proxy.errors import AnswerError, RequestError
 from samplewise.proxy.job import Answer, Job, Retry
 from samplewise.proxy.kept import Kept
+from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.metrics import Metrics
 from samplewise.verifiers.base import Purpose, Sample
 
@@ -38,7 +39,7 @@ def read_retry(headers: Mapping[str, str], body: bytes) -> Retry:
             f"idempotency-key: at most {_LONGEST_KEY} characters", param="idempotency-key"
         )
     # Whoever sends the key of somebody else must not get that one's answers.
-    who = headers.get("authorization", "")
+    who = credentials(headers) or ""
     asked = sorted(f"{k}:{headers[k]}" for k in headers if k.startswith("x-samplewise-"))
     digest = _digest(who, *asked, body=body)
     return Retry(name=_digest(who, key) if key else digest, digest=digest, again=repeated(headers))

@@ -131,7 +131,7 @@ async def test_a_label_passes_or_fails(upstream: UpstreamProcess, tmp_path: Path
     config = judged(
         upstream,
         "type: label_model, model: judge, labels: [correct, wrong], passing_labels: [correct]",
-        "policy: 'first_pass:2', verifiers: [judge]",
+        "policy: {type: first_pass, max_samples: 2, waves: [1]}, verifiers: [judge]",
     )
     async with serve(config, tmp_path) as proxy:
         reply = await proxy.chat("r")
