@@ -56,8 +56,8 @@ def next_errand(
     """Return how to ask again for what a call has lost; None when that cannot help.
 
     Another host of the same upstream comes first, then the next upstream, then to wait as long as
-    the host has asked for, a few times. `may_repeat` is asked before the same upstream gets more calls; the next
-    one has not seen these samples yet, so it needs no leave.
+    the host has asked for, a few times. `may_repeat` is asked before the same upstream gets more
+    calls; the next one has not seen these samples yet, so it needs no leave.
     """
     broken, pool = trip.facts.broken, errand.upstream.pool
     again = replace(errand, attempt=errand.attempt + 1)
