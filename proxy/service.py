@@ -20,6 +20,7 @@ from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
+    Forbidden,
     NoVerifiedAnswer,
     Overloaded,
     RateLimited,
@@ -53,6 +54,7 @@ _log = structlog.get_logger("samplewise.requests")
 # How requests without an answer are counted; any other error is our own.
 _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
+    Forbidden: "client_error",
     RateLimited: "client_error",
     Overloaded: "shed",
     BudgetExceeded: "budget_refused",
@@ -181,9 +183,8 @@ class Service:
         known = ", ".join(sorted(self.routes_of(key)))
         if key is not None and not key.may_use(model):
             # The same for routes that exist and for those that do not: others are not its business.
-            raise RequestError(
+            raise Forbidden(
                 f"model: this key may not use {model[:100]!r}; it may use: {known}",
-                status=403,
                 code="route_not_allowed",
                 param="model",
             )
