@@ -22,6 +22,7 @@ from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
 from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
+from samplewise.proxy.claims import Claims
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
     BackendSettings,
@@ -44,6 +45,7 @@ from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.pace import Pace, following_load
+from samplewise.proxy.peers import Peers
 from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.reload import Known, Parts, Reload, unchanged
@@ -83,12 +85,17 @@ async def preflight(config: Config, known: Known = None) -> dict[str, Abilities]
 
 @asynccontextmanager
 async def open_service(
-    config: Config, *, recover: bool = True, known: Mapping[str, Abilities] | None = None
+    config: Config,
+    *,
+    recover: bool = True,
+    known: Mapping[str, Abilities] | None = None,
+    peers: Peers | None = None,
 ) -> AsyncIterator[Service]:
     """Open everything a server needs and close it again, the ledger last.
 
     `recover` says whether to end, beside all else, what processes that died have left open. `known`
-    is what was found out of the upstreams before; without it they are asked as configured.
+    is what was found out of the upstreams before; without it they are asked as configured. `peers`
+    are the other processes of the server.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
@@ -110,7 +117,9 @@ async def open_service(
         service = Service(
             engine=Engine(serving, shared.metrics, kept),
             setup=parts.setup,
-            retries=Retries(kept, shared.metrics),
+            retries=Retries(
+                kept, shared.metrics, Claims(ledger, peers or Peers(), may_lose_store=unmetered)
+            ),
             rates=Rates(serving),
             may_lose_ledger=unmetered,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),

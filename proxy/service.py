@@ -36,6 +36,7 @@ from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.options import Options
+from samplewise.proxy.peers import Peers
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
@@ -89,6 +90,11 @@ class Service:
     may_lose_ledger: bool = False
     draining: bool = False
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+    @property
+    def peers(self) -> Peers:
+        """The other processes of this server."""
+        return self.retries.claims.peers
 
     @property
     def routes(self) -> Mapping[str, Route]:

@@ -11,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from samplewise.proxy.api.relay import relay, relay_stream
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body, store_error, wait_gone
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.completion import completion, headers
 from samplewise.proxy.engine import answer
-from samplewise.proxy.errors import AnswerError, StoreError
+from samplewise.proxy.errors import AnswerError, Elsewhere, StoreError
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.logs import where
 from samplewise.proxy.retries import read_retry
@@ -45,13 +46,17 @@ async def chat_completions(request: Request, service: Service) -> Response:
         chat = parse_chat(body, request.headers)
         route = chat.model if chat.model in service.routes else route
         job = service.job(chat, request_id, key)
-        job.retry = read_retry(request.headers, body)
+        passed_on = service.peers.asks(request)
+        job.retry = read_retry(request.headers, body, passed_on=passed_on)
         if chat.options.dry_run:
             return json_reply(await service.estimate(job), {"x-request-id": request_id})
         if chat.stream:
-            return _EventStream(service, job, request)
+            return _EventStream(service, job, request, body)
         async with _watching(request, job):
-            found = await _answer(service, job)
+            try:
+                found = await _answer(service, job)
+            except Elsewhere as elsewhere:
+                return await relay(service.peers, job, request, body, elsewhere)
         return json_reply(completion(found), headers(found))
     except asyncio.CancelledError:
         error = _stopping()
@@ -63,13 +68,21 @@ async def chat_completions(request: Request, service: Service) -> Response:
 
 
 async def _answer(service: Service, job: Job) -> Answer:
-    with _paid(job):
-        await service.rates.count(job.key, job.request_id)
+    if job.retry is None or not job.retry.passed_on:  # counted where it came in
+        with _paid(job):
+            await service.rates.count(job.key, job.request_id)
+    try:
+        return await service.retries.answer(job, lambda: _bought(service, job))
+    except Elsewhere as elsewhere:
+        if not elsewhere.address or await service.peers.reaches(elsewhere.address):
+            raise
+    # That process has just ended, and its claim with it where the store can tell.
     return await service.retries.answer(job, lambda: _bought(service, job))
 
 
 async def _bought(service: Service, job: Job) -> Answer:
     with _paid(job), boundary(_crashed, AnswerError, StoreError):
+        await service.retries.claims.make(job.retry)
         async with service.gate.place(job):
             found = await answer(job, service.engine)
     service.answered(found)
@@ -119,8 +132,9 @@ async def _end(work: asyncio.Task[Answer]) -> None:
 class _EventStream(Response):
     """A streamed answer: real statuses while that is possible, then comments, then the answer."""
 
-    def __init__(self, service: Service, job: Job, request: Request) -> None:
+    def __init__(self, service: Service, job: Job, request: Request, body: bytes) -> None:
         self._service, self._job, self._request = service, job, request
+        self._asked = body
         self._raw: asyncio.Queue[bytes] = asyncio.Queue()
         if job.tap is not None:
             job.tap = self._raw.put_nowait
@@ -149,11 +163,27 @@ class _EventStream(Response):
             else:
                 await self._wait(work)
             found = await work
+        except Elsewhere as elsewhere:
+            await self._relay(elsewhere)
+            return
         except AnswerError as error:
             await self._fail(error)
             return
         pieces = raw.finish(found) if self._job.tap is not None else chunks(found)
         await self._write(b"".join(pieces) + DONE, last=True)
+
+    async def _relay(self, elsewhere: Elsewhere) -> None:
+        async def send(reply: Response) -> None:
+            self._opened = True
+            await reply(self._request.scope, self._request.receive, self._send)
+
+        try:
+            if self._opened:  # a comment is there already, with headers of its own
+                raise elsewhere
+            asked = self._job, self._request, self._asked
+            await relay_stream(self._service.peers, *asked, elsewhere, send)
+        except AnswerError as error:
+            await self._fail(error)
 
     async def _forward(self, work: asyncio.Task[Answer], raw: RawStream) -> None:
         # The end of the work joins the queue behind every event, so nothing is lost or waited for.

@@ -28,6 +28,7 @@ from samplewise.proxy.ledger.accounts import (
 from samplewise.proxy.ledger.advice import ADVICE
 from samplewise.proxy.ledger.base import Account, Balance
 from samplewise.proxy.ledger.book import Book, Row
+from samplewise.proxy.ledger.claims import CLAIMS
 
 __all__ = [
     "MIGRATIONS",
@@ -147,6 +148,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _KEPT.format(what="UPDATE"),
         _KEPT.format(what="DELETE"),
     ),
+    (CLAIMS,),
 )
 
 _ROW_COLUMNS = (

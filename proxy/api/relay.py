@@ -1,0 +1,103 @@
+"""Requests that another process of this server works on: passed on to it, and its answer returned.
+
+Whoever leaves here is gone there too: the connection between the two ends with the client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import aiohttp
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from samplewise.proxy.errors import AnswerError, Elsewhere
+from samplewise.proxy.job import Job
+from samplewise.proxy.peers import Peers, returned
+from samplewise.proxy.service import Service
+from samplewise.proxy.sse import DONE, error_event
+
+__all__ = ["has_run", "relay", "relay_stream"]
+
+_log = structlog.get_logger("samplewise.relay")
+T = TypeVar("T")
+
+
+async def has_run(request: Request, service: Service) -> Response:
+    """Tell a peer whether its request would find a run here."""
+    if not service.peers.asks(request):
+        raise HTTPException(404)  # as any page that there is not
+    try:
+        name = bytes.fromhex(request.path_params["name"])
+    except ValueError:
+        raise HTTPException(404) from None
+    return Response(status_code=200 if service.retries.has(name) else 404)
+
+
+async def relay(
+    peers: Peers, job: Job, request: Request, body: bytes, elsewhere: Elsewhere
+) -> Response:
+    """Return the whole answer of the process that works on a request.
+
+    Raises:
+        Elsewhere: it cannot be reached, or ended meanwhile.
+        AnswerError: the client left (499).
+    """
+
+    async def whole() -> Response:
+        async with peers.passed_on(elsewhere.address, request, body) as reply:
+            return Response(await reply.read(), reply.status, returned(reply.headers))
+
+    return await _watched(job, whole(), elsewhere)
+
+
+async def relay_stream(
+    peers: Peers,
+    job: Job,
+    request: Request,
+    body: bytes,
+    elsewhere: Elsewhere,
+    send: Callable[[Response], Awaitable[None]],
+) -> None:
+    """Send the answer of the process that works on a request as it comes.
+
+    Raises:
+        Elsewhere: it cannot be reached, or ended before it answered. Nothing was sent.
+        AnswerError: the client left (499).
+    """
+
+    async def pieces(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        try:
+            async for piece in reply.content.iter_any():
+                yield piece
+        except aiohttp.ClientError:
+            # It has ended in the middle; its client sees what is left of the answer, and that.
+            lost = AnswerError("the process that worked on this request has ended; try again")
+            yield error_event(lost) + DONE
+
+    async def streamed() -> None:
+        async with peers.passed_on(elsewhere.address, request, body) as reply:
+            await send(StreamingResponse(pieces(reply), reply.status, returned(reply.headers)))
+
+    await _watched(job, streamed(), elsewhere)
+
+
+async def _watched(job: Job, work: Coroutine[Any, Any, T], elsewhere: Elsewhere) -> T:
+    """Do the work until its client leaves."""
+    _log.info("passed on", request_id=job.request_id, route=job.route.name)
+    asking = asyncio.create_task(work)
+    job.holders, job.when_left = 1, asking.cancel
+    if job.left:
+        asking.cancel()
+    try:
+        return await asking
+    except (aiohttp.ClientError, OSError):
+        raise elsewhere from None
+    except asyncio.CancelledError:
+        if not job.left:
+            raise
+        raise AnswerError("the client left", status=499, code="client_gone") from None
