@@ -173,15 +173,11 @@ class _EventStream(Response):
         await self._write(b"".join(pieces) + DONE, last=True)
 
     async def _relay(self, elsewhere: Elsewhere) -> None:
-        async def send(reply: Response) -> None:
-            self._opened = True
-            await reply(self._request.scope, self._request.receive, self._send)
-
         try:
             if self._opened:  # a comment is there already, with headers of its own
                 raise elsewhere
             asked = self._job, self._request, self._asked
-            await relay_stream(self._service.peers, *asked, elsewhere, send)
+            await relay_stream(self._service.peers, *asked, elsewhere, self._send)
         except AnswerError as error:
             await self._fail(error)
 

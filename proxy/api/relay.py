@@ -6,14 +6,15 @@ Whoever leaves here is gone there too: the connection between the two ends with 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 import aiohttp
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
+from starlette.types import Send
 
 from samplewise.proxy.errors import AnswerError, Elsewhere
 from samplewise.proxy.job import Job
@@ -48,6 +49,8 @@ async def relay(
         AnswerError: the client left (499).
     """
 
+    _must_be_known(elsewhere)
+
     async def whole() -> Response:
         async with peers.passed_on(elsewhere.address, request, body) as reply:
             return Response(await reply.read(), reply.status, returned(reply.headers))
@@ -56,34 +59,47 @@ async def relay(
 
 
 async def relay_stream(
-    peers: Peers,
-    job: Job,
-    request: Request,
-    body: bytes,
-    elsewhere: Elsewhere,
-    send: Callable[[Response], Awaitable[None]],
+    peers: Peers, job: Job, request: Request, body: bytes, elsewhere: Elsewhere, send: Send
 ) -> None:
     """Send the answer of the process that works on a request as it comes.
 
     Raises:
         Elsewhere: it cannot be reached, or ended before it answered. Nothing was sent.
-        AnswerError: the client left (499).
+        AnswerError: the client left before (499).
     """
-
-    async def pieces(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        try:
-            async for piece in reply.content.iter_any():
-                yield piece
-        except aiohttp.ClientError:
-            # It has ended in the middle; its client sees what is left of the answer, and that.
-            lost = AnswerError("the process that worked on this request has ended; try again")
-            yield error_event(lost) + DONE
+    _must_be_known(elsewhere)
+    began = False
 
     async def streamed() -> None:
+        nonlocal began
         async with peers.passed_on(elsewhere.address, request, body) as reply:
-            await send(StreamingResponse(pieces(reply), reply.status, returned(reply.headers)))
+            began = True
+            headers = [(k.encode(), v.encode()) for k, v in returned(reply.headers).items()]
+            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            async for piece in _pieces(reply):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    await _watched(job, streamed(), elsewhere)
+    try:
+        await _watched(job, streamed(), elsewhere)
+    except AnswerError:
+        if not began:
+            raise
+
+
+async def _pieces(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for piece in reply.content.iter_any():
+            yield piece
+    except aiohttp.ClientError:
+        # It has ended in the middle; its client sees what is left of the answer, and that.
+        lost = AnswerError("the process that worked on this request has ended; try again")
+        yield error_event(lost) + DONE
+
+
+def _must_be_known(elsewhere: Elsewhere) -> None:
+    if not elsewhere.address:
+        raise elsewhere
 
 
 async def _watched(job: Job, work: Coroutine[Any, Any, T], elsewhere: Elsewhere) -> T:

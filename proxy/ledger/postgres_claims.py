@@ -31,7 +31,7 @@ CREATE FUNCTION samplewise.claim_request(writer BIGINT, called BYTEA, said BYTEA
 RETURNS JSONB LANGUAGE plpgsql AS $$
 DECLARE
     now_ms BIGINT := samplewise.clock_ms();
-    found RECORD;
+    other RECORD;
 BEGIN
     PERFORM 1 FROM samplewise.writers WHERE epoch = writer;
     IF NOT FOUND THEN
@@ -46,8 +46,8 @@ BEGIN
         RETURN NULL;
     END IF;
     -- The statement above has locked it.
-    SELECT * INTO found FROM samplewise.claims WHERE name = called;
-    RETURN jsonb_build_array(encode(found.digest, 'hex'), found.address, found.until_ms - now_ms);
+    SELECT * INTO other FROM samplewise.claims WHERE name = called;
+    RETURN jsonb_build_array(encode(other.digest, 'hex'), other.address, other.until_ms - now_ms);
 END
 $$
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -51,6 +52,10 @@ class Store(Protocol):
         """Read rows on a connection of its own."""
         ...
 
+    async def claims(self) -> list[tuple[object, ...]]:
+        """Read the names of all claims on a connection of its own."""
+        ...
+
     async def run(self, statement: str) -> None:
         """Change it from outside; tables are named as in a database."""
         ...
@@ -65,6 +70,10 @@ class SqliteStore:
 
     async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
         return rows(self._path, columns, where)
+
+    async def claims(self) -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(self._path)) as db:
+            return db.execute("SELECT name FROM claims").fetchall()
 
     async def run(self, statement: str) -> None:
         db = sqlite3.connect(self._path)
@@ -84,6 +93,9 @@ class PostgresStore:
         return await execute(
             self._url, f"SELECT {columns} FROM samplewise.reservations WHERE {where} ORDER BY id"
         )
+
+    async def claims(self) -> list[tuple[object, ...]]:
+        return await execute(self._url, "SELECT name FROM samplewise.claims")
 
     async def run(self, statement: str) -> None:
         await execute(self._url, statement)
