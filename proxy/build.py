@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import structlog
 
+from samplewise.policies.price import nano_from_usd
 from samplewise.proxy.asking import Connected
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
@@ -41,6 +42,7 @@ from samplewise.proxy.keys.guard import follow
 from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import key_store
 from samplewise.proxy.ledger.books import Books
+from samplewise.proxy.ledger.chunks import Chunks
 from samplewise.proxy.ledger.orphans import RecoverableLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
@@ -102,7 +104,7 @@ async def open_service(
         StoreError: the ledger cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        ledger = await _open_ledger(config.store)
+        ledger = await _open_ledger(config.store, config.store_chunk_usd)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
         sessions = Sessions()
@@ -249,12 +251,13 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     stack.push_async_callback(stop)
 
 
-async def _open_ledger(url: str) -> RecoverableLedger:
+async def _open_ledger(url: str, chunk_usd: float | None) -> RecoverableLedger:
     if not is_postgres(url):
         return await SqliteLedger.open(store_path(url))
     with postgres_extra():
         from samplewise.proxy.ledger.postgres import PostgresLedger
-    return await PostgresLedger.open(url)
+    chunks = None if chunk_usd is None else Chunks(nano_from_usd(chunk_usd))
+    return await PostgresLedger.open(url, chunks=chunks)
 
 
 def _open_model(stack: AsyncExitStack) -> Batcher:

@@ -16,6 +16,7 @@ from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import postgres_connect as server
 from samplewise.proxy.ledger.accounts import Counter, Totals, check_settlements, check_wave
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, Wave
+from samplewise.proxy.ledger.chunks import Chunks
 from samplewise.proxy.ledger.claims import Claim
 from samplewise.proxy.ledger.orphans import Orphan, ordered, without_held
 from samplewise.proxy.ledger.postgres_claims import CLAIM, LET_GO, SWEEP_CLAIMS
@@ -39,17 +40,20 @@ class PostgresLedger:
         self._closing: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, url: str, *, clock: Callable[[], int] | None = None) -> PostgresLedger:
+    async def open(
+        cls, url: str, *, clock: Callable[[], int] | None = None, chunks: Chunks | None = None
+    ) -> PostgresLedger:
         """Open the ledger in a database, or create its tables there; the database must exist.
 
         Args:
             url: `postgresql://user@host:port/database`; asyncpg reads PGPASSWORD and others.
             clock: the time in UTC milliseconds, which picks the windows; the server's if None.
+            chunks: which room of hot counters this process leases; None for none.
 
         Raises:
             StoreError: the database cannot be reached and used, or belongs to something else.
         """
-        writer = Writer(url, clock)
+        writer = Writer(url, clock, chunks)
         try:
             await writer.begin()
         except server.STORE_ERRORS as error:

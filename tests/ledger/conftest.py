@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
@@ -12,9 +12,10 @@ import pytest
 import pytest_asyncio
 
 from samplewise.proxy.ledger.accounts import utc_ms
+from samplewise.proxy.ledger.chunks import Chunks
 from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
-from tests.ledger.kit import AnyLedger, Clock, Disk, rows
+from tests.ledger.kit import AnyLedger, Clock, Disk, many_chunks, rows
 from tests.ledger.pg import execute
 
 
@@ -83,11 +84,12 @@ class SqliteStore:
 
 
 class PostgresStore:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, chunks: Callable[[], Chunks | None] = lambda: None) -> None:
         self._url = url
+        self._chunks = chunks
 
     async def open(self, clock: Clock | None = None) -> AnyLedger:
-        return await PostgresLedger.open(self._url, clock=clock)
+        return await PostgresLedger.open(self._url, clock=clock, chunks=self._chunks())
 
     async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
         return await execute(
@@ -101,9 +103,11 @@ class PostgresStore:
         await execute(self._url, statement)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "chunks"])
 def store(request: pytest.FixtureRequest, path: Path) -> Store:
-    """Every kind of store in turn."""
+    """Every kind of store in turn; `chunks` leases room of every counter it touches."""
+    if request.param == "chunks":
+        return PostgresStore(request.getfixturevalue("database"), many_chunks)
     if request.param == "postgres":
         return PostgresStore(request.getfixturevalue("database"))
     return SqliteStore(path)
