@@ -1,9 +1,10 @@
 """Compare several processes on one budget in PostgreSQL with and without leased chunks of it.
 
-    python -m bench.chunks [--seconds 4] [--rounds 3] [--processes 4]
+    python -m bench.chunks [--seconds 4] [--rounds 3] [--processes 4] [--commit-ms 10]
 
 Both modes are measured in every round, so that only ratios of one run are compared. A pair is one
 sample reserved and settled, as in `bench.ledger`; every wave of all processes is in two counters.
+`--commit-ms` makes every commit wait, as one does for a synchronous standby or a slow disk.
 """
 
 from __future__ import annotations
@@ -94,10 +95,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--commit-ms", type=int, default=0)
     args = parser.parse_args()
     with postgres() as server:
         if server is None:
             return
+        server.run(f"ALTER SYSTEM SET commit_delay = {1_000 * args.commit_ms}")
+        server.run("ALTER SYSTEM SET commit_siblings = 0")
+        server.run("SELECT pg_reload_conf()")
         print("                  pairs/s  CPU us/pair  p50 ms   p99 ms  longest ms")
         for shape in SHAPES:
             runs: dict[bool, list[Measured]] = {False: [], True: []}

@@ -48,9 +48,9 @@ class _Asked:
 class Chunks:
     """The chunks of one process, each of `size_nano` nano-dollars at most.
 
-    A counter is leased when more than `hot` batches of a second touch it: a chunk costs two more
-    looks at the main counter. It is good for `least` to `most` batches, and kept for `seconds`:
-    then it is given back, or sized anew. `clock` gives seconds that only grow.
+    A chunk is good for `least` to `most` batches, and kept for `seconds`: then it is given back, or
+    sized anew. A counter is leased when more than `hot` batches touch it in that time, because a
+    chunk costs two looks at the main counter. `clock` gives seconds that only grow.
     """
 
     size_nano: int
@@ -61,7 +61,7 @@ class Chunks:
     clock: Callable[[], float] = time.monotonic
     _have: dict[Name, _Chunk] = field(default_factory=dict)
     _wished: dict[Name, Limit] = field(default_factory=dict)
-    _second: int = 0
+    _since: float = 0.0
     _heat: dict[Name, int] = field(default_factory=dict)
 
     @property
@@ -107,9 +107,9 @@ class Chunks:
 
     def _warm(self, name: Name, now: float) -> bool:
         """Count a batch that touches a counter; say whether many do."""
-        if int(now) != self._second:
-            self._second, last = int(now), self._heat
-            # What was hot a moment ago is so still, or each second would begin without chunks.
+        if now >= self._since + self.seconds:
+            self._since, last = now, self._heat
+            # What was hot a moment ago is so still, or each time would begin without chunks.
             self._heat = {name: self.hot for name, count in last.items() if count > self.hot}
         self._heat[name] = self._heat.get(name, 0) + 1
         return self._heat[name] > self.hot
