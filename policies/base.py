@@ -174,9 +174,10 @@ class Needs:
 
     `max_samples` is the most it can ever draw for one request, `min_ok` the fewest good samples
     (ended by themselves) that an answer may rest on, `min_samples` the fewest that it has drawn
-    when it stops by itself, granted all it asked for. `prior` asks for measured error rates of the
-    route's verifiers. `progress_tokens` asks for a progress event
-    every so many tokens of a running sample (0: none).
+    when it stops by itself, granted all it asked for. `shown` is how many samples a prompt can hold
+    beside the client's own, `comparisons` how many pairs it can ask for. `prior` asks for measured
+    error rates of the route's verifiers. `progress_tokens` asks for a progress event every so many
+    tokens of a running sample (0: none).
     """
 
     max_samples: int
@@ -193,6 +194,8 @@ class Needs:
     scores: tuple[str, ...] = ()
     min_samples: int = 1
     prior: bool = False
+    shown: int = 0
+    comparisons: int = 0
 
 
 class Policy(Protocol):
