@@ -177,13 +177,21 @@ class Needs:
     when it stops by itself, granted all it asked for. `shown` is how many samples a prompt can hold
     beside the client's own, `comparisons` how many pairs it can ask for. `prior` asks for measured
     error rates of the route's verifiers. `progress_tokens` asks for a progress event every so many
-    tokens of a running sample (0: none).
+    tokens of a running sample (0: none). `top_logprobs` asks for the likeliest tokens
+    of every place, `group_tokens` for their confidence in groups of so many places (0: none).
+    `logprobs_of` names the backends whose log-probabilities are read (empty: all), `margins` asks
+    for the first-token margins of the route's last requests. `variants` are prompts of the route.
     """
 
     max_samples: int
     min_ok: int = 1
     cancel: bool = False
     logprobs: bool = False
+    top_logprobs: int = 0
+    logprobs_of: tuple[str, ...] = ()
+    margins: bool = False
+    variants: tuple[str, ...] = ()
+    group_tokens: int = 0
     progress_tokens: int = 0
     continuation: bool = False
     step_scores: bool = False
@@ -196,6 +204,10 @@ class Needs:
     prior: bool = False
     shown: int = 0
     comparisons: int = 0
+
+    def reads_logprobs(self, backend: str) -> bool:
+        """Say whether the log-probabilities of a backend's samples are read."""
+        return self.logprobs and (not self.logprobs_of or backend in self.logprobs_of)
 
 
 class Policy(Protocol):

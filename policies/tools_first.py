@@ -25,8 +25,9 @@ __all__ = ["ToolsFirst"]
 
 @dataclass(frozen=True, slots=True)
 class ToolsFirst:
-    """Draw one sample; a tool call ends the run, anything else leaves the rest to `policy`.
+    """Draw one sample, or as many as answers are wanted; if the first calls a tool, that is all.
 
+    Anything else leaves the rest to `policy`.
     An agent's turn that only calls a tool so costs one sample, and a turn that answers costs what
     the policy costs, one sample later.
     """
@@ -45,10 +46,10 @@ class ToolsFirst:
                 return self.policy.decide(evidence)
             # From where the policy itself would draw first: it counts as its first sample.
             backends = self.policy.needs.backends
-            return [Draw(TOOLS_FIRST, 1, backend=backends[0] if backends else "")]
-        if evidence.drawn == 1 and evidence.pending:
+            return [Draw(TOOLS_FIRST, evidence.answers, backend=backends[0] if backends else "")]
+        if set(evidence.rounds) == {TOOLS_FIRST} and evidence.pending:
             return WAIT
-        first = next(iter(evidence.samples.values()), None)
+        first = min(evidence.samples.values(), key=lambda sample: sample.index, default=None)
         if first is not None and first.ended is Ended.TOOL_CALL:
             return [
                 Stop(by_order(evidence), StopReason.NOT_WORTH_IT, Basis.ORDER, {"rule": "tools"})

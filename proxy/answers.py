@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from samplewise.policies.base import Basis, Stop, StopReason
 from samplewise.policies.evidence import Evidence, Failed
-from samplewise.policies.price import NANO, Usage
+from samplewise.policies.price import NANO, Usage, shown_usd
 from samplewise.policies.ranking import by_votes
 from samplewise.proxy.draws import Draws
 from samplewise.proxy.errors import (
@@ -73,9 +73,7 @@ def _judged(job: Job, evidence: Evidence, stop: Stop, purse: Purse) -> Stop:
     if not ranking or evidence.good < job.policy.needs.min_ok:
         raise _nothing(job, evidence, purse)
     stop = Stop(ranking, stop.reason, stop.basis, stop.details)
-    if _passed(evidence, ranking[0]) or not any(check.required for check in job.route.checks):
-        return stop
-    if evidence.samples[ranking[0]].ended is Ended.TOOL_CALL:
+    if _passed(evidence, ranking[0]) or not _judgeable(job, evidence.samples[ranking[0]]):
         return stop
     if job.route.on_unverified == "error":
         raise NoVerifiedAnswer(
@@ -86,6 +84,13 @@ def _judged(job: Job, evidence: Evidence, stop: Stop, purse: Purse) -> Stop:
         voted = [id_ for id_ in by_votes(evidence) if _usable(evidence, id_)]
         return Stop(tuple(voted), stop.reason, Basis.VOTES, stop.details)
     return stop
+
+
+def _judgeable(job: Job, sample: Sample) -> bool:
+    """Say whether a sample could have passed: whether a verifier that is required looks at it."""
+    if sample.ended is Ended.TOOL_CALL:
+        return job.route.on_tools == "verify"
+    return any(check.required for check in job.route.checks)
 
 
 def _usable(evidence: Evidence, id_: str) -> bool:
@@ -116,7 +121,8 @@ def pick(evidence: Evidence, ranking: Sequence[str], n: int) -> tuple[Sample, ..
 def _outcome(job: Job, evidence: Evidence, stop: Stop, first: Sample) -> Outcome:
     if _passed(evidence, first.id):
         return Outcome.VERIFIED
-    if job.policy.needs.max_samples == 1 or first.ended is Ended.TOOL_CALL:
+    passed_on = first.ended is Ended.TOOL_CALL and job.route.on_tools == "passthrough"
+    if job.policy.needs.max_samples == 1 or passed_on:
         return Outcome.UNVERIFIED
     judgement = evidence.judgements.get(first.id)
     voted = evidence.votes.classes.get(judgement.answer_class or "") if judgement else None
@@ -133,15 +139,18 @@ def _outcome(job: Job, evidence: Evidence, stop: Stop, first: Sample) -> Outcome
 
 def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, ...]:
     rounds = evidence.rounds.values()
-    errors = (
-        verdict
+    errors = [
+        verdict.reason
         for judgement in evidence.judgements.values()
         for verdict in judgement.verdicts
         if verdict.status is Status.ERROR and verdict.reason != "cut"
-    )
+    ]
+    games = (game for games in evidence.comparisons.values() for game in games)
+    errors += [game.reason for game in games if game.error]
     found = {
         Degraded.BUDGET: stop.reason is StopReason.BUDGET
-        or any(round_.why == "budget" for round_ in rounds),
+        or any(round_.why == "budget" for round_ in rounds)
+        or "budget" in errors,
         Degraded.DEADLINE: evidence.deadline_passed
         or any(round_.why == "deadline" for round_ in rounds),
         Degraded.QUORUM: bool(evidence.failed)
@@ -149,8 +158,7 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
         or (evidence.deadline_passed and evidence.good < evidence.drawn),
         Degraded.BACKEND: bool(evidence.failed or draws.moved)
         or any(round_.why == "backend" for round_ in rounds),
-        Degraded.VERIFIER: any(True for _ in errors)
-        or any(game.error for games in evidence.comparisons.values() for game in games),
+        Degraded.VERIFIER: bool(errors),
     }
     return tuple(name for name, held in found.items() if held)
 
@@ -226,7 +234,7 @@ def _named(account: Account | None) -> str:
         return "its limits"
     limit = account.limit
     parts = [
-        f"${limit.nano / NANO:g}" if limit.nano is not None else "",
+        shown_usd(limit.nano) if limit.nano is not None else "",
         f"{limit.tokens} tokens" if limit.tokens is not None else "",
         f"{limit.samples} samples" if limit.samples is not None else "",
     ]

@@ -14,15 +14,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from samplewise.proxy.api import admin, books, ops
 from samplewise.proxy.api.chat import chat_completions
+from samplewise.proxy.api.count_tokens import count_message_tokens
 from samplewise.proxy.api.door import Door
 from samplewise.proxy.api.estimate import estimate_chat
+from samplewise.proxy.api.messages import answer_messages
 from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.relay import has_run
-from samplewise.proxy.api.replies import error_reply
+from samplewise.proxy.api.request_ids import RequestIds
+from samplewise.proxy.api.requests import show_request
+from samplewise.proxy.api.responses import answer_responses, no_response
+from samplewise.proxy.api.shapes import path_error
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build import open_service
 from samplewise.proxy.config import Config
 from samplewise.proxy.errors import AnswerError, RequestError
+from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.logs import set_up_logs
 from samplewise.proxy.peers import PEER_RUNS, Peers
 from samplewise.proxy.service import Service
@@ -55,13 +61,14 @@ def create_app(
     app.add_exception_handler(Exception, _crash)
     app.add_middleware(_PlainPaths)
     app.add_middleware(Door)
+    app.add_middleware(RequestIds)
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(config.server.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "x-samplewise-cost-usd", "x-samplewise-outcome"],
+            expose_headers=_EXPOSED,
         )
     return app
 
@@ -90,14 +97,23 @@ def _add_routes(app: FastAPI) -> None:
     async def chat(request: Request) -> Response:
         return await chat_completions(request, _service(request))
 
+    async def responses(request: Request) -> Response:
+        return await answer_responses(request, _service(request))
+
+    async def messages(request: Request) -> Response:
+        return await answer_messages(request, _service(request))
+
+    async def count(request: Request) -> Response:
+        return await count_message_tokens(request, _service(request))
+
     async def estimate(request: Request) -> Response:
         return await estimate_chat(request, _service(request))
 
     async def models(request: Request) -> Response:
-        return list_models(_service(request), request.headers.get("authorization"))
+        return list_models(_service(request), credentials(request.headers))
 
     async def model(request: Request) -> Response:
-        authorization = request.headers.get("authorization")
+        authorization = credentials(request.headers)
         return show_model(_service(request), request.path_params["name"], authorization)
 
     async def livez(request: Request) -> Response:
@@ -116,7 +132,7 @@ def _add_routes(app: FastAPI) -> None:
         return await books.spend(request, _service(request))
 
     async def bill(request: Request) -> Response:
-        return await books.request_bill(request, _service(request))
+        return await show_request(request, _service(request))
 
     async def run(request: Request) -> Response:
         return await has_run(request, _service(request))
@@ -131,10 +147,16 @@ def _add_routes(app: FastAPI) -> None:
         return await admin.rotate_key(request, _service(request))
 
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
+    app.add_route("/v1/responses", responses, methods=["POST"])
+    app.add_route("/v1/responses/{response_id}", no_response, methods=["GET", "DELETE"])
+    app.add_route("/v1/responses/{response_id}/cancel", no_response, methods=["POST"])
+    app.add_route("/v1/responses/{response_id}/input_items", no_response, methods=["GET"])
+    app.add_route("/v1/messages", messages, methods=["POST"])
+    app.add_route("/v1/messages/count_tokens", count, methods=["POST"])
     app.add_route("/v1/samplewise/estimate", estimate, methods=["POST"])
     app.add_route("/v1/samplewise/budgets", budgets, methods=["GET"])
     app.add_route("/v1/samplewise/spend", spend, methods=["GET"])
-    app.add_route("/v1/samplewise/requests/{request_id}", bill, methods=["GET"])
+    app.add_route("/v1/samplewise/requests/{request_id:path}", bill, methods=["GET"])
     # Any method: without an admin key there is nothing here, not even a method that is wrong.
     app.add_route("/v1/samplewise/keys", keys, methods=_METHODS)
     app.add_route("/v1/samplewise/keys/{name:path}/rotate", rotate, methods=_METHODS)
@@ -147,6 +169,25 @@ def _add_routes(app: FastAPI) -> None:
     app.add_route("/metrics", metrics, methods=["GET"])
 
 
+# What a page of another origin may read of an answer beside its body.
+_EXPOSED = [
+    "openai-processing-ms",
+    "request-id",
+    "retry-after",
+    "x-client-request-id",
+    *(
+        f"x-ratelimit-{what}-{unit}"
+        for what in ("limit", "remaining", "reset")
+        for unit in ("requests", "tokens")
+    ),
+    "x-request-id",
+    "x-samplewise-budget-remaining-usd",
+    "x-samplewise-cost-usd",
+    "x-samplewise-outcome",
+    "x-samplewise-request-id",
+    "x-samplewise-samples",
+    "x-should-retry",
+]
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _HTTP_CODES: Mapping[int, str] = {404: "unknown_url", 405: "method_not_supported"}
 
@@ -159,15 +200,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
         code=_HTTP_CODES.get(error.status_code),
         headers=error.headers,
     )
-    return error_reply(reply, _service(request).new_request_id())
+    return path_error(request.url.path, reply, _service(request).new_request_id())
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AnswerError)
-    return error_reply(error, _service(request).new_request_id())
+    return path_error(request.url.path, error, _service(request).new_request_id())
 
 
 async def _crash(request: Request, error: Exception) -> Response:
     # Starlette raises the error again behind this reply, so the log has the whole of it.
     reply = AnswerError("an internal error; the operator's log says which", code="internal_error")
-    return error_reply(reply, _service(request).new_request_id())
+    return path_error(request.url.path, reply, _service(request).new_request_id())

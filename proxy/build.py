@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING
 import aiohttp
 import structlog
 
-from samplewise.policies.price import nano_from_usd
 from samplewise.proxy.asking import Connected
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
-from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
+from samplewise.proxy.backends.http import HttpClient
+from samplewise.proxy.backends.lean import LeanClient, speaks
+from samplewise.proxy.backends.litellm import check_models, litellm_upstream
+from samplewise.proxy.backends.litellm_process import LiteLLMProcess
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
+from samplewise.proxy.backends.replayed import replay_upstream
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
+from samplewise.proxy.backends.through_aiohttp import AiohttpClient
+from samplewise.proxy.backends.token_counts import count_tokens
+from samplewise.proxy.build_ledger import open_ledger
 from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
 from samplewise.proxy.claims import Claims
@@ -29,10 +35,11 @@ from samplewise.proxy.config_backends import (
     BackendSettings,
     HttpBackendSettings,
     LiteLLMBackendSettings,
+    ReplayBackendSettings,
     TinyBackendSettings,
     VllmBackendSettings,
 )
-from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
+from samplewise.proxy.config_store import is_postgres, store_path
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
@@ -42,15 +49,16 @@ from samplewise.proxy.keys.guard import follow
 from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import key_store
 from samplewise.proxy.ledger.books import Books
-from samplewise.proxy.ledger.chunks import Chunks
 from samplewise.proxy.ledger.orphans import RecoverableLedger
-from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
+from samplewise.proxy.on_tools import implied_verifiers
 from samplewise.proxy.pace import Pace, following_load
 from samplewise.proxy.peers import Peers
 from samplewise.proxy.probes import Probes, refuse_lacking
+from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.reload import Known, Parts, Reload, unchanged
+from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service, Setup
 from samplewise.proxy.unmetered import UnmeteredLedger
@@ -104,14 +112,17 @@ async def open_service(
         StoreError: the ledger cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        ledger = await _open_ledger(config.store, config.store_chunk_usd)
+        ledger = await open_ledger(config.store, config.store_chunk_usd)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
-        sessions = Sessions()
+        sessions, lean = Sessions(), LeanClient()
         stack.push_async_callback(sessions.close)
-        litellm = LiteLLMThread()
+        stack.push_async_callback(lean.close)
+        litellm = LiteLLMProcess()
         stack.push_async_callback(litellm.close)
-        shared = _Shared(stack, session, sessions, litellm, ledger, Metrics((), {}))
+        shared = _Shared(
+            stack, session, AiohttpClient(sessions), lean, litellm, ledger, Metrics((), {})
+        )
         parts = await _open_parts(config, shared, known)
         kept = Kept()
         unmetered = config.store_failure == "serve_unmetered"
@@ -126,6 +137,8 @@ async def open_service(
             may_lose_ledger=unmetered,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
         )
+
+        stack.push_async_callback(service.mirrors.close)
 
         async def another(new: Config, old: Parts, known: Known) -> Parts:
             return await _open_parts(new, shared, known, old)
@@ -146,11 +159,17 @@ class _Shared:
 
     stack: AsyncExitStack
     session: aiohttp.ClientSession
-    sessions: Sessions
-    litellm: LiteLLMThread
+    aiohttp: AiohttpClient
+    lean: LeanClient
+    litellm: LiteLLMProcess
     ledger: RecoverableLedger
     metrics: Metrics
     _batcher: Batcher | None = None
+
+    def client(self, settings: HttpBackendSettings) -> HttpClient:
+        """Return the HTTP client for a backend: the lean one where it can reach all its hosts."""
+        lean = settings.http_client == "auto" and all(map(speaks, settings.base_urls))
+        return self.lean if lean else self.aiohttp
 
     def batcher(self) -> Batcher:
         """Return the embedded model's batch, one for all backends of this process."""
@@ -180,6 +199,7 @@ async def _open_parts(
         shared.metrics.adopt(config.routes, {n: u.model for n, u in parts.upstreams.items()})
         for upstream in parts.upstreams.values():
             shared.metrics.pooled(upstream)
+        await check_models(parts.upstreams)
         asked = {} if old is None else old.upstreams
         met = {n: u.abilities for n, u in parts.upstreams.items() if asked.get(n) is u}
         probes = Probes(
@@ -194,8 +214,21 @@ async def _open_parts(
         refuse_lacking(parts.setup.routes)
         await parts.own.enter_async_context(probes.following())
         await _follow_load(config, parts.upstreams, shared.session, parts.own)
+        _let_count(config, parts.upstreams, shared.session)
         undo.pop_all()
     return parts
+
+
+def _recorder(config: Config, shared: _Shared, old: Parts | None) -> Recorder | None:
+    """Return what writes live requests down: the one that does already, where nothing changed."""
+    if old is not None and old.config.recording == config.recording:
+        return old.setup.recorder
+    if config.recording is None:
+        return None
+    recorder = Recorder(config.recording, shared.metrics.recorded)
+    recorder.prepare()
+    shared.stack.callback(recorder.close)
+    return recorder
 
 
 def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
@@ -212,7 +245,8 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
     }
     _add_checkpoints(config, upstreams, shared.ledger)
     models = Connected(upstreams, _score_servers(config, shared.session))
-    checks |= make_checks({n: v for n, v in config.verifiers.items() if n not in checks}, models)
+    wanted = {**config.verifiers, **implied_verifiers(config.routes)}
+    checks |= make_checks({n: v for n, v in wanted.items() if n not in checks}, models)
     setup = Setup(
         routes={
             name: make_route(name, route, config, upstreams, checks)
@@ -222,7 +256,10 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         max_body_bytes=config.server.max_body_bytes,
         first_comment_after_s=config.server.first_comment_after_s,
         comment_every_s=config.server.comment_every_s,
+        plain_keep_alive=config.server.plain_keep_alive,
+        records=Keeping(config.records.keep_days, config.records.text),
         tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
+        recorder=_recorder(config, shared, old),
     )
     return Parts(config, upstreams, checks, setup)
 
@@ -236,6 +273,7 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     store = service.keys = key_store(url, actor="admin")
     stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
+    await stack.enter_async_context(_keeping(service, Keeper(store.place)))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
     for key in guard.keys:
@@ -251,13 +289,17 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     stack.push_async_callback(stop)
 
 
-async def _open_ledger(url: str, chunk_usd: float | None) -> RecoverableLedger:
-    if not is_postgres(url):
-        return await SqliteLedger.open(store_path(url))
-    with postgres_extra():
-        from samplewise.proxy.ledger.postgres import PostgresLedger
-    chunks = None if chunk_usd is None else Chunks(nano_from_usd(chunk_usd))
-    return await PostgresLedger.open(url, chunks=chunks)
+@asynccontextmanager
+async def _keeping(service: Service, keeper: Keeper) -> AsyncIterator[None]:
+    """Keep records while the service runs, and write the last of them."""
+    service.records = keeper
+    running = asyncio.create_task(keeper.run(lambda: service.setup.records))
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await keeper.flush()
 
 
 def _open_model(stack: AsyncExitStack) -> Batcher:
@@ -279,8 +321,10 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         return tiny_upstream(name, settings, shared.batcher())
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, shared.litellm)
+    if isinstance(settings, ReplayBackendSettings):
+        return replay_upstream(name, settings)
     backend = OpenAIBackend(
-        sessions=shared.sessions,
+        client=shared.client(settings),
         headers=settings.request_headers(),
         connect_timeout_s=settings.connect_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
@@ -297,6 +341,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         price=settings.price.build(),
         timeout_s=settings.timeout_s,
         max_n=settings.max_n or profile.max_n,
+        max_top_logprobs=settings.max_top_logprobs,
         stream_options=_STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
         token_field=settings.token_field or profile.token_field,
         seed_field=profile.seed_field,
@@ -327,6 +372,15 @@ async def _follow_load(
             readers = [partial(work, session, base, headers) for base in settings.base_urls]
             in_flight = partial(getattr, upstream, "in_flight")
             await stack.enter_async_context(following_load(upstream.pace, in_flight, readers))
+
+
+def _let_count(
+    config: Config, upstreams: Mapping[str, Upstream], session: aiohttp.ClientSession
+) -> None:
+    """Let servers that have a tokenizer to ask tell how long prompts are."""
+    for name, settings in config.backends.items():
+        if isinstance(settings, VllmBackendSettings):
+            upstreams[name].tokens = partial(count_tokens, session, settings.request_headers())
 
 
 def _add_checkpoints(config: Config, upstreams: Mapping[str, Upstream], ledger: Notebook) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from samplewise.policies.base import Policy, PolicyError
 from samplewise.proxy.asking import Models
@@ -10,11 +11,14 @@ from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_budgets import TagSettings
+from samplewise.proxy.config_mirror import MirrorSettings
 from samplewise.proxy.config_routes import RouteSettings
+from samplewise.proxy.config_side import SideSettings
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.errors import ConfigError
-from samplewise.proxy.job import Route
+from samplewise.proxy.job import Mirror, Route, Side
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
+from samplewise.proxy.on_tools import tool_check
 from samplewise.proxy.overrides import PolicyChoice
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
@@ -45,7 +49,7 @@ def make_route(
     limit = _request_limit(settings, config)
     ceiling = limit.samples or policy.needs.max_samples
     names = settings.verifiers
-    return Route(
+    route = Route(
         name=name,
         policy=policy,
         policy_name=settings.policy.type,
@@ -61,12 +65,40 @@ def make_route(
         params=dict(settings.params),
         prompts=settings.prompts,
         on_unverified=settings.on_unverified,
+        on_tools=settings.on_tools,
+        tool_check=tool_check(settings, checks),
         stream=settings.stream,
+        progress=settings.progress,
         usage=settings.usage,
         description=settings.description,
         seed=settings.seed,
         prior=read_prior(name, settings, policy),
+        mirror=_mirror(settings.mirror),
     )
+    return replace(route, side=_side(route, settings.side_requests, upstreams))
+
+
+def _side(
+    route: Route, settings: SideSettings | None, upstreams: Mapping[str, Upstream]
+) -> Side | None:
+    if settings is None:
+        return None
+    name = settings.backend or next(iter(route.upstreams))
+    answering = replace(
+        route,
+        upstreams={name: upstreams[name]},
+        checks=(),
+        voter=None,
+        on_unverified="return",
+        max_tokens=min(settings.max_tokens or route.max_tokens, route.max_tokens),
+    )
+    return Side(settings.begins, answering)
+
+
+def _mirror(settings: MirrorSettings | None) -> Mirror | None:
+    if settings is None:
+        return None
+    return Mirror(settings.route, settings.share, settings.at_once)
 
 
 def _policy(name: str, settings: RouteSettings) -> Policy:

@@ -27,6 +27,7 @@ from samplewise.verifiers.base import (
     Comparison,
     Ended,
     Equivalence,
+    Purpose,
     ReadsToolCalls,
     Sample,
     Status,
@@ -91,7 +92,12 @@ class Checks:
 
     def start(self, sample: Sample) -> bool:
         """Begin to verify a finished sample; False when no verifier fits it."""
-        checks = [check for check in self.job.route.automatic if self._fits(check, sample)]
+        # What was drawn to judge or to test is no answer: nothing may pass or vote with it.
+        automatic = self.job.route.automatic if sample.purpose is Purpose.ANSWER else ()
+        checks = [check for check in automatic if self._fits(check, sample)]
+        tools = self._tools(sample)
+        if tools is not None and tools not in checks:
+            checks.append(tools)
         if self.closed or self.evidence.deadline_passed or not checks:
             self.forgo(sample.id)
             return False
@@ -141,7 +147,13 @@ class Checks:
 
     def _fitting(self, sample: Sample) -> list[Check]:
         """Return the route's verifiers that have a say in this sample, asked for or not."""
-        return [check for check in self.job.route.checks if self._fits(check, sample)]
+        checks = [check for check in self.job.route.checks if self._fits(check, sample)]
+        tools = self._tools(sample)
+        return checks if tools is None or tools in checks else [*checks, tools]
+
+    def _tools(self, sample: Sample) -> Check | None:
+        """Return what reads the votes of a turn that calls tools."""
+        return self.job.route.tool_check if sample.ended is Ended.TOOL_CALL else None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.group.create_task(work)
@@ -201,7 +213,7 @@ class Checks:
     async def _judgement(
         self, sample: Sample, status: Status, verdicts: tuple[Verdict, ...]
     ) -> Judgement:
-        voter = self.job.route.voter
+        voter = self._tools(sample) or self.job.route.voter
         named = [v for v in verdicts if voter is not None and v.verifier == voter.name]
         answer = named[0].answer if named else None
         if answer is None or voter is None or status is Status.FAIL or not sample.complete:
@@ -334,7 +346,7 @@ class Checks:
         except TimeoutError:
             found = Comparison(a, b, error=f"no verdict within {check.timeout_s:g} s")
         except VerifierError as error:
-            found = Comparison(a, b, error=str(error) or error.reason)
+            found = Comparison(a, b, error=str(error) or error.reason, reason=error.reason)
         finally:
             cost += check.cost_nano((perf_counter() - began) * 1000) + tab.nano
             self._pay(tab, cost)

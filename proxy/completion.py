@@ -14,6 +14,7 @@ from samplewise.verifiers.base import Ended, Sample
 
 __all__ = ["choice_object", "completion", "finish_reason", "headers", "report", "usage_object"]
 
+_LEFT = "x-samplewise-budget-remaining-usd"
 _FINISH = frozenset(
     encode(reason) for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")
 )
@@ -37,7 +38,7 @@ def choice_object(answer: Answer, sample: Sample, index: int) -> bytes:
     fields = members_of(sample.choice)
     fields["index"] = encode(index)
     fields["finish_reason"] = finish_reason(fields.get("finish_reason"), sample)
-    if answer.job.request.fields.get("logprobs") != b"true":
+    if answer.job.request.top_logprobs is None:
         # Asked for by the policy, not by the client.
         fields.pop("logprobs", None)
     message = {**members_of(fields["message"]), "role": b'"assistant"'}
@@ -116,6 +117,8 @@ def report(answer: Answer) -> dict[str, Any]:
         "latency_ms": round(answer.seconds * 1000, 1),
         "warnings": list(answer.warnings),
     }
+    if job.mirrored and job.route.mirror is not None:
+        said["mirror"] = {"route": job.route.mirror.route, "request_id": job.mirrored}
     return said | _returned(answer)
 
 
@@ -196,7 +199,12 @@ def _returned(answer: Answer) -> dict[str, Any]:
 
 def headers(answer: Answer) -> Mapping[str, str]:
     """Return the headers of an answer that is not streamed."""
+    limit = answer.job.limit.nano
+    left = {} if limit is None else {_LEFT: f"{usd(limit - answer.cost_nano):.9f}"}
     return {
+        **left,
+        "openai-version": "2020-10-01",
+        "openai-processing-ms": str(round(answer.seconds * 1000)),
         "x-request-id": answer.job.request_id,
         "x-samplewise-cost-usd": f"{usd(answer.cost_nano):.9f}",
         "x-samplewise-samples": str(answer.evidence.drawn),

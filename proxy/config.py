@@ -14,12 +14,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
 from samplewise.policies.base import Needs, PolicyError
-from samplewise.policies.price import usd
+from samplewise.policies.price import shown_usd
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config_backends import BackendSettings, literal_secrets
 from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
 from samplewise.proxy.config_explain import explain
 from samplewise.proxy.config_keys import Keys, KeysSettings, check_keys
+from samplewise.proxy.config_mirror import mirror_problem
 from samplewise.proxy.config_models import (
     asked_models,
     model_problems,
@@ -29,6 +30,8 @@ from samplewise.proxy.config_models import (
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
 )
+from samplewise.proxy.config_recording import RecordingSettings
+from samplewise.proxy.config_records import RecordsSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store, is_postgres
@@ -74,6 +77,8 @@ class Config(Settings):
     store_failure: Literal["refuse", "serve_unmetered"] = "refuse"
     store_chunk_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
+    records: RecordsSettings = RecordsSettings()
+    recording: RecordingSettings | None = None
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
     routes: Mapping[Name, RouteSettings] = Field(default_factory=dict)
@@ -185,6 +190,7 @@ class _Checks:
         self._keys()
         self._backends()
         self._store()
+        self._recording()
         for name, route in self.config.routes.items():
             path = ("routes", name)
             self._names(route, path)
@@ -192,10 +198,30 @@ class _Checks:
             if not any(broken[:2] == path for broken in self.document.broken):
                 self._policy(route, path)
                 self._room(route, path)
+        self._unread_routes()
         for section in ("backends", "verifiers"):
             for name in self._known(section):
                 if (section, name) not in self.used:
                     self._warn((section, name), "no route uses it")
+
+    def _unread_routes(self) -> None:
+        # One wrong value must not hide the wrong names beside it until the next run.
+        routes = self.document.data.get("routes")
+        told = {problem.path[:3] for problem in self.document.problems}
+        for name, raw in routes.items() if isinstance(routes, dict) else ():
+            if name in self.config.routes or not isinstance(raw, dict):
+                continue
+            for field_ in ("backends", "verifiers", "tags", "answers", "comparator"):
+                path = ("routes", name, field_)
+                if field_ in raw and path not in told:
+                    self._unread_names(raw[field_], path)
+
+    def _unread_names(self, given: object, path: Path) -> None:
+        section = path[-1] if path[-1] in ("backends", "tags") else "verifiers"
+        places = enumerate(given) if isinstance(given, list) else [((), given)]
+        for place, name in places:
+            if isinstance(name, str):
+                self._name(name, str(section), (*path, place) if isinstance(place, int) else path)
 
     def _keys(self) -> None:
         admin = self.config.server.admin_key
@@ -230,9 +256,28 @@ class _Checks:
             wrong += f"; no usd_per_request bounds one of {', '.join(bare)} either"
         self._warn(("store_failure",), wrong)
 
+    def _recording(self) -> None:
+        recording = self.config.recording
+        if recording is None:
+            return
+        known = self._known("routes")
+        for index, name in enumerate(recording.routes):
+            if name not in known:
+                wrong = f"no route {quoted(name)}{near(name, known)}"
+                self._problem(("recording", "routes", index), wrong)
+        said = f"prompts and answers of {', '.join(recording.routes)} are written to files in"
+        self._warn(("recording",), f"{said} {recording.folder}, as they are: private texts, too")
+
     def _names(self, route: RouteSettings, path: Path) -> None:
         for index, name in enumerate(route.backends):
             self._name(name, "backends", (*path, "backends", index))
+        if route.side_requests is not None and route.side_requests.backend is not None:
+            side = (*path, "side_requests", "backend")
+            self._name(route.side_requests.backend, "backends", side)
+        if route.mirror is not None:
+            wrong = mirror_problem(str(path[-1]), route.mirror, self.config.routes)
+            if wrong is not None:
+                self._problem((*path, "mirror", "route"), wrong)
         for index, name in enumerate(route.verifiers):
             self._name(name, "verifiers", (*path, "verifiers", index))
         for index, name in enumerate(route.tags):
@@ -281,6 +326,11 @@ class _Checks:
             if name not in route.backends:
                 wrong = f"the route has no backend {quoted(name)}{near(name, route.backends)}"
                 self._problem(here, wrong)
+        for name in needs.variants:
+            if name not in route.prompts:
+                known = list(route.prompts)
+                wrong = f"the route has no prompt {quoted(name)} under `prompts`{near(name, known)}"
+                self._problem(here, wrong)
         if needs.min_ok > needs.max_samples:
             wrong = f"must not exceed the {needs.max_samples} samples, got {needs.min_ok}"
             self._problem((*here, "min_ok"), wrong)
@@ -307,6 +357,9 @@ class _Checks:
         if route.comparator in self.config.verifiers and route.comparator not in self.comparators:
             wrong = "cannot compare samples: it must be pairwise, or python with `compare`"
             self._problem((*path, "comparator"), wrong)
+        if route.on_tools == "vote" and not needs.answers:
+            wrong = f"vote needs a policy that votes, such as majority_vote: {kind} does not"
+            self._problem((*path, "on_tools"), wrong)
         if route.on_unverified == "vote" and route.answers is None and not needs.answers:
             self._problem((*path, "on_unverified"), "vote needs `answers`, whose answers vote")
         found = [self.config.verifiers.get(name) for name in route.verifiers]
@@ -336,8 +389,8 @@ class _Checks:
             least = min((nano for nano in limits if nano is not None), default=None)
             worst = self._cheapest(route)
             if least is not None and worst is not None and worst > least:
-                wrong = f"one sample of {route.max_tokens} tokens may cost ${usd(worst):.6g}"
-                self._warn((*where, "budget"), f"{wrong}, more than ${usd(least):.6g}: none fits")
+                wrong = f"one sample of {route.max_tokens} tokens may cost {shown_usd(worst)}"
+                self._warn((*where, "budget"), f"{wrong}, more than {shown_usd(least)}: none fits")
 
     def _cheapest(self, route: RouteSettings) -> int | None:
         backends = [self.config.backends.get(name) for name in route.backends]

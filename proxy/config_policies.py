@@ -17,6 +17,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from samplewise.policies.base import Needs, Policy, PolicyError
 from samplewise.policies.price import nano_from_usd
 from samplewise.policies.vote_names import Order, RuleName
+from samplewise.proxy.config_cascade import CascadeSettings, ModelChoiceSettings
+from samplewise.proxy.config_confidence import (
+    CiscSettings,
+    DeepConfSettings,
+    SelfCertaintySettings,
+)
 from samplewise.proxy.config_search import (
     BeamSettings,
     BestFirstSettings,
@@ -25,6 +31,7 @@ from samplewise.proxy.config_search import (
     MctsSettings,
     ParticleFilterSettings,
     RebaseSettings,
+    RefineSearchSettings,
 )
 from samplewise.proxy.config_synthesis import (
     EffortSettings,
@@ -50,14 +57,12 @@ __all__ = [
     "AdaptiveVoteSettings",
     "AgreementSettings",
     "BestOfNSettings",
-    "CascadeSettings",
     "FirstPassSettings",
     "MajorityVoteSettings",
     "PolicySettings",
     "PythonPolicySettings",
     "QuorumSettings",
     "SinglePolicySettings",
-    "TierSettings",
     "WeightedVoteSettings",
     "expand_short",
 ]
@@ -73,12 +78,6 @@ def filled(value: tuple[T, ...]) -> tuple[T, ...]:
     return value
 
 
-def _two(value: tuple[T, ...]) -> tuple[T, ...]:
-    if len(value) < 2:
-        raise ValueError("must list at least two")
-    return value
-
-
 def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(value)) < len(value):
         raise ValueError("names something twice")
@@ -86,7 +85,6 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _Samples = Annotated[int, Field(ge=1, le=100_000)]
-_Share = Annotated[float, Field(gt=0, le=1)]
 _Waves = Annotated[Many[_Samples], AfterValidator(filled)]
 Names = Annotated[Many[Name], AfterValidator(_distinct)]
 
@@ -219,6 +217,7 @@ class FirstPassSettings(Settings):
     """Waves until one sample passes its verifiers; without `waves` they are 4, 4, 8, 16, ...
 
     `right_usd` and `wrong_usd`, what accepted answers are worth and cost, need the route's `prior`.
+    `no_answer_usd` is what none costs, `attempt_usd` the price of an attempt to plan with.
     """
 
     type: Literal["first_pass"]
@@ -227,11 +226,15 @@ class FirstPassSettings(Settings):
     min_ok: _Samples = 1
     right_usd: PositiveAmount | None = None
     wrong_usd: Amount | None = None
+    no_answer_usd: Amount | None = None
+    attempt_usd: PositiveAmount | None = None
 
     @model_validator(mode="after")
     def _both(self) -> FirstPassSettings:
         if (self.right_usd is None) != (self.wrong_usd is None):
             raise ValueError("needs both right_usd and wrong_usd, or neither")
+        if self.right_usd is None and (self.no_answer_usd or self.attempt_usd) is not None:
+            raise ValueError("no_answer_usd and attempt_usd count only beside right_usd")
         return self
 
     def build(self) -> Policy:
@@ -244,6 +247,8 @@ class FirstPassSettings(Settings):
             min_ok=self.min_ok,
             right_nano=None if self.right_usd is None else nano_from_usd(str(self.right_usd)),
             wrong_nano=nano_from_usd(str(self.wrong_usd or 0)),
+            none_nano=nano_from_usd(str(self.no_answer_usd or 0)),
+            attempt_nano=None if self.attempt_usd is None else nano_from_usd(str(self.attempt_usd)),
         )
 
 
@@ -260,29 +265,6 @@ class AgreementSettings(Settings):
         from samplewise.policies.agreement import Agreement
 
         return Agreement(score=self.score, samples=self.samples, min_ok=self.min_ok)
-
-
-class TierSettings(Settings):
-    """One step of a cascade; without `agreement` only a verified sample is good enough."""
-
-    backend: Name
-    samples: _Samples = 1
-    agreement: _Share | None = None
-
-
-class CascadeSettings(Settings):
-    """Backend after backend until one is good enough."""
-
-    type: Literal["cascade"]
-    tiers: Annotated[Many[TierSettings], AfterValidator(_two)]
-    min_ok: _Samples = 1
-
-    def build(self) -> Policy:
-        """Return the policy."""
-        from samplewise.policies.cascade import Cascade, Tier
-
-        tiers = (Tier(tier.backend, tier.samples, tier.agreement) for tier in self.tiers)
-        return Cascade(tiers=tuple(tiers), min_ok=self.min_ok)
 
 
 def _factory(value: str) -> str:
@@ -323,6 +305,7 @@ _Policies = (
     | FirstPassSettings
     | AgreementSettings
     | CascadeSettings
+    | ModelChoiceSettings
     | BeamSettings
     | LookaheadSettings
     | DvtsSettings
@@ -330,6 +313,7 @@ _Policies = (
     | ParticleFilterSettings
     | BestFirstSettings
     | MctsSettings
+    | RefineSearchSettings
     | TournamentSettings
     | ReviseSettings
     | FuseSettings
@@ -337,6 +321,9 @@ _Policies = (
     | OptimalStoppingSettings
     | PrefixConsistencySettings
     | EffortSettings
+    | DeepConfSettings
+    | SelfCertaintySettings
+    | CiscSettings
     | PythonPolicySettings
 )
 

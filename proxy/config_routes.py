@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from samplewise.proxy.config_budgets import RouteBudgetSettings
+from samplewise.proxy.config_mirror import MirrorSettings
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
     Names,
@@ -15,6 +16,7 @@ from samplewise.proxy.config_policies import (
     SinglePolicySettings,
     filled,
 )
+from samplewise.proxy.config_side import SideSettings
 from samplewise.proxy.config_types import Count, Name, Params, Settings, Text
 
 __all__ = ["RouteSettings"]
@@ -24,12 +26,6 @@ def _default_policy(data: dict[str, Any]) -> Any:
     if data.get("answers") is None:
         return SinglePolicySettings(type="single")
     return AdaptiveVoteSettings(type="adaptive_vote", margin=3, max_samples=24, window=3)
-
-
-def _on_tools(value: object) -> object:
-    if value in ("vote", "verify"):
-        raise ValueError("is not supported yet in this version: only passthrough is")
-    return value
 
 
 class RouteSettings(Settings):
@@ -51,8 +47,11 @@ class RouteSettings(Settings):
     max_tokens: Count = 4096
     params: Params = Field(default_factory=dict)
     on_unverified: Literal["return", "vote", "error"] = "return"
-    on_tools: Annotated[Literal["passthrough"], BeforeValidator(_on_tools)] = "passthrough"
+    on_tools: Literal["passthrough", "vote", "verify"] = "passthrough"
+    side_requests: SideSettings | None = None
+    mirror: MirrorSettings | None = None
     stream: Literal["chunks", "whole", "raw"] = "chunks"
+    progress: Literal["none", "reasoning"] = "none"
     usage: Literal["billed", "chosen"] = "billed"
     prompts: Annotated[Mapping[Name, Text], Field(repr=False)] = {}
     prior: Text | None = None

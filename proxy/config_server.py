@@ -41,6 +41,7 @@ class ServerSettings(Settings):
     queue_s: Seconds = 3.0
     first_comment_after_s: Seconds = 4.0
     comment_every_s: Seconds = 10.0
+    plain_keep_alive: bool = False
     drain_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
     grace_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     log_format: Literal["auto", "json", "console"] = "auto"

@@ -33,6 +33,8 @@ __all__ = [
     "StoreError",
     "UpstreamFailed",
     "error_body",
+    "error_bytes",
+    "store_error",
 ]
 
 
@@ -164,3 +166,13 @@ def error_body(error: AnswerError) -> dict[str, Any]:
 def error_bytes(error: AnswerError) -> bytes:
     """Encode `error_body` as JSON."""
     return msgspec.json.encode(error_body(error))
+
+
+def store_error(error: StoreError) -> AnswerError:
+    """Return what a client sees of a ledger that cannot be reached: nothing was sent upstream."""
+    return AnswerError(
+        "the ledger cannot be reached, so nothing can be paid for; try again later",
+        status=503,
+        code="ledger_unavailable",
+        headers={"retry-after": "5"},
+    )

@@ -7,17 +7,28 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
-from samplewise.policies.base import Policy, Stop
-from samplewise.policies.evidence import Evidence
+from samplewise.policies.base import Policy, Source, Stop
+from samplewise.policies.evidence import Event, Evidence
 from samplewise.policies.price import Usage
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.keys.base import ClientKey
+from samplewise.proxy.learnt import Margins
 from samplewise.proxy.ledger.base import Account, Limit
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import Sample, Task
 
-__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route", "likely_bytes"]
+__all__ = [
+    "Answer",
+    "Degraded",
+    "Job",
+    "Mirror",
+    "Outcome",
+    "Retry",
+    "Route",
+    "Side",
+    "likely_bytes",
+]
 
 # English has four to five, code with deep indentation more; escapes of JSON count too.
 _BYTES_PER_TOKEN = 8
@@ -45,11 +56,22 @@ class Degraded(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """The route that answers a `share` of the requests too, at most `at_once` at a time."""
+
+    route: str
+    share: float
+    at_once: int
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A configured model name, ready to use. `upstreams` is in order of preference.
 
     `limit` bounds one request, `accounts` are the shared counters every wave must fit into.
-    `automatic` are the verifiers that see every sample.
+    `automatic` are the verifiers that see every sample, `tool_check` is what sees turns that call
+    tools beside them and reads their votes, where these do not pass through. `margins` is what its
+    requests have shown.
     """
 
     name: str
@@ -67,11 +89,17 @@ class Route:
     params: Mapping[str, Any] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
     on_unverified: Literal["return", "vote", "error"] = "return"
+    on_tools: Literal["passthrough", "vote", "verify"] = "passthrough"
+    tool_check: Check | None = None
+    side: Side | None = None
+    mirror: Mirror | None = None
     stream: Literal["chunks", "whole", "raw"] = "chunks"
+    progress: Literal["none", "reasoning"] = "none"
     usage: Literal["billed", "chosen"] = "billed"
     description: str = ""
     seed: int | None = None
     prior: Mapping[str, Any] = field(default_factory=dict)
+    margins: Margins = field(default_factory=Margins)
     automatic: tuple[Check, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,11 +112,20 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """The texts that a side request begins with, and the route that answers it."""
+
+    begins: tuple[str, ...]
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """What makes two requests the same: `name` finds a run, `digest` tells its whole content.
 
     `again` says that the client repeats a request, or would not mind if it did; `keyed` that it has
-    an idempotency key, `passed_on` that another process of this server has sent it here.
+    an idempotency key, `passed_on` that another process of this server has sent it here. `body` is
+    the request as it came.
     """
 
     name: bytes
@@ -96,15 +133,18 @@ class Retry:
     again: bool
     keyed: bool = False
     passed_on: bool = False
+    body: bytes = b""
 
 
 @dataclass(slots=True)
 class Job:
-    """One request on its way. `tap` takes raw stream events.
+    """One request on its way. `tap` takes raw stream events, `watch` what happens to its samples.
 
     `began` is the loop's time when the request came in, `limit` what it may hold and spend, `key`
     the client's, None where none is needed and none was sent. `holders` counts the clients that
-    wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags.
+    wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags,
+    `given_id` is the name that came with the request, `evidence` what is known since it runs,
+    `mirrored` is the id of the second run that a mirror began, `sources` what each draw went out from.
     """
 
     request_id: str
@@ -120,6 +160,7 @@ class Job:
     left: bool = False
     when_left: Callable[[], object] | None = None
     tap: Callable[[bytes], None] | None = None
+    watch: Callable[[Event, Evidence], None] | None = None
     warnings: list[str] = field(default_factory=list)
     waited_s: float = 0.0
     key: ClientKey | None = None
@@ -127,6 +168,10 @@ class Job:
     holders: int = 1
     pool: list[Sample] = field(default_factory=list)
     tagged: tuple[Account, ...] = ()
+    given_id: str = ""
+    evidence: Evidence | None = None
+    mirrored: str = ""
+    sources: dict[str, Source] = field(default_factory=dict)
 
     @property
     def max_tokens(self) -> int:
@@ -148,6 +193,12 @@ class Job:
     def accounts(self) -> tuple[Account, ...]:
         """The shared counters that every wave must fit into: the route's, the key's, its tags'."""
         return self.route.accounts + (() if self.key is None else self.key.accounts) + self.tagged
+
+    @property
+    def most_samples(self) -> int:
+        """The most samples that it may draw."""
+        most = self.policy.needs.max_samples
+        return most if self.limit.samples is None else min(most, self.limit.samples)
 
     def leave(self) -> None:
         """Note that a client has closed its connection; with the last one, tell who listens."""

@@ -42,6 +42,7 @@ _HEADERS: Mapping[str, tuple[str, type]] = {
     "x-samplewise-max-cost-usd": ("max_cost_usd", float),
     "x-samplewise-deadline-s": ("deadline_s", float),
     "x-samplewise-dry-run": ("dry_run", bool),
+    "x-samplewise-return": ("return", str),
 }
 _RETURNS = ("candidates", "verdicts", "votes")
 
@@ -84,6 +85,8 @@ def _from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
             raise RequestError(
                 f"header {header}: cannot read {text[:60]!r}", param=header
             ) from None
+    if "return" in values:
+        values["return"] = [word.strip() for word in values["return"].split(",") if word.strip()]
     return values
 
 

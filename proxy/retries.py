@@ -19,6 +19,7 @@ from samplewise.proxy.claims import Claims, key_reused
 from samplewise.proxy.errors import AnswerError, RequestError
 from samplewise.proxy.job import Answer, Job, Retry
 from samplewise.proxy.kept import Kept
+from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.metrics import Metrics
 from samplewise.verifiers.base import Purpose, Sample
 
@@ -42,11 +43,12 @@ def read_retry(headers: Mapping[str, str], body: bytes, *, passed_on: bool = Fal
             f"idempotency-key: at most {_LONGEST_KEY} characters", param="idempotency-key"
         )
     # Whoever sends the key of somebody else must not get that one's answers.
-    who = headers.get("authorization", "")
+    who = credentials(headers) or ""
     asked = sorted(f"{k}:{headers[k]}" for k in headers if k.startswith("x-samplewise-"))
     digest = _digest(who, *asked, body=body)
     name = _digest(who, key) if key else digest
-    return Retry(name, digest, again=repeated(headers), keyed=bool(key), passed_on=passed_on)
+    again = repeated(headers)
+    return Retry(name, digest, again, keyed=bool(key), passed_on=passed_on, body=body)
 
 
 def repeated(headers: Mapping[str, str]) -> bool:

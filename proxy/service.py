@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import msgspec
 import structlog
 
 from samplewise.policies.base import Policy
 from samplewise.policies.price import nano_from_usd, usd
+from samplewise.policies.single import Single
 from samplewise.policies.tools_first import ToolsFirst
+from samplewise.proxy.alone import answered_alone
 from samplewise.proxy.checks_base import plain_voter
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
@@ -35,12 +36,17 @@ from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
+from samplewise.proxy.mirror import Mirrors
 from samplewise.proxy.options import Options
 from samplewise.proxy.peers import Peers
+from samplewise.proxy.records.keeper import Keeper, Keeping
+from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
+from samplewise.proxy.sent_tests import check_tests
+from samplewise.proxy.suffix import without_suffix
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
-from samplewise.verifiers.base import TakesTests, Task, TestsError
+from samplewise.verifiers.base import Task
 
 __all__ = ["Service", "Setup"]
 
@@ -65,7 +71,10 @@ class Setup:
     max_body_bytes: int
     first_comment_after_s: float
     comment_every_s: float
+    plain_keep_alive: bool = False
+    records: Keeping = field(default_factory=Keeping)
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
+    recorder: Recorder | None = None
 
 
 @dataclass(slots=True)
@@ -73,7 +82,8 @@ class Service:
     """The running proxy without its HTTP skin.
 
     A request takes what it needs of `setup` when it comes, and keeps that to its end. `keys` is the
-    store that the admin's changes go to, `books` what the ledger says of the past, `reload` puts
+    store that the admin's changes go to, `books` what the ledger says of the past, `records` keeps
+    what every sample was worth, `reload` puts
     another configuration in place; `reading` is for one long read of the books at a time.
     `may_lose_ledger` says that requests are welcome while the ledger cannot be reached.
     """
@@ -84,8 +94,10 @@ class Service:
     rates: Rates
     guard: Guard = field(default_factory=Guard)
     gate: Gate = field(default_factory=Gate)
+    mirrors: Mirrors = field(default_factory=Mirrors)
     keys: KeyStore | None = None
     books: Books | None = None
+    records: Keeper | None = None
     reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None
     may_lose_ledger: bool = False
     draining: bool = False
@@ -117,10 +129,15 @@ class Service:
             RequestError: the model is unknown, or the request asks for what its route or key
                 forbids.
         """
-        route = self._route(request.model, key)
+        model, request = without_suffix(request, self.routes)
+        route = self._route(model, key)
         options = request.options
-        tests_run = _check_tests(options, key, route)
-        name, policy = route.make_policy(options.policy, options.samples)
+        tests_run = check_tests(options, key, route)
+        alone = answered_alone(request, route)
+        if alone is None:
+            name, policy = route.make_policy(options.policy, options.samples)
+        else:
+            (route, why), name, policy = alone, "single", Single()
         most = None if key is None else key.terms.max_samples
         if most is not None and policy.needs.max_samples > most:
             # A policy that cannot be made smaller is cut short by its limit.
@@ -132,10 +149,12 @@ class Service:
         limit = _limit(route, options, most)
         _check_fan_out(request, route, _most(policy, limit))
         warnings = _warnings(request, route, policy, most)
+        if alone is not None:
+            warnings.append(why)
         if not tests_run:
             warnings.append("tests: no verifier of this route runs tests of a request; not run")
         if request.tools is not None and policy.needs.max_samples > 1:
-            policy = ToolsFirst(policy)
+            policy = ToolsFirst(policy) if route.on_tools == "passthrough" else policy
         seed = _seed(request, route, request_id)
         job = Job(
             request_id=request_id,
@@ -147,7 +166,7 @@ class Service:
             limit=limit,
             began=asyncio.get_running_loop().time(),
             seed=seed,
-            deadline_s=_least(route.deadline_s, options.deadline_s),
+            deadline_s=_least(route.deadline_s, options.deadline_s or request.patience_s),
             warnings=warnings,
             key=key,
             tagged=self._tagged(key, route),
@@ -200,6 +219,8 @@ class Service:
         """Count and log a request that got its answer."""
         job, evidence = answer.job, answer.evidence
         self.engine.metrics.answered(answer, job.waited_s)
+        if self.setup.recorder is not None:
+            self.setup.recorder.note(answer)
         _log.info(
             "answered",
             request_id=job.request_id,
@@ -291,39 +312,6 @@ def _task(request: ChatRequest, request_id: str, route: str, seed: int) -> Task:
     )
 
 
-def _check_tests(options: Options, key: ClientKey | None, route: Route) -> bool:
-    """Return whether all tests that the request brings will run; true without any."""
-    tests = bytes(options.tests)
-    if tests == b"null":
-        return True
-    if key is not None and not key.terms.tests and not _only_named(tests):
-        raise RequestError(
-            "samplewise.tests: this key may not send tests; leave them out, or name a suite by ref",
-            status=403,
-            code="tests_not_allowed",
-            param="samplewise.tests",
-        )
-    try:
-        verifiers = [check.verifier for check in route.checks]
-        return any([v.check_tests(tests) for v in verifiers if isinstance(v, TakesTests)])
-    except TestsError as error:
-        join = "" if error.place.startswith("[") or not error.place else "."
-        path = f"samplewise.tests{join}{error.place}"
-        raise RequestError(f"{path}: {error.text}", param=path) from None
-
-
-class _Named(msgspec.Struct, forbid_unknown_fields=True):
-    ref: str
-
-
-def _only_named(tests: bytes) -> bool:
-    try:
-        msgspec.json.decode(tests, type=_Named)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
 def _limit(route: Route, options: Options, most_samples: int | None) -> Limit:
     own, nano = route.limit, route.limit.nano
     if options.max_cost_usd is not None:
@@ -347,6 +335,8 @@ def _raw(job: Job) -> bool:
     return (
         job.request.stream
         and job.policy.needs.max_samples == 1
+        # Log-probabilities that only the policy asked for must not reach the client.
+        and not job.policy.needs.logprobs
         and job.request.n == 1
         and job.route.on_unverified != "error"
         and job.route.stream != "whole"
@@ -357,8 +347,8 @@ def _raw(job: Job) -> bool:
 def _check_fan_out(request: ChatRequest, route: Route, most: int) -> None:
     if request.n > most:
         raise RequestError(
-            f"n: route {route.name!r} draws at most {most} samples here, so it cannot return "
-            f"{request.n} answers",
+            f"n: route {route.name!r} draws {'only one' if most == 1 else f'at most {most}'} here, "
+            f"so it cannot return {request.n} answers",
             param="n",
         )
     unbounded = [u.name for u in route.upstreams.values() if u.max_tokens_per_image is None]

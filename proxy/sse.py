@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -16,13 +16,14 @@ from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode, members_of, object_text
 from samplewise.verifiers.base import Sample
 
-__all__ = ["COMMENT", "DONE", "RawStream", "chunks", "error_event", "event"]
+__all__ = ["COMMENT", "DONE", "RawStream", "Told", "chunks", "error_event", "event", "pieces"]
 
 COMMENT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 # What an upstream says under these names is not the bill of this request.
 _OURS = ("usage", "samplewise")
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+_FRAGMENT = 48  # characters of a tool call's arguments
 # About a line of text: few enough events to be cheap, small enough to look alive.
 _PIECES = re.compile(r"(?:\s*\S+){1,8}\s*|\s+")
 
@@ -38,18 +39,20 @@ def error_event(error: AnswerError) -> bytes:
     return event(error_bytes(error))
 
 
-def chunks(answer: Answer) -> Iterator[bytes]:
+def chunks(answer: Answer, begun: Mapping[str, bytes] | None = None) -> Iterator[bytes]:
     """Yield the chosen answer as chat completion chunks, without `[DONE]`.
 
-    The `samplewise` object is on the last chunk: the usage chunk where the client asked for one,
-    else the last finish chunk.
+    `begun` has the fields of a stream that has chunks already. The `samplewise` object is on the
+    last chunk: the usage chunk where the client asked for one, else the last finish chunk.
     """
     job = answer.job
-    frame = _Frame(answer)
+    frame = _Frame(answer, begun or {})
     last = len(answer.chosen) - 1
     for index, sample in enumerate(answer.chosen):
         choice = msgspec.json.decode(choice_object(answer, sample, index))
-        yield from _choice_chunks(frame, choice, sample, whole=job.route.stream == "whole")
+        if begun is None or index:
+            yield frame.chunk(_delta(index, {"role": "assistant", "content": ""}))
+        yield from _choice_chunks(frame, choice, whole=job.route.stream == "whole")
         final = index == last and not job.include_usage
         finish = {**_rest(choice), "index": index, "delta": {}}
         yield frame.chunk(finish, final=final)
@@ -60,17 +63,11 @@ def chunks(answer: Answer) -> Iterator[bytes]:
 class _Frame:
     """The fields that every chunk of one stream shares."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, begun: Mapping[str, bytes]) -> None:
         head = members_of(answer.head)
-        head.setdefault("id", encode(f"chatcmpl-{answer.job.request_id}"))
-        head.setdefault("created", encode(int(time())))
-        head["object"] = b'"chat.completion.chunk"'
-        head["model"] = encode(answer.job.request.model)
         for name in _OURS:
             head.pop(name, None)
-        if answer.job.include_usage:
-            head["usage"] = b"null"
-        self._head = head
+        self._head = {**_new_head(answer.job), **head, **_fixed(answer.job), **begun}
         self._answer = answer
 
     def chunk(self, choice: dict[str, Any], *, final: bool = False) -> bytes:
@@ -91,30 +88,78 @@ class _Frame:
         return event(object_text(fields.items()))
 
 
+def _new_head(job: Job) -> dict[str, bytes]:
+    return {"id": encode(f"chatcmpl-{job.request_id}"), "created": encode(int(time()))}
+
+
+def _fixed(job: Job) -> dict[str, bytes]:
+    """Return the fields that the upstream has no say in."""
+    fields = {"object": b'"chat.completion.chunk"', "model": encode(job.request.model)}
+    return {**fields, "usage": b"null"} if job.include_usage else fields
+
+
+class Told:
+    """Lines of progress as reasoning of the answer that will come, in the same stream."""
+
+    def __init__(self, job: Job) -> None:
+        """Begin nothing yet."""
+        self._job = job
+        self.head: dict[str, bytes] | None = None
+
+    def line(self, text: str) -> bytes:
+        """Return the events for one line; the first opens the stream's message."""
+        delta: dict[str, Any] = {"reasoning_content": text}
+        if self.head is None:
+            self.head = {**_new_head(self._job), **_fixed(self._job)}
+            delta = {"role": "assistant", "content": "", **delta}
+        choices = encode([_delta(0, delta)])
+        return event(object_text({**self.head, "choices": choices}.items()))
+
+
 def _rest(choice: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in choice.items() if k not in ("message", "index", "logprobs")}
 
 
-def _choice_chunks(
-    frame: _Frame, choice: dict[str, Any], sample: Sample, *, whole: bool
-) -> Iterator[bytes]:
-    index, message = choice["index"], dict(choice["message"])
+def _choice_chunks(frame: _Frame, choice: dict[str, Any], *, whole: bool) -> Iterator[bytes]:
+    index = choice["index"]
+    for piece in pieces(choice, whole=whole):
+        yield frame.chunk({**_delta(index, piece["delta"]), **piece})
+
+
+def pieces(choice: dict[str, Any], *, whole: bool) -> Iterator[dict[str, Any]]:
+    """Yield a choice's message as a stream brings it: each piece has its `delta`.
+
+    Text has `logprobs` beside it. With `whole` no text is cut.
+    """
+    message = dict(choice["message"])
     content, calls = message.pop("content", None), message.pop("tool_calls", None)
     message = {k: v for k, v in message.items() if k != "role" and v is not None}
-    yield frame.chunk(_delta(index, {"role": "assistant", "content": ""}))
     if message:
         # Reasoning, refusal and fields we do not know come before the answer, as they were.
-        yield frame.chunk(_delta(index, message))
+        yield {"delta": message}
     if isinstance(content, str) and content:
         logprobs = choice.get("logprobs")
         # Log-probabilities belong to the text as a whole, so the text stays whole with them.
-        pieces = [content] if whole or logprobs else _PIECES.findall(content)
-        for piece in pieces:
-            yield frame.chunk({**_delta(index, {"content": piece}), "logprobs": logprobs})
+        texts = [content] if whole or logprobs else _PIECES.findall(content)
+        for text in texts:
+            yield {"delta": {"content": text}, "logprobs": logprobs}
     elif content:
-        yield frame.chunk(_delta(index, {"content": content}))
+        yield {"delta": {"content": content}}
     for number, call in enumerate(calls or ()):
-        yield frame.chunk(_delta(index, {"tool_calls": [{"index": number, **call}]}))
+        for fragment in _fragments(call, whole=whole):
+            yield {"delta": {"tool_calls": [{"index": number, **fragment}]}}
+
+
+def _fragments(call: dict[str, Any], *, whole: bool) -> Iterator[dict[str, Any]]:
+    """Yield a tool call as clients put it together: who is called, then how, bit by bit."""
+    function = call.get("function") or {}
+    arguments = function.get("arguments") or ""
+    if whole or len(arguments) <= _FRAGMENT:
+        yield call
+        return
+    yield {**call, "function": {**function, "arguments": ""}}
+    for at in range(0, len(arguments), _FRAGMENT):
+        yield {"function": {"arguments": arguments[at : at + _FRAGMENT]}}
 
 
 def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:
@@ -214,7 +259,7 @@ class RawStream:
             held["choices"] = _with_known_reason(held["choices"], answer.chosen[0])
             yield event(object_text(held.items()))
         if self._job.include_usage:
-            yield _Frame(answer).usage()
+            yield _Frame(answer, {}).usage()
 
 
 def _with_known_reason(choices: bytes, sample: Sample) -> bytes:

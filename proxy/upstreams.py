@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
@@ -30,12 +30,14 @@ class Upstream:
     """One entry of `backends:` in use. Shared by all requests; holds no request's state.
 
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
-    seen to ignore or refuse more. `developer` says that the role of that name is understood.
+    seen to ignore or refuse more. `max_top_logprobs` is how many likeliest tokens of a place it
+    tells. `developer` says that the role of that name is understood.
     `dispatch` is how several samples are asked for. `slots` bounds calls in flight (None:
     unbounded), `queue_s` how long a call waits for one of them; `pace` is the room that the server
     itself leaves. `pool` has its hosts and what is known of their health. `hedge` is the share of
     samples after whose time a late one is asked for twice (None: never). `checkpoints` are there
-    where they decide what a call costs whose process died.
+    where they decide what a call costs whose process died. `tokens` asks a host how many tokens a
+    prompt has, where it is known to tell.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Upstream:
     price: Price
     timeout_s: float = 600.0
     max_n: int | None = None
+    max_top_logprobs: int = 20
     streams: bool = True
     stream_options: Mapping[str, Any] | None = None
     token_field: str | None = None
@@ -60,6 +63,7 @@ class Upstream:
     in_flight: int = 0
     pace: Pace | None = None
     checkpoints: Checkpoints | None = None
+    tokens: Callable[[str, bytes], Awaitable[int | None]] | None = None
     pool: Pool = field(default_factory=Pool)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 

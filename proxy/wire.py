@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from samplewise.proxy.errors import RequestError
 from samplewise.proxy.jsontext import encode, members, object_text
 from samplewise.proxy.options import Options, parse_options
 
-__all__ = ["ChatRequest", "parse_chat", "prompt_bound", "upstream_body"]
+__all__ = ["ChatRequest", "parse_chat", "prompt_bound", "prompt_guess", "upstream_body"]
 
 _MOST_CHOICES = 128
 _MOST_TOKENS = 2**31 - 1
 # Never forwarded as they came: we say ourselves how many samples, and whether they are streamed.
 _OURS = frozenset({"model", "samplewise", "stream", "stream_options", "n"})
 _TEMPLATE_TOKENS = 64
+_BYTES_PER_TOKEN, _LIKELY_PER_IMAGE = 4, 1_000
 _DATA_URL = re.compile(rb'"data:[^"]*"')
 _CAPS = ("max_tokens", "max_completion_tokens")
 _MEDIA = ("image_url", "input_image", "video_url", "audio_url", "file")
@@ -29,7 +31,8 @@ _MEDIA = ("image_url", "input_image", "video_url", "audio_url", "file")
 class ChatRequest:
     """One chat request: its fields as JSON text, and the few that are read, decoded.
 
-    `max_tokens` is the client's own cap or None, `cap_field` the name it used.
+    `max_tokens` is the client's own cap or None, `cap_field` the name it used, `read_timeout_s` how
+    long it waits for the next byte of an answer.
     """
 
     fields: Mapping[str, bytes]
@@ -44,12 +47,30 @@ class ChatRequest:
     temperature: float | None = None
     seed: int | None = None
     images: int = 0
+    read_timeout_s: float | None = None
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long the client waits for the whole answer; None where it does not say.
+
+        The timeout that clients announce is that of one read. A stream is never silent for long, so
+        there it bounds nothing.
+        """
+        return None if self.stream else self.read_timeout_s
 
     @property
     def tools(self) -> bytes | None:
         """The request's tools as JSON text; None when it has none."""
         raw = self.fields.get("tools") or self.fields.get("functions")
         return raw if raw and raw not in (b"null", b"[]") else None
+
+    @property
+    def top_logprobs(self) -> int | None:
+        """How many likeliest tokens a place the client wants; None: no log-probabilities."""
+        if self.fields.get("logprobs") != b"true":
+            return None
+        raw = self.fields.get("top_logprobs", b"null")
+        return int(raw) if raw.isdigit() else 0
 
     @property
     def response_format(self) -> bytes | None:
@@ -90,7 +111,17 @@ def parse_chat(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
         temperature=_read(fields, "temperature", float),
         seed=_read(fields, "seed", int),
         images=_images(messages),
+        read_timeout_s=_read_timeout(headers),
     )
+
+
+def _read_timeout(headers: Mapping[str, str]) -> float | None:
+    """Return the timeout in seconds that OpenAI's Python package announces; None without one."""
+    try:
+        found = float(headers.get("x-stainless-read-timeout", ""))
+    except ValueError:
+        return None
+    return found if 0 < found < math.inf else None
 
 
 def _read(fields: Mapping[str, bytes], name: str, kind: Any, *, required: bool = False) -> Any:
@@ -167,6 +198,16 @@ def prompt_bound(
         if name not in _OURS and name != "messages":
             size += len(value)
     return size + _TEMPLATE_TOKENS
+
+
+def prompt_guess(request: ChatRequest, max_tokens_per_image: int | None = None) -> int:
+    """Return how many tokens the prompt may have: one for four bytes of messages and tools.
+
+    Text of most languages has about that; images count as in `prompt_bound`, or as a thousand each.
+    """
+    size = len(_DATA_URL.sub(b"", request.messages)) + len(request.tools or b"")
+    per_image = _LIKELY_PER_IMAGE if max_tokens_per_image is None else max_tokens_per_image
+    return -(-size // _BYTES_PER_TOKEN) + request.images * per_image
 
 
 def upstream_body(

@@ -18,9 +18,9 @@ from starlette.responses import Response
 from samplewise.proxy.api.bodies import check_query, read_struct
 from samplewise.proxy.api.callers import check_admin
 from samplewise.proxy.api.pages import page
-from samplewise.proxy.api.replies import json_reply, read_body, store_error
+from samplewise.proxy.api.replies import json_reply, read_body
 from samplewise.proxy.config_yaml import near
-from samplewise.proxy.errors import RequestError, StoreError
+from samplewise.proxy.errors import RequestError, StoreError, store_error
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.keys.base import ClientKey, KeyRefused, Terms
 from samplewise.proxy.keys.guard import Guard

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from samplewise.proxy.keys.base import ClientKey
-from samplewise.proxy.keys.guard import unauthorized
+from samplewise.proxy.keys.guard import credentials, unauthorized
 from samplewise.proxy.service import Service
 
 __all__ = ["Caller", "caller", "check_admin"]
@@ -35,7 +35,7 @@ def caller(request: Request, service: Service) -> Caller:
     Raises:
         RequestError: a key is needed and missing, or it is wrong (401).
     """
-    authorization = request.headers.get("authorization")
+    authorization = credentials(request.headers)
     if service.guard.is_admin(authorization):
         return Caller(admin=True)
     return Caller(admin=False, key=service.guard.admit(authorization))
@@ -50,5 +50,5 @@ def check_admin(request: Request, service: Service) -> None:
     """
     if not service.guard.has_admin:
         raise HTTPException(404)
-    if not service.guard.is_admin(request.headers.get("authorization")):
+    if not service.guard.is_admin(credentials(request.headers)):
         raise unauthorized("this needs the key of `server.admin_key`")

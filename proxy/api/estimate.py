@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body
 from samplewise.proxy.errors import AnswerError
+from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.service import Service
 from samplewise.proxy.wire import parse_chat
 
@@ -18,7 +19,7 @@ async def estimate_chat(request: Request, service: Service) -> Response:
     request_id = service.new_request_id()
     try:
         # Prices and limits of a route are for those who may use it.
-        key = service.guard.admit(request.headers.get("authorization"))
+        key = service.guard.admit(credentials(request.headers))
         body = await read_body(request, service.setup.max_body_bytes)
         job = service.job(parse_chat(body, request.headers), request_id, key)
         return json_reply(await service.estimate(job), {"x-request-id": request_id})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import aiohttp
@@ -18,7 +19,7 @@ from starlette.types import Send
 
 from samplewise.proxy.errors import AnswerError, Elsewhere
 from samplewise.proxy.job import Job
-from samplewise.proxy.peers import Peers, returned
+from samplewise.proxy.peers import returned
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import DONE, error_event
 
@@ -39,27 +40,23 @@ async def has_run(request: Request, service: Service) -> Response:
     return Response(status_code=200 if service.retries.has(name) else 404)
 
 
-async def relay(
-    peers: Peers, job: Job, request: Request, body: bytes, elsewhere: Elsewhere
-) -> Response:
+async def relay(service: Service, job: Job, request: Request, elsewhere: Elsewhere) -> Response:
     """Return the whole answer of the process that works on a request.
 
     Raises:
-        Elsewhere: it cannot be reached, or ended meanwhile.
-        AnswerError: the client left (499).
+        Elsewhere: it cannot be reached, or ended meanwhile. That is counted and logged.
+        AnswerError: the client left (499); the same.
     """
 
-    _must_be_known(elsewhere)
-
     async def whole() -> Response:
-        async with peers.passed_on(elsewhere.address, request, body) as reply:
+        async with _passed_on(service, job, request, elsewhere) as reply:
             return Response(await reply.read(), reply.status, returned(reply.headers))
 
-    return await _watched(job, whole(), elsewhere)
+    return await _watched(service, job, whole(), elsewhere)
 
 
 async def relay_stream(
-    peers: Peers, job: Job, request: Request, body: bytes, elsewhere: Elsewhere, send: Send
+    service: Service, job: Job, request: Request, elsewhere: Elsewhere, send: Send
 ) -> None:
     """Send the answer of the process that works on a request as it comes.
 
@@ -67,12 +64,11 @@ async def relay_stream(
         Elsewhere: it cannot be reached, or ended before it answered. Nothing was sent.
         AnswerError: the client left before (499).
     """
-    _must_be_known(elsewhere)
     began = False
 
     async def streamed() -> None:
         nonlocal began
-        async with peers.passed_on(elsewhere.address, request, body) as reply:
+        async with _passed_on(service, job, request, elsewhere) as reply:
             began = True
             headers = [(k.encode(), v.encode()) for k, v in returned(reply.headers).items()]
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -81,10 +77,19 @@ async def relay_stream(
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     try:
-        await _watched(job, streamed(), elsewhere)
+        await _watched(service, job, streamed(), elsewhere)
     except AnswerError:
         if not began:
             raise
+
+
+def _passed_on(
+    service: Service, job: Job, request: Request, elsewhere: Elsewhere
+) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    if not elsewhere.address or job.retry is None:
+        raise elsewhere
+    _log.info("passed on", request_id=job.request_id, route=job.route.name)
+    return service.peers.passed_on(elsewhere.address, request, job.retry.body)
 
 
 async def _pieces(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -97,23 +102,22 @@ async def _pieces(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         yield error_event(lost) + DONE
 
 
-def _must_be_known(elsewhere: Elsewhere) -> None:
-    if not elsewhere.address:
-        raise elsewhere
-
-
-async def _watched(job: Job, work: Coroutine[Any, Any, T], elsewhere: Elsewhere) -> T:
+async def _watched(
+    service: Service, job: Job, work: Coroutine[Any, Any, T], elsewhere: Elsewhere
+) -> T:
     """Do the work until its client leaves."""
-    _log.info("passed on", request_id=job.request_id, route=job.route.name)
     asking = asyncio.create_task(work)
     job.holders, job.when_left = 1, asking.cancel
     if job.left:
         asking.cancel()
+    error: AnswerError = elsewhere
     try:
         return await asking
-    except (aiohttp.ClientError, OSError):
-        raise elsewhere from None
+    except (aiohttp.ClientError, OSError, Elsewhere):
+        pass
     except asyncio.CancelledError:
         if not job.left:
             raise
-        raise AnswerError("the client left", status=499, code="client_gone") from None
+        error = AnswerError("the client left", status=499, code="client_gone")
+    service.refused(job.route.name, error, job.request_id, job.key)
+    raise error

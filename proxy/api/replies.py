@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from samplewise.proxy.errors import AnswerError, RequestError, StoreError, error_bytes
+from samplewise.proxy.errors import AnswerError, RequestError, error_bytes
 
-__all__ = ["error_reply", "json_reply", "read_body", "store_error", "wait_gone"]
+__all__ = ["error_reply", "json_reply", "read_body", "wait_gone"]
 
 
 def json_reply(
@@ -23,16 +23,6 @@ def error_reply(error: AnswerError, request_id: str) -> Response:
     """Return an error with its status and headers."""
     headers = {"x-request-id": request_id, **error.headers}
     return json_reply(error_bytes(error), headers, error.status)
-
-
-def store_error(error: StoreError) -> AnswerError:
-    """Return what a client sees of a ledger that cannot be reached: nothing was sent upstream."""
-    return AnswerError(
-        "the ledger cannot be reached, so nothing can be paid for; try again later",
-        status=503,
-        code="ledger_unavailable",
-        headers={"retry-after": "5"},
-    )
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:

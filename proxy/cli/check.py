@@ -14,14 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from samplewise.policies.base import Needs
-from samplewise.policies.price import usd
+from samplewise.policies.first_pass import FirstPass
+from samplewise.policies.price import shown_usd, usd
+from samplewise.policies.prior import prior_of
 from samplewise.proxy.asking import Priced
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
+from samplewise.proxy.config_cascade import CascadeSettings
 from samplewise.proxy.config_models import asked_models
-from samplewise.proxy.config_policies import CascadeSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.jsontext import encode
@@ -59,8 +61,7 @@ def check(file: Path, prompt_tokens: int, probe: bool) -> None:
     try:
         config = load_config(file)
         check_exposed(config)
-        for name, route in config.routes.items():
-            read_prior(name, route, route.policy.build())
+        plans = list(_plans(config))
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -68,12 +69,38 @@ def check(file: Path, prompt_tokens: int, probe: bool) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=_PIPE_WIDTH)
     console.print(_table(config, prompt_tokens))
+    for plan in plans:
+        console.print(Text(plan), soft_wrap=True)
     for warning in config.warnings:
         console.print(Text(f"Warning: {warning}"), soft_wrap=True)
     if probe:
         _show_abilities(console, config)
     routes = len(config.routes)
     console.print(Text(f"{file}: correct, {routes} route{'s' if routes > 1 else ''}"))
+
+
+def _plans(config: Config) -> Iterator[str]:
+    """Read every prior, and yield what it says of the best number of attempts.
+
+    Raises:
+        ConfigError: a prior cannot be used, or says that its policy cannot gain anything.
+    """
+    for name, route in config.routes.items():
+        policy = route.policy.build()
+        prior = prior_of(read_prior(name, route, policy))
+        if not isinstance(policy, FirstPass) or prior is None or policy.right_nano is None:
+            continue
+        found = policy.best_attempts(prior)
+        if found is not None:
+            worth = f"a request is then worth ${usd(found[1]):.6g}"
+            yield f"routes.{name}: at most {found[0]} attempts are best; {worth}"
+        elif policy.attempt_nano is None:
+            yield f"routes.{name}: set attempt_usd to be told the best number of attempts"
+        else:
+            yield (
+                f"routes.{name}: no number of attempts is best: its prior does not say how "
+                "requests differ; calibrate with several samples of at least 20 prompts"
+            )
 
 
 def _show_abilities(console: Console, config: Config) -> None:
@@ -128,7 +155,10 @@ def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) ->
     policy = route.policy
     needs = policy.build().needs
     if isinstance(policy, CascadeSettings):
-        return sum(worst(needs, tier.samples, [tier.backend]) for tier in policy.tiers)
+        tiers = [tier.build() for tier in policy.tiers]
+        besides = [(t.beside.samples, t.beside.backend or t.backend) for t in tiers if t.beside]
+        panels = [(tier.samples, tier.backend) for tier in tiers] + besides
+        return sum(worst(needs, samples, [backend]) for samples, backend in panels)
     return worst(needs, needs.max_samples, route.backends)
 
 
@@ -170,7 +200,7 @@ def _limits(route: RouteSettings) -> Iterator[str]:
     for window, limit in budget.per_window().items():
         time = "in all" if window is Window.TOTAL else f"per {window.value}"
         if limit.nano is not None:
-            yield f"${usd(limit.nano):g} {time}"
+            yield f"{shown_usd(limit.nano)} {time}"
         if limit.tokens is not None:
             yield f"{limit.tokens:,} tokens {time}"
         if limit.samples is not None:

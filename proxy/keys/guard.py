@@ -18,7 +18,7 @@ from samplewise.proxy.keys.base import CONFIGURED, PREFIX, ClientKey, Given, dig
 from samplewise.proxy.keys.store import KeyStore, Ring
 from samplewise.proxy.ledger.accounts import utc_ms
 
-__all__ = ["Guard", "follow", "unauthorized"]
+__all__ = ["Guard", "credentials", "follow", "unauthorized"]
 
 _log = structlog.get_logger("samplewise.keys")
 _EVERY_S = 0.5
@@ -153,6 +153,18 @@ async def follow(
             if reachable:
                 _log.warning("keys cannot be read", error=str(error))
             reachable = False
+
+
+def credentials(headers: Mapping[str, str]) -> str | None:
+    """Return what a client shows, as an `Authorization` header has it; None for nothing.
+
+    Clients of other services send their key as `x-api-key` or `api-key`.
+    """
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        return authorization
+    bare = headers.get("x-api-key") or headers.get("api-key")
+    return f"Bearer {bare}" if bare else None
 
 
 def unauthorized(message: str) -> RequestError:

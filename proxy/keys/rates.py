@@ -15,6 +15,7 @@ import structlog
 
 from samplewise.proxy.errors import RateLimited
 from samplewise.proxy.keys.base import ClientKey
+from samplewise.proxy.keys.room import shown_time
 from samplewise.proxy.ledger.accounts import utc_ms, window_end, window_starts
 from samplewise.proxy.ledger.base import Account, Hold, Ledger, Settlement, Wave
 
@@ -72,14 +73,20 @@ class Rates:
         most = f"{limit} request{'s' * (limit != 1)}"
         now = self.clock()
         end = window_end(account.window, now)
+        room = {"x-ratelimit-limit-requests": str(limit), "x-ratelimit-remaining-requests": "0"}
         if end is None:
             return RateLimited(
-                f"this key may send {most} in all, and has", headers={"x-should-retry": "false"}
+                f"this key may send {most} in all, and has",
+                headers={**room, "x-should-retry": "false"},
             )
         wait_s = max(1, math.ceil((end - now) / 1000))
         return RateLimited(
             f"this key may send {most} a {account.window.value}; try again in {wait_s} s",
-            headers={"retry-after": str(wait_s)},
+            headers={
+                **room,
+                "x-ratelimit-reset-requests": shown_time(end - now),
+                "retry-after": str(wait_s),
+            },
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from samplewise.proxy.ledger.postgres_chunks import chunk_functions
 from samplewise.proxy.ledger.postgres_claims import CLAIMS
 from samplewise.proxy.ledger.postgres_leases import FENCED, LEASES, TAKING_OVER
+from samplewise.proxy.records.tables import POSTGRES as RECORDS
 
 __all__ = ["MIGRATIONS"]
 
@@ -371,6 +372,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_TABLES, _STARTS, _LOCK, _RESERVE, _DISPATCH, _SETTLE, _WORK, _FENCE, _BALANCES, *LEASES),
     (_CLIENT_KEYS,),
     (_AUDIT,),
+    (RECORDS,),
     CLAIMS,
     chunk_functions(_RESERVE, _SETTLE, TAKING_OVER),
 )

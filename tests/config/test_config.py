@@ -115,9 +115,10 @@ def test_names_are_checked(name: str, section: str) -> None:
         ({"on_unverified": "error"}, "on_unverified: error needs a required verifier"),
         ({"comparator": "final"}, "comparator: cannot compare samples"),
         ({"on_unverified": "retry"}, "on_unverified: must be 'return', 'vote' or 'error'"),
-        ({"on_tools": "vote"}, "on_tools: is not supported yet in this version"),
-        ({"on_tools": "verify"}, "on_tools: is not supported yet in this version"),
-        ({"on_tools": "x"}, "on_tools: must be 'passthrough', got 'x'"),
+        ({"on_tools": "vote"}, "on_tools: vote needs a policy that votes, such as majority_vote"),
+        ({"on_tools": "x"}, "on_tools: must be 'passthrough', 'vote' or 'verify', got 'x'"),
+        ({"side_requests": {"backend": "upp"}}, "side_requests.backend: no backend 'upp'"),
+        ({"progress": "x"}, "progress: must be 'none' or 'reasoning', got 'x'"),
         ({"stream": "chunk"}, "stream: must be 'chunks', 'whole' or 'raw', got 'chunk'"),
         ({"usage": "all"}, "usage: must be 'billed' or 'chosen', got 'all'"),
         ({"prompts": {"a b": "x"}}, "prompts.a b: a name must not hold spaces"),
@@ -206,7 +207,9 @@ def test_a_budget_that_no_sample_fits_is_a_warning() -> None:
     price = {"input_usd_per_mtok": 0, "output_usd_per_mtok": 1000}
     route = {"budget": {"usd_per_request": 0.5}, "max_tokens": 1000}
     (warning,) = loaded(used(backend={"price": price}, route=route)).warnings
-    expected = "routes.r.budget: one sample of 1000 tokens may cost $1, more than $0.5: none fits"
+    expected = (
+        "routes.r.budget: one sample of 1000 tokens may cost $1.00, more than $0.50: none fits"
+    )
     assert warning.startswith(expected)
 
 
