@@ -123,12 +123,17 @@ class Side:
 class Retry:
     """What makes two requests the same: `name` finds a run, `digest` tells its whole content.
 
-    `again` says that the client repeats a request, or would not mind if it did.
+    `again` says that the client repeats a request, or would not mind if it did; `keyed` that it has
+    an idempotency key, `passed_on` that another process of this server has sent it here. `body` is
+    the request as it came.
     """
 
     name: bytes
     digest: bytes
     again: bool
+    keyed: bool = False
+    passed_on: bool = False
+    body: bytes = b""
 
 
 @dataclass(slots=True)

@@ -39,6 +39,7 @@ from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.mirror import Mirrors
 from samplewise.proxy.options import Options
+from samplewise.proxy.peers import Peers
 from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
@@ -103,6 +104,11 @@ class Service:
     may_lose_ledger: bool = False
     draining: bool = False
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+    @property
+    def peers(self) -> Peers:
+        """The other processes of this server."""
+        return self.retries.claims.peers
 
     @property
     def routes(self) -> Mapping[str, Route]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from samplewise.proxy.api.fields import naming
+from samplewise.proxy.api.relay import relay
 from samplewise.proxy.api.replies import json_reply, read_body
 from samplewise.proxy.api.streaming import Dialect, Waiting, watching
-from samplewise.proxy.errors import AnswerError
+from samplewise.proxy.errors import AnswerError, Elsewhere
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.retries import read_retry
@@ -73,7 +75,9 @@ async def answer_request(request: Request, service: Service, surface: Surface) -
         service.rates.check(key)
         body = await read_body(request, service.setup.max_body_bytes)
         asked = surface.read(body)
-        client = Client(request_id, key, read_retry(request.headers, asked.body))
+        passed_on = service.peers.asks(request)
+        retry = read_retry(request.headers, asked.body, passed_on=passed_on)
+        client = Client(request_id, key, replace(retry, body=body))
         with naming(surface.names):
             chat = parse_chat(asked.body, request.headers)
             named, _ = without_suffix(chat, service.routes)
@@ -86,7 +90,10 @@ async def answer_request(request: Request, service: Service, surface: Surface) -
             dialect = asked.stream(job) if chat.stream else _Body(surface, asked, request_id)
             return Waiting(service, job, request, dialect, chat.read_timeout_s, surface.refuse)
         async with watching(request, job):
-            found = await answer_job(service, job)
+            try:
+                found = await answer_job(service, job)
+            except Elsewhere as elsewhere:
+                return await relay(service, job, request, elsewhere)
         reply = asked.reply(found)
         reply.headers.update(await room(service, key))
         return reply
