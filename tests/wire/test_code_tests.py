@@ -221,3 +221,48 @@ def test_wrong_settings_are_refused(verifier: str, said: str) -> None:
     )
     with pytest.raises(ConfigError, match=said):
         load_text(text, "test.yaml", {})
+
+
+@pytest.mark.parametrize("tests", [None, CALLS])
+async def test_where_nothing_can_be_checked_one_sample_is_drawn_and_the_answer_says_why(
+    upstream: UpstreamProcess, tmp_path: Path, tests: Any
+) -> None:
+    await upstream.script("m", WRONG, RIGHT)
+    async with serve(_config(upstream, "sources: [request, prompt]"), tmp_path) as proxy:
+        reply = await _ask(proxy, tests)
+        drawn, warnings = reply.said["samples"]["drawn"], reply.said["warnings"]
+        if tests is None:
+            assert (drawn, reply.said["outcome"], reply.said["policy"]) == (
+                1,
+                "unverified",
+                "single",
+            )
+            assert ["tests: nothing to check by" in warning for warning in warnings] == [True]
+        else:
+            assert (drawn > 1, reply.said["outcome"], warnings) == (True, "verified", [])
+
+
+async def test_who_asks_for_a_policy_gets_it_and_the_warning(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", WRONG)
+    backends = f"backends:\n{backend(upstream)}"
+    config = (
+        f"{backends}verifiers:\n"
+        "  letter: {type: regex, pattern: '([A-E])', group: 1, reference: true}\n"
+        "  words: {type: regex, pattern: 'f', required: false}\n"
+        "routes:\n  code: {backends: [local], policy: 'first_pass:2', verifiers: [letter, words]}\n"
+        "  own: {backends: [local], policy: 'first_pass:2', verifiers: [letter]}\n"
+    )
+    async with serve(config, tmp_path) as proxy:
+        # Something judges, though nothing can pass.
+        some = await proxy.chat("code")
+        assert (some.said["samples"]["drawn"], len(some.said["warnings"])) == (2, 1)
+        # Two answers need two samples.
+        two = await proxy.chat("own", n=2)
+        assert (two.said["samples"]["drawn"], len(two.json["choices"])) == (2, 2)
+        assert "letter: nothing to check by" in two.said["warnings"][0]
+        one = await proxy.chat("own")
+        assert one.said["samples"]["drawn"] == 1
+        judged = await proxy.chat("own", samplewise={"reference": "A"})
+        assert (judged.said["samples"]["drawn"], judged.said["warnings"]) == (2, [])
