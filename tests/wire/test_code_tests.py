@@ -266,3 +266,20 @@ async def test_who_asks_for_a_policy_gets_it_and_the_warning(
         assert one.said["samples"]["drawn"] == 1
         judged = await proxy.chat("own", samplewise={"reference": "A"})
         assert (judged.said["samples"]["drawn"], judged.said["warnings"]) == (2, [])
+
+
+async def test_what_the_deadline_cuts_is_an_error_and_never_a_fail(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    # Right programs, each of its own text, that take longer together than there is time.
+    slow = "```python\nimport time\n{number}\ntime.sleep(1)\ndef f(x): return x + 1\n```"
+    await upstream.script("m", *(slow.format(number=number) for number in range(12)))
+    config = _config(upstream, "workers: 1, sources: [request]", "best_of_n:12")
+    async with serve(config, tmp_path) as proxy:
+        reply = await _ask(proxy, CALLS, deadline_s=6, **{"return": ["verdicts"]})
+        said = [v["verifiers"][0] for v in reply.said["verdicts"]]
+        assert len(said) == 12
+        assert {(v["status"], v["reason"]) for v in said} <= {("pass", ""), ("error", "deadline")}
+        assert ("error", "deadline") in {(v["status"], v["reason"]) for v in said}
+        assert reply.said["samples"]["rejected"] == 0
+        assert reply.said["degraded"] == ["deadline"]
