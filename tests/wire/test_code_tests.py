@@ -276,7 +276,8 @@ async def test_what_the_deadline_cuts_is_an_error_and_never_a_fail(
     await upstream.script("m", *(slow.format(number=number) for number in range(12)))
     config = _config(upstream, "workers: 1, sources: [request]", "best_of_n:12")
     async with serve(config, tmp_path) as proxy:
-        reply = await _ask(proxy, CALLS, deadline_s=6, **{"return": ["verdicts"]})
+        more: dict[str, Any] = {"deadline_s": 6, "return": ["verdicts"]}
+        reply = await _ask(proxy, CALLS, **more)
         said = [v["verifiers"][0] for v in reply.said["verdicts"]]
         assert len(said) == 12
         assert {(v["status"], v["reason"]) for v in said} <= {("pass", ""), ("error", "deadline")}
