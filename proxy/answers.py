@@ -143,7 +143,7 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
         verdict.reason
         for judgement in evidence.judgements.values()
         for verdict in judgement.verdicts
-        if verdict.status is Status.ERROR and verdict.reason != "cut"
+        if verdict.status is Status.ERROR and verdict.reason not in ("cut", "deadline")
     ]
     games = (game for games in evidence.comparisons.values() for game in games)
     errors += [game.reason for game in games if game.error]
