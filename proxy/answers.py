@@ -47,6 +47,7 @@ def conclude(job: Job, evidence: Evidence, stop: Stop, purse: Purse, draws: Draw
         job.warnings.append(
             "the ledger could not be reached: this answer counts in no limit but the request's own"
         )
+    job.warnings += _shortfalls(evidence)
     first = chosen[0]
     usage = sum((row.usage for row in purse.rows.values()), Usage())
     verification = purse.cost_by_purpose.get("verify", 0)
@@ -161,6 +162,19 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
         Degraded.VERIFIER: bool(errors),
     }
     return tuple(name for name, held in found.items() if held)
+
+
+def _shortfalls(evidence: Evidence) -> list[str]:
+    """Return, in words, what an upstream did not give; `degraded` alone does not say why."""
+    failed = list(evidence.failed.values())
+    found = []
+    if failed:
+        found.append(f"{len(failed)} of {evidence.drawn} samples failed ({_reasons(failed)})")
+    if any(round_.why == "backend" for round_ in evidence.rounds.values()):
+        found.append("fewer samples were drawn than wanted: the backend has no room for more now")
+    if any(round_.why == "refused" for round_ in evidence.rounds.values()):
+        found.append("fewer samples were drawn than wanted: the backend has refused this prompt")
+    return found
 
 
 def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:

@@ -244,7 +244,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         if name not in upstreams
     }
     _add_checkpoints(config, upstreams, shared.ledger)
-    models = Connected(upstreams, _score_servers(config, shared.session))
+    models = Connected(upstreams, _score_servers(config, shared.session), shared.metrics)
     wanted = {**config.verifiers, **implied_verifiers(config.routes)}
     checks |= make_checks({n: v for n, v in wanted.items() if n not in checks}, models)
     setup = Setup(
@@ -331,7 +331,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         min_bytes_per_s=settings.min_bytes_per_s,
         max_response_bytes=settings.max_response_bytes,
         # Only a choice between hosts needs it.
-        ask_load=len(settings.base_urls) > 1,
+        ask_load=len(settings.hosts) > 1,
     )
     most, profile = settings.max_in_flight, settings.profile_data
     return Upstream(
@@ -354,7 +354,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         max_in_flight=most,
         queue_s=settings.queue_s,
         hedge=None if settings.hedge is None else settings.hedge.share,
-        pool=settings.health.pool(settings.base_urls),
+        pool=settings.health.pool(settings.hosts),
     )
 
 
