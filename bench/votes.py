@@ -2,7 +2,9 @@
 
 The embedded model evaluates held-out expressions; nobody tells it which answers are right. Each
 policy is compared with the plain votes (or best-of-n, where it has a score) just cheaper and just
-dearer, mixed so that the tokens are equal. Set OPENBLAS_NUM_THREADS=1. Run with `python -m bench.votes [--problems 200]`.
+dearer, mixed so that the tokens are equal. Set OPENBLAS_NUM_THREADS=1.
+
+Run with `python -m bench.votes [--problems 200]`.
 """
 
 from __future__ import annotations
