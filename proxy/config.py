@@ -20,6 +20,7 @@ from samplewise.proxy.config_backends import BackendSettings, literal_secrets
 from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
 from samplewise.proxy.config_explain import explain
 from samplewise.proxy.config_keys import Keys, KeysSettings, check_keys
+from samplewise.proxy.config_mirror import mirror_problem
 from samplewise.proxy.config_models import (
     asked_models,
     model_problems,
@@ -30,6 +31,7 @@ from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
 )
 from samplewise.proxy.config_recording import RecordingSettings
+from samplewise.proxy.config_records import RecordsSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store
@@ -74,6 +76,7 @@ class Config(Settings):
     store: Annotated[str, AfterValidator(check_store)] = "sqlite:///samplewise.db"
     store_failure: Literal["refuse", "serve_unmetered"] = "refuse"
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
+    records: RecordsSettings = RecordsSettings()
     recording: RecordingSettings | None = None
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
@@ -267,6 +270,10 @@ class _Checks:
         if route.side_requests is not None and route.side_requests.backend is not None:
             side = (*path, "side_requests", "backend")
             self._name(route.side_requests.backend, "backends", side)
+        if route.mirror is not None:
+            wrong = mirror_problem(str(path[-1]), route.mirror, self.config.routes)
+            if wrong is not None:
+                self._problem((*path, "mirror", "route"), wrong)
         for index, name in enumerate(route.verifiers):
             self._name(name, "verifiers", (*path, "verifiers", index))
         for index, name in enumerate(route.tags):

@@ -212,6 +212,7 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
         prior=_learnt(job),
         left=job.limit.nano,
     )
+    job.evidence = evidence
     purse = Purse(
         ledger=engine.ledger,
         request_id=job.request_id,

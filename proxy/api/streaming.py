@@ -6,7 +6,7 @@ What is written is the business of a `Dialect`, one for each surface; when, is t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -78,10 +78,14 @@ class Waiting(Response):
         request: Request,
         dialect: Dialect,
         patience_s: float | None = None,
+        refuse: Callable[[AnswerError, str], Response] = error_reply,
     ) -> None:
-        """Wait for the answer to `job`. `patience_s` is the longest silence its client bears."""
+        """Wait for the answer to `job`. `patience_s` is the longest silence its client bears.
+
+        `refuse` makes the reply of an error that comes while there is still a status to give.
+        """
         self._service, self._job, self._request = service, job, request
-        self._dialect, self._patience_s = dialect, patience_s
+        self._dialect, self._patience_s, self._refuse = dialect, patience_s, refuse
         self._queue: asyncio.Queue[bytes | str] = asyncio.Queue()
         if job.tap is not None:
             job.tap = self._queue.put_nowait
@@ -90,6 +94,7 @@ class Waiting(Response):
         self.background = None
         self.status_code = 200
         self._opened = False
+        self._lines: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the engine and write what it says."""
@@ -113,7 +118,7 @@ class Waiting(Response):
             return
         reply = None if self._opened else self._dialect.reply(found)
         if reply is None:
-            await self._write(self._dialect.finish(found), last=True)
+            await self._write(self._told() + self._dialect.finish(found), last=True)
         else:
             reply.headers.update(await room(self._service, self._job.key))
             await reply(self._request.scope, self._request.receive, self._send)
@@ -127,11 +132,19 @@ class Waiting(Response):
         try:
             while item := await self._queue.get():
                 if isinstance(item, str):
-                    await self._write(self._dialect.tell(item))
+                    # A line is no reason to give up a real status.
+                    self._lines.append(item)
+                    await self._write(self._told() if self._opened else b"")
+                elif item is sign:
+                    await self._write(self._told() or sign)
                 else:
-                    await self._write(item if item is sign else self._dialect.forward(item))
+                    await self._write(self._dialect.forward(item))
         finally:
             self._heart.cancel()
+
+    def _told(self) -> bytes:
+        lines, self._lines = self._lines, []
+        return b"".join(map(self._dialect.tell, lines))
 
     def _tell(self, event: Event, evidence: Evidence) -> None:
         line = told(event, evidence, self._job.most_samples)
@@ -170,7 +183,7 @@ class Waiting(Response):
         if self._opened:
             await self._write(self._dialect.failed(error), last=True)
             return
-        reply = error_reply(error, self._job.request_id)
+        reply = self._refuse(error, self._job.request_id)
         await reply(self._request.scope, self._request.receive, self._send)
 
 
