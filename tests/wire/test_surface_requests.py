@@ -324,12 +324,12 @@ async def test_fields_of_a_message_become_those_of_a_chat(
 async def test_what_has_no_effect_is_said_in_the_warnings(
     proxy: Proxy, upstream: UpstreamProcess
 ) -> None:
-    body = {"model": "one", "input": "hi", "truncation": "auto"}
+    body: dict[str, Any] = {"model": "one", "input": "hi", "truncation": "auto"}
     reply = await proxy.post(RESPONSES, msgspec.json.encode(body))
     assert any(warning.startswith("truncation:") for warning in reply.said["warnings"])
     assert reply.json["truncation"] == "disabled"
     turns = [{"role": "user", "content": "hi"}]
-    more = {"max_tokens": 9, "context_management": {"edits": [{"type": "clear"}]}}
-    body = {"model": "one", "messages": turns, **more}
+    body = {"model": "one", "messages": turns, "max_tokens": 9}
+    body["context_management"] = {"edits": [{"type": "clear"}]}
     reply = await proxy.post(MESSAGES, msgspec.json.encode(body))
     assert any(warning.startswith("context_management:") for warning in reply.said["warnings"])
