@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import msgspec
 import structlog
 
 from samplewise.policies.base import Policy
@@ -37,12 +36,16 @@ from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
+from samplewise.proxy.mirror import Mirrors
 from samplewise.proxy.options import Options
+from samplewise.proxy.records.keeper import Keeper, Keeping
+from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
+from samplewise.proxy.sent_tests import check_tests
 from samplewise.proxy.suffix import without_suffix
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
-from samplewise.verifiers.base import TakesTests, Task, TestsError
+from samplewise.verifiers.base import Task
 
 __all__ = ["Service", "Setup"]
 
@@ -68,7 +71,9 @@ class Setup:
     first_comment_after_s: float
     comment_every_s: float
     plain_keep_alive: bool = False
+    records: Keeping = field(default_factory=Keeping)
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
+    recorder: Recorder | None = None
 
 
 @dataclass(slots=True)
@@ -76,7 +81,8 @@ class Service:
     """The running proxy without its HTTP skin.
 
     A request takes what it needs of `setup` when it comes, and keeps that to its end. `keys` is the
-    store that the admin's changes go to, `books` what the ledger says of the past, `reload` puts
+    store that the admin's changes go to, `books` what the ledger says of the past, `records` keeps
+    what every sample was worth, `reload` puts
     another configuration in place; `reading` is for one long read of the books at a time.
     `may_lose_ledger` says that requests are welcome while the ledger cannot be reached.
     """
@@ -87,8 +93,10 @@ class Service:
     rates: Rates
     guard: Guard = field(default_factory=Guard)
     gate: Gate = field(default_factory=Gate)
+    mirrors: Mirrors = field(default_factory=Mirrors)
     keys: KeyStore | None = None
     books: Books | None = None
+    records: Keeper | None = None
     reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None
     may_lose_ledger: bool = False
     draining: bool = False
@@ -118,7 +126,7 @@ class Service:
         model, request = without_suffix(request, self.routes)
         route = self._route(model, key)
         options = request.options
-        tests_run = _check_tests(options, key, route)
+        tests_run = check_tests(options, key, route)
         alone = answered_alone(request, route)
         if alone is None:
             name, policy = route.make_policy(options.policy, options.samples)
@@ -205,6 +213,8 @@ class Service:
         """Count and log a request that got its answer."""
         job, evidence = answer.job, answer.evidence
         self.engine.metrics.answered(answer, job.waited_s)
+        if self.setup.recorder is not None:
+            self.setup.recorder.note(answer)
         _log.info(
             "answered",
             request_id=job.request_id,
@@ -294,39 +304,6 @@ def _task(request: ChatRequest, request_id: str, route: str, seed: int) -> Task:
         item=options.item or {},
         seed=seed,
     )
-
-
-def _check_tests(options: Options, key: ClientKey | None, route: Route) -> bool:
-    """Return whether all tests that the request brings will run; true without any."""
-    tests = bytes(options.tests)
-    if tests == b"null":
-        return True
-    if key is not None and not key.terms.tests and not _only_named(tests):
-        raise RequestError(
-            "samplewise.tests: this key may not send tests; leave them out, or name a suite by ref",
-            status=403,
-            code="tests_not_allowed",
-            param="samplewise.tests",
-        )
-    try:
-        verifiers = [check.verifier for check in route.checks]
-        return any([v.check_tests(tests) for v in verifiers if isinstance(v, TakesTests)])
-    except TestsError as error:
-        join = "" if error.place.startswith("[") or not error.place else "."
-        path = f"samplewise.tests{join}{error.place}"
-        raise RequestError(f"{path}: {error.text}", param=path) from None
-
-
-class _Named(msgspec.Struct, forbid_unknown_fields=True):
-    ref: str
-
-
-def _only_named(tests: bytes) -> bool:
-    try:
-        msgspec.json.decode(tests, type=_Named)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
 
 
 def _limit(route: Route, options: Options, most_samples: int | None) -> Limit:
