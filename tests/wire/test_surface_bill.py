@@ -22,7 +22,9 @@ BOTH = pytest.mark.parametrize("path", [RESPONSES, MESSAGES])
 async def ask(proxy: Proxy, path: str, route: str, **fields: Any) -> Reply:
     """Ask in words of the surface that a path belongs to."""
     turns = [{"role": "user", "content": "how many are there"}]
-    said = {RESPONSES: {"input": turns}, MESSAGES: {"messages": turns, "max_tokens": 999}}[path]
+    said: dict[str, Any] = {"messages": turns, "max_tokens": 999}
+    if path == RESPONSES:
+        said = {"input": turns}
     return await proxy.post(path, msgspec.json.encode({"model": route, **said, **fields}))
 
 
