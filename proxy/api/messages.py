@@ -89,8 +89,8 @@ class _Asked:
             "usage": _usage(answer),
             "samplewise": report(answer),
         }
-        ids = {"request-id": answer.job.request_id}
-        return json_reply(encode(said), {**headers(answer), **ids})
+        fields = {k: v for k, v in headers(answer).items() if not k.startswith("openai-")}
+        return json_reply(encode(said), {**fields, "request-id": answer.job.request_id})
 
     def blocks(self, job: Job) -> Blocks:
         """Return the blocks of an answer that has none yet."""

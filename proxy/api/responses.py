@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from samplewise.proxy.api.deltas import answer_pieces, chosen_reason, event_piece
 from samplewise.proxy.api.replies import error_reply, json_reply
+from samplewise.proxy.api.responses_items import referred
 from samplewise.proxy.api.responses_output import Event, Output
-from samplewise.proxy.api.responses_request import NAMES, Translated, previous, translate
-from samplewise.proxy.api.stored import items_of, keeps_responses, stored
+from samplewise.proxy.api.responses_request import NAMES, Translated, opened, translate
+from samplewise.proxy.api.stored import item_of, items_of, keeps_responses, stored
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
 from samplewise.proxy.completion import headers, report, usage_object
@@ -66,10 +67,13 @@ class _Responses:
 
     async def read(self, body: bytes, service: Service, key: ClientKey | None) -> _Asked:
         """Read a request, and what it goes on from."""
-        name, before = previous(body), list[msgspec.Raw]()
-        if name is not None:
-            before = await items_of(service, name, "" if key is None else key.id)
-        return _Asked(translate(body, before), keeps_responses(service))
+        fields, items, name = opened(body)
+        rows = "" if key is None else key.id
+        before = [] if name is None else await items_of(service, name, rows)
+        for index, id_ in referred(items).items():
+            items[index] = await item_of(service, id_, rows) or items[index]
+        found = translate(fields, [*before, *items], len(before))
+        return _Asked(found, keeps_responses(service))
 
     def refuse(self, error: AnswerError, request_id: str) -> Response:
         """Return an error in OpenAI's shape."""

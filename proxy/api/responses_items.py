@@ -10,11 +10,14 @@ import msgspec
 from samplewise.proxy.api.fields import read, wrong
 from samplewise.proxy.jsontext import encode
 
-__all__ = ["chat_messages", "input_items"]
+__all__ = ["chat_messages", "input_items", "referred"]
 
 Message = dict[str, Any]
 
-_STORED = "this server keeps no responses; send the item itself (clients do so with `store: false`)"
+_STORED = (
+    "no such item is kept here; send the item itself (clients do so with `store: false`), or let "
+    "responses be kept by `records: {text: true}`"
+)
 _UNKNOWN = (
     "is not supported here; known are message, function_call, function_call_output and reasoning"
 )
@@ -23,6 +26,10 @@ _UNKNOWN = (
 class _Kind(msgspec.Struct):
     type: str | None = None
     role: str | None = None
+
+
+class _Named(msgspec.Struct):
+    id: str
 
 
 class _Message(msgspec.Struct):
@@ -77,6 +84,22 @@ def input_items(raw: bytes) -> list[msgspec.Raw]:
         turn = {"type": "message", "role": "user", "content": read(raw, str, "input")}
         return [msgspec.Raw(encode(turn))]
     return read(raw, list[msgspec.Raw], "input")
+
+
+def referred(items: Sequence[msgspec.Raw]) -> dict[int, str]:
+    """Return the names of items that stand for others, by their place.
+
+    Raises:
+        RequestError: an item is no object, or such a one names nothing.
+    """
+    found = {}
+    for index, raw in enumerate(items):
+        # Most have no such word in them, and need not be read twice.
+        if b"item_reference" in bytes(raw):
+            kind = read(raw, _Kind, f"input.{index}")
+            if kind.type == "item_reference":
+                found[index] = read(raw, _Named, f"input.{index}").id
+    return found
 
 
 def chat_messages(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from samplewise.proxy.api.fields import check_unset, given, read, wrong
 from samplewise.proxy.api.responses_items import chat_messages, input_items
 from samplewise.proxy.jsontext import encode, members, object_text
 
-__all__ = ["NAMES", "Translated", "previous", "translate"]
+__all__ = ["NAMES", "Translated", "opened", "translate"]
 
 NAMES: Mapping[str, str] = {
     "messages": "input",
@@ -115,32 +115,34 @@ class Translated:
     warnings: tuple[str, ...] = ()
 
 
-def previous(body: bytes) -> str | None:
-    """Return the name of the response that a request goes on from.
+def opened(body: bytes) -> tuple[dict[str, bytes], list[msgspec.Raw], str | None]:
+    """Return the fields of a request, its input as items, and the response that it goes on from.
 
     Raises:
-        RequestError: the body is no object, or the name no text.
-    """
-    return given(members(body).get("previous_response_id"), str, "previous_response_id")
-
-
-def translate(body: bytes, before: Sequence[msgspec.Raw] = ()) -> Translated:
-    """Return the chat request that asks the same, after the items `before`.
-
-    Raises:
-        RequestError: something cannot be asked in a chat, or not here; says where it stands.
+        RequestError: it cannot be read, or asks for what cannot be done here.
     """
     fields = members(body)
     check_unset(fields, _CHATS_OWN)
     check_unset(fields, _CANNOT)
     if "input" not in fields:
         raise wrong("input", "missing")
+    name = given(fields.get("previous_response_id"), str, "previous_response_id")
+    return fields, input_items(fields["input"]), name
+
+
+def translate(fields: Mapping[str, bytes], items: list[msgspec.Raw], before: int = 0) -> Translated:
+    """Return the chat request that asks the same.
+
+    `items` is the whole conversation, the first `before` of them from a kept response.
+
+    Raises:
+        RequestError: something cannot be asked in a chat; says where it stands.
+    """
     instructions = given(fields.get("instructions"), str, "instructions")
     chat: dict[str, bytes] = {
         name: value for name, value in fields.items() if name not in _READ and value != b"null"
     }
-    items = [*before, *input_items(fields["input"])]
-    chat["messages"] = encode(chat_messages(items, instructions, len(before)))
+    chat["messages"] = encode(chat_messages(items, instructions, before))
     tools = _tools(fields.get("tools"))
     echo: dict[str, Any] = {"instructions": instructions, "tools": tools, "tool_choice": "auto"}
     if tools:

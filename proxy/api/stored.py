@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 _SETTING = (
-    "this server keeps no responses: its operator can let it by `records: {text: true}`; send the "
-    "whole conversation in `input`"
+    "this server keeps no responses: send the whole conversation in `input`, or let its operator "
+    "set `records: {text: true}`"
 )
 _PREFIX = "resp_"
 
@@ -44,6 +44,10 @@ class _Content(msgspec.Struct):
 
 class _Output(msgspec.Struct):
     output: list[msgspec.Raw]
+
+
+class _Named(msgspec.Struct):
+    id: str
 
 
 def keeps_responses(service: Service) -> bool:
@@ -75,6 +79,18 @@ async def items_of(service: Service, response_id: str, rows: str | None) -> list
         )
     _, one = found
     return [*one.input, *msgspec.json.decode(one.response, type=_Output).output]
+
+
+async def item_of(service: Service, item_id: str, rows: str | None) -> msgspec.Raw | None:
+    """Return an item of a kept response by its own name, which has the response's in it."""
+    _, _, rest = item_id.partition("_")
+    found = await _find(service, _PREFIX + rest.rpartition("_")[0], rows)
+    if found is None:
+        return None
+    for raw in msgspec.json.decode(found[1].response, type=_Output).output:
+        if msgspec.json.decode(raw, type=_Named).id == item_id:
+            return raw
+    return None
 
 
 async def show_response(request: Request, service: Service) -> Response:
@@ -114,7 +130,7 @@ async def _asked_for(request: Request, service: Service) -> tuple[Record, _Store
     if found is None:
         why = f"there is no response {name[:100]!r}"
         raise RequestError(
-            why if keeps_responses(service) else f"{why}: {_SETTING}",
+            why if keeps_responses(service) else f"{why}; {_SETTING}",
             status=404,
             code="response_not_found",
             param="response_id",

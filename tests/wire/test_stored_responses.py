@@ -85,6 +85,26 @@ async def test_a_kept_response_is_shown_as_it_was(
         assert [turn["role"] for turn in turns] == ["user", "assistant", "tool"]
 
 
+async def test_items_are_known_by_their_names(upstream: UpstreamProcess, tmp_path: Path) -> None:
+    await upstream.script("m", Answer(text="a moment", tool_calls=CALLS[:1]))
+    async with keeping(upstream, tmp_path) as proxy, asking(proxy, api_key=KEYS["ANNA"]) as client:
+        found = await client.responses.create(model="one", input="hi", tools=TOOLS)
+        items: Any = [
+            {"role": "user", "content": "hi"},
+            *({"type": "item_reference", "id": item.id} for item in found.output),
+            {"type": "function_call_output", "call_id": CALLS[0].id, "output": "rain"},
+        ]
+        await client.responses.create(model="one", input=items, tools=TOOLS)
+        turns = (await upstream.records())[-1].json["messages"]
+        assert [turn["role"] for turn in turns] == ["user", "assistant", "tool"]
+        assert turns[1]["content"] == "a moment"
+        assert turns[1]["tool_calls"][0]["id"] == CALLS[0].id
+        async with asking(proxy, api_key=KEYS["BERT"]) as other:
+            with pytest.raises(openai.BadRequestError, match="no such item") as caught:
+                await other.responses.create(model="one", input=items, tools=TOOLS)
+            assert caught.value.param == "input.1"
+
+
 async def test_a_deleted_response_is_gone_with_its_record_and_its_bill_stays(
     upstream: UpstreamProcess, where: Path | str
 ) -> None:
@@ -143,9 +163,9 @@ async def test_without_text_the_error_says_which_setting_keeps_responses(
     ):
         found = await client.responses.create(model="one", input="hi", store=True)
         assert found.to_dict()["store"] is False
-        with pytest.raises(openai.BadRequestError, match="its operator can let it"):
+        with pytest.raises(openai.BadRequestError, match="let its operator set"):
             await client.responses.create(model="one", input="x", previous_response_id=found.id)
-        with pytest.raises(openai.NotFoundError, match="its operator can let it"):
+        with pytest.raises(openai.NotFoundError, match="let its operator set"):
             await client.responses.retrieve(found.id)
 
 
