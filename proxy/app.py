@@ -22,8 +22,9 @@ from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.relay import has_run
 from samplewise.proxy.api.request_ids import RequestIds
 from samplewise.proxy.api.requests import show_request
-from samplewise.proxy.api.responses import answer_responses, no_response
+from samplewise.proxy.api.responses import answer_responses
 from samplewise.proxy.api.shapes import path_error
+from samplewise.proxy.api.stored import delete_response, no_response, show_response
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build import open_service
 from samplewise.proxy.config import Config
@@ -100,6 +101,10 @@ def _add_routes(app: FastAPI) -> None:
     async def responses(request: Request) -> Response:
         return await answer_responses(request, _service(request))
 
+    async def response(request: Request) -> Response:
+        one = delete_response if request.method == "DELETE" else show_response
+        return await one(request, _service(request))
+
     async def messages(request: Request) -> Response:
         return await answer_messages(request, _service(request))
 
@@ -148,7 +153,7 @@ def _add_routes(app: FastAPI) -> None:
 
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
     app.add_route("/v1/responses", responses, methods=["POST"])
-    app.add_route("/v1/responses/{response_id}", no_response, methods=["GET", "DELETE"])
+    app.add_route("/v1/responses/{response_id}", response, methods=["GET", "DELETE"])
     app.add_route("/v1/responses/{response_id}/cancel", no_response, methods=["POST"])
     app.add_route("/v1/responses/{response_id}/input_items", no_response, methods=["GET"])
     app.add_route("/v1/messages", messages, methods=["POST"])

@@ -134,6 +134,9 @@ async def _bought(service: Service, job: Job) -> Answer:
     service.answered(found)
     if service.records is not None:
         service.records.keep(job, found, service.setup.records)
+        if job.also is not None:
+            # The client may come back with its name at once, and meet another process.
+            await service.records.flush()
     id_ = service.new_request_id()
     service.mirrors.offer(found, service.engine, id_, lambda again: service.job(again, id_))
     return found
