@@ -22,7 +22,7 @@ from samplewise.proxy.errors import (
 )
 from samplewise.proxy.job import Answer, Degraded, Job, Outcome
 from samplewise.proxy.ledger.base import Account, Scope
-from samplewise.proxy.purse import Purse
+from samplewise.proxy.purse import Purse, Short
 from samplewise.verifiers.base import Ended, Purpose, Sample, Status
 
 __all__ = ["conclude", "pick"]
@@ -144,7 +144,7 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
         verdict.reason
         for judgement in evidence.judgements.values()
         for verdict in judgement.verdicts
-        if verdict.status is Status.ERROR and verdict.reason != "cut"
+        if verdict.status is Status.ERROR and verdict.reason not in ("cut", "deadline")
     ]
     games = (game for games in evidence.comparisons.values() for game in games)
     errors += [game.reason for game in games if game.error]
@@ -184,7 +184,8 @@ def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:
     if evidence.good == drawn and any(r.why == "budget" for r in evidence.rounds.values()):
         wave = f"a wave of {least} samples" if drawn else "the smallest wave"
         return BudgetExceeded(
-            f"{wave} of route {job.route.name!r} does not fit into {_named(purse.blocked)}",
+            f"{wave} of route {job.route.name!r} does not fit into {_named(purse.blocked)}"
+            f"{_missing(purse.short)}",
             headers={"x-should-retry": "false"},
         )
     if evidence.deadline_passed:
@@ -218,6 +219,28 @@ def _reasons(failed: Sequence[Failed]) -> str:
     # Only our own bounded words: an upstream's text may hold what is not the client's to see.
     words = Counter(f"{f.backend}: {f.reason}{f' {f.status}' if f.status else ''}" for f in failed)
     return ", ".join(f"{word} x{count}" for word, count in words.most_common(5)) or "none sent"
+
+
+def _missing(short: Short | None) -> str:
+    """Say what the first sample may cost and what is left for it, where that is the trouble."""
+    if short is None:
+        return ""
+    need, left = short.need, short.left
+    said = [
+        (need.nano, left.nano, _dollars),
+        (need.tokens, left.tokens, "{} tokens".format),
+        (need.samples, left.samples, "{} samples".format),
+    ]
+    parts = [
+        f"{show(wanted)}, {show(rest)} left"
+        for wanted, rest, show in said
+        if wanted is not None and rest is not None and wanted > rest
+    ]
+    return f": one sample and its verdicts may cost {' and '.join(parts)}" if parts else ""
+
+
+def _dollars(nano: int) -> str:
+    return f"${nano / NANO:.9f}".rstrip("0").rstrip(".")
 
 
 def _named(account: Account | None) -> str:
