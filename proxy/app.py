@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from samplewise.proxy.api import admin, books, ops
 from samplewise.proxy.api.chat import chat_completions
+from samplewise.proxy.api.completions import completions
 from samplewise.proxy.api.door import Door
 from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.models import list_models, show_model
@@ -86,6 +87,9 @@ def _add_routes(app: FastAPI) -> None:
     async def chat(request: Request) -> Response:
         return await chat_completions(request, _service(request))
 
+    async def texts(request: Request) -> Response:
+        return await completions(request, _service(request))
+
     async def estimate(request: Request) -> Response:
         return await estimate_chat(request, _service(request))
 
@@ -124,6 +128,7 @@ def _add_routes(app: FastAPI) -> None:
         return await admin.rotate_key(request, _service(request))
 
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
+    app.add_route("/v1/completions", texts, methods=["POST"])
     app.add_route("/v1/samplewise/estimate", estimate, methods=["POST"])
     app.add_route("/v1/samplewise/budgets", budgets, methods=["GET"])
     app.add_route("/v1/samplewise/spend", spend, methods=["GET"])

@@ -144,6 +144,8 @@ class Plan:
             raw=self.job.tap is not None,
             timeout_s=self._timeout_s(),
             sending=facts.note_sent,
+            path=self.job.request.path,
+            echo=self.job.request.scores,
         )
         return Trip(
             upstream=upstream,
@@ -181,10 +183,12 @@ class Plan:
         defaults = {**self.upstream.params, **job.route.params}
         params = {name: v for name, v in defaults.items() if name not in request.fields}
         params |= {k: v for k, v in self.prompt.params.items() if k != "max_tokens"}
-        if self.needs.logprobs:
+        if self.needs.logprobs and not request.text:
             params["logprobs"] = True
+        elif self.needs.logprobs and request.fields.get("logprobs", b"null") == b"null":
+            params["logprobs"] = 1
         messages = self.prompt.messages
-        if not self.upstream.developer:
+        if not self.upstream.developer and not request.text:
             messages = as_system(messages or request.messages)
         return upstream_body(
             request,
@@ -194,8 +198,14 @@ class Plan:
             stream=stream,
             stream_options=self.upstream.stream_options,
             n=len(slots),
-            cap_field=self.upstream.token_field or request.cap_field or "max_tokens",
+            cap_field=self._cap_field(),
             max_tokens=self.max_tokens,
             seed=self._seed(slots[0].index),
             seed_field=self.upstream.seed_field,
         )
+
+    def _cap_field(self) -> str:
+        request = self.job.request
+        if request.text:
+            return "max_tokens"
+        return self.upstream.token_field or request.cap_field or "max_tokens"

@@ -35,7 +35,8 @@ class Upstream:
     unbounded), `queue_s` how long a call waits for one of them; `pace` is the room that the server
     itself leaves. `pool` has its hosts and what is known of their health. `hedge` is the share of
     samples after whose time a late one is asked for twice (None: never). `checkpoints` are there
-    where they decide what a call costs whose process died.
+    where they decide what a call costs whose process died. `relays` says that calls can
+    be made to other paths than that of chats.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Upstream:
     in_flight: int = 0
     pace: Pace | None = None
     checkpoints: Checkpoints | None = None
+    relays: bool = False
     pool: Pool = field(default_factory=Pool)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 

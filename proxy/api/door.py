@@ -24,7 +24,7 @@ _LOG_EVERY_S = 1.0
 
 
 class Door:
-    """Pure ASGI middleware in front of all routes; only chat requests are turned away."""
+    """Pure ASGI middleware in front of all routes; only requests for completions are turned away."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -33,7 +33,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 503 when there is no place, else hand the request on."""
-        if scope["type"] == "http" and scope["path"].endswith("/chat/completions"):
+        if scope["type"] == "http" and scope["path"].endswith("/completions"):
             service: Service = scope["app"].state.service
             # A repetition may join a run that has its place already.
             if service.gate.full and not repeated(Headers(scope=scope)):

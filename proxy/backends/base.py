@@ -38,7 +38,9 @@ class Call:
     body, complete. `n` is the number of choices it asks for. `raw` asks that streamed events carry
     the upstream's own bytes. `timeout_s` bounds the whole call. `host` is the base URL to ask,
     empty where the upstream has none. The backend calls `sending` before the first byte of the
-    request can have left: what is given up before that costs nothing.
+    request can have left: what is given up before that costs nothing. `path` is where it goes below
+    the host, `echo` says that the answer may repeat the prompt, which is no completion. With `whole`
+    the answer has no choices: `Totals.head` is all of it, as it came.
     """
 
     id: str
@@ -49,6 +51,9 @@ class Call:
     timeout_s: float = 600.0
     host: str = ""
     sending: Callable[[], None] = _nothing
+    path: str = "/chat/completions"
+    echo: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class OpenAIBackend:
             async with (
                 self.sessions.use() as session,
                 session.post(
-                    f"{call.host}/chat/completions",
+                    f"{call.host}{call.path}",
                     data=call.body,
                     headers=self._headers(call),
                     timeout=self._timeout(call),
@@ -157,7 +157,8 @@ class OpenAIBackend:
             async for event in self._read_stream(call, response):
                 yield event
         else:
-            for event in _read_whole(await self._body(response), response.content_type):
+            body = await self._body(response)
+            for event in _read_whole(body, response.content_type, call):
                 yield event
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -197,7 +198,7 @@ class OpenAIBackend:
         self, call: Call, response: aiohttp.ClientResponse
     ) -> AsyncIterator[SampleEvent]:
         splitter = EventSplitter(self.max_response_bytes)
-        stream = _Stream(call.n)
+        stream = _Stream(call.n, call.echo)
         pace = self._pace()
         while part := await self._piece(response, pace):
             touched: set[int] = set()
@@ -222,6 +223,7 @@ class _Stream:
     """The state of one event stream."""
 
     n: int
+    echo: bool = False
     choices: dict[int, Assembly] = field(default_factory=dict)
     head: dict[str, object] = field(default_factory=dict)
     usage: object = None
@@ -277,11 +279,15 @@ class _Stream:
         events: list[SampleEvent] = [*dones]
         if not self.ended and len(events) < min(self.n, max(1, len(self.choices))):
             return [*events, Broken("cut", "the stream ended before the answer did")]
-        usage, warning = read_usage(encode(self.usage) if self.usage else None, said=_said(dones))
+        usage, warning = read_usage(encode(self.usage) if self.usage else None, said=self._said(dones))
         model = self.head.get("model")
         warnings = (warning,) if warning else ()
         totals = Totals(usage, model if isinstance(model, str) else "", encode(self.head), warnings)
         return [*events, totals]
+
+
+    def _said(self, dones: Iterable[Done]) -> bool:
+        return not self.echo and _said(dones)
 
 
 def _listed(choices: object) -> list[Any]:
@@ -290,7 +296,7 @@ def _listed(choices: object) -> list[Any]:
     return choices or []
 
 
-def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:
+def _read_whole(body: bytes, content_type: str, call: Call) -> list[SampleEvent]:
     try:
         # Reading leaves fields out, but what is passed on must be text everywhere.
         body.decode("utf-8")
@@ -298,11 +304,14 @@ def _read_whole(body: bytes, content_type: str) -> list[SampleEvent]:
         raw_choices = msgspec.json.decode(fields.get("choices", b"[]"), type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ProtocolError(f"answered 200 with {content_type}, which is no completion") from None
+    if call.whole:
+        usage, warning = read_usage(fields.get("usage"))
+        return [Totals(usage, "", body, (warning,) if warning else ())]
     if not raw_choices:
         raise ProtocolError(f"answered 200 without choices: {_message(body)}")
     # The position counts, not the index: some servers number every choice 0.
     dones = [read_choice(bytes(raw), number=i) for i, raw in enumerate(raw_choices)]
-    usage, warning = read_usage(fields.get("usage"), said=_said(dones))
+    usage, warning = read_usage(fields.get("usage"), said=not call.echo and _said(dones))
     model = fields.get("model", b'""')
     head = object_text((k, v) for k, v in fields.items() if k not in ("choices", "usage"))
     name = msgspec.json.decode(model) if model.startswith(b'"') else ""
