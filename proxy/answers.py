@@ -25,7 +25,7 @@ from samplewise.proxy.ledger.base import Account, Scope
 from samplewise.proxy.purse import Purse
 from samplewise.verifiers.base import Ended, Purpose, Sample, Status
 
-__all__ = ["conclude", "pick"]
+__all__ = ["conclude", "named_limit", "pick"]
 
 
 def conclude(job: Job, evidence: Evidence, stop: Stop, purse: Purse, draws: Draws) -> Answer:
@@ -168,7 +168,7 @@ def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:
     if evidence.good == drawn and any(r.why == "budget" for r in evidence.rounds.values()):
         wave = f"a wave of {least} samples" if drawn else "the smallest wave"
         return BudgetExceeded(
-            f"{wave} of route {job.route.name!r} does not fit into {_named(purse.blocked)}",
+            f"{wave} of route {job.route.name!r} does not fit into {named_limit(purse.blocked)}",
             headers={"x-should-retry": "false"},
         )
     if evidence.deadline_passed:
@@ -204,7 +204,8 @@ def _reasons(failed: Sequence[Failed]) -> str:
     return ", ".join(f"{word} x{count}" for word, count in words.most_common(5)) or "none sent"
 
 
-def _named(account: Account | None) -> str:
+def named_limit(account: Account | None) -> str:
+    """Return whose limit of what it is, for messages."""
     if account is None:
         return "its limits"
     limit = account.limit

@@ -16,6 +16,7 @@ from samplewise.proxy.api import admin, books, ops
 from samplewise.proxy.api.chat import chat_completions
 from samplewise.proxy.api.completions import completions
 from samplewise.proxy.api.door import Door
+from samplewise.proxy.api.embeddings import embeddings
 from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.replies import error_reply
@@ -90,6 +91,9 @@ def _add_routes(app: FastAPI) -> None:
     async def texts(request: Request) -> Response:
         return await completions(request, _service(request))
 
+    async def embed(request: Request) -> Response:
+        return await embeddings(request, _service(request))
+
     async def estimate(request: Request) -> Response:
         return await estimate_chat(request, _service(request))
 
@@ -129,6 +133,7 @@ def _add_routes(app: FastAPI) -> None:
 
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
     app.add_route("/v1/completions", texts, methods=["POST"])
+    app.add_route("/v1/embeddings", embed, methods=["POST"])
     app.add_route("/v1/samplewise/estimate", estimate, methods=["POST"])
     app.add_route("/v1/samplewise/budgets", budgets, methods=["GET"])
     app.add_route("/v1/samplewise/spend", spend, methods=["GET"])

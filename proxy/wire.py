@@ -63,6 +63,11 @@ class ChatRequest:
         return "/completions" if self.text else "/chat/completions"
 
     @property
+    def endpoint(self) -> str:
+        """What metrics call the surface it goes to."""
+        return "completions" if self.text else "chat"
+
+    @property
     def scores(self) -> bool:
         """Whether what comes back holds the prompt itself, as it is asked for to score it."""
         return self.text and self.fields.get("echo") == b"true"
@@ -148,9 +153,7 @@ def _read(fields: Mapping[str, bytes], name: str, kind: Any, *, required: bool =
         raise RequestError(f"{name}: cannot be read: {error}", param=name) from None
 
 
-def read_whole_number(
-    fields: Mapping[str, bytes], name: str, least: int, most: int
-) -> int | None:
+def read_whole_number(fields: Mapping[str, bytes], name: str, least: int, most: int) -> int | None:
     """Return a member that is a whole number in a range; None without one.
 
     Raises:

@@ -24,7 +24,7 @@ _LOG_EVERY_S = 1.0
 
 
 class Door:
-    """Pure ASGI middleware in front of all routes; only requests for completions are turned away."""
+    """Pure ASGI middleware in front of all routes; and only for completions."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

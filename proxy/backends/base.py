@@ -39,8 +39,8 @@ class Call:
     the upstream's own bytes. `timeout_s` bounds the whole call. `host` is the base URL to ask,
     empty where the upstream has none. The backend calls `sending` before the first byte of the
     request can have left: what is given up before that costs nothing. `path` is where it goes below
-    the host, `echo` says that the answer may repeat the prompt, which is no completion. With `whole`
-    the answer has no choices: `Totals.head` is all of it, as it came.
+    the host, `echo` says that the answer may repeat the prompt, which is no completion, and `whole`
+    that the answer has no choices: `Totals.head` is all of it, as it came.
     """
 
     id: str
