@@ -47,7 +47,9 @@ def parse_embeddings(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
     fields = members(body)
     if fields.get("input", b"null") == b"null":
         raise RequestError("input: missing", param="input")
-    read = {name: fields[name] for name in ("model", "samplewise") if name in fields}
+    read: dict[str, bytes] = {
+        name: fields[name] for name in ("model", "samplewise") if name in fields
+    }
     chat = parse_chat(object_text({**read, "messages": _NO_MESSAGE}.items()), headers)
     return replace(chat, fields=fields)
 
@@ -92,7 +94,7 @@ async def _bought(service: Service, job: Job) -> Relayed:
 
 
 async def _first_answer(service: Service, job: Job, purse: Purse) -> Relayed:
-    """Ask one backend of the route after the other until one answers, or calls the request wrong."""
+    """Ask the backends of the route in turn until one answers, or calls the request wrong."""
     broken = Broken("status", "the route has no backend", sent=False)
     for attempt, upstream in enumerate(job.route.upstreams.values()):
         trip = await _reserved(job, purse, upstream, attempt)

@@ -33,7 +33,7 @@ def text_chunks(answers: Sequence[Answer]) -> Iterator[bytes]:
 
     The `samplewise` object is on the last event: that of the usage where one is asked for.
     """
-    head, last = _head(answers), len(answers) - 1
+    head = _head(answers)
     with_usage = answers[0].job.include_usage
     if with_usage:
         head["usage"] = b"null"
@@ -68,7 +68,7 @@ def _choice(answer: Answer, sample: Sample, index: int) -> bytes:
     fields["index"] = encode(index)
     fields["finish_reason"] = finish_reason(fields.get("finish_reason"), sample)
     if answer.job.request.fields.get("logprobs", b"null") == b"null":
-        # Asked for by the policy, not by the client; who reads the type wants the field all the same.
+        # Asked for by the policy, not by the client; the field itself is never missing.
         fields["logprobs"] = b"null"
     return object_text(fields.items())
 

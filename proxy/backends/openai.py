@@ -279,16 +279,12 @@ class _Stream:
         events: list[SampleEvent] = [*dones]
         if not self.ended and len(events) < min(self.n, max(1, len(self.choices))):
             return [*events, Broken("cut", "the stream ended before the answer did")]
-        usage, warning = read_usage(
-            encode(self.usage) if self.usage else None, said=self._said(dones)
-        )
+        said = not self.echo and _said(dones)
+        usage, warning = read_usage(encode(self.usage) if self.usage else None, said=said)
         model = self.head.get("model")
         warnings = (warning,) if warning else ()
         totals = Totals(usage, model if isinstance(model, str) else "", encode(self.head), warnings)
         return [*events, totals]
-
-    def _said(self, dones: Iterable[Done]) -> bool:
-        return not self.echo and _said(dones)
 
 
 def _listed(choices: object) -> list[Any]:

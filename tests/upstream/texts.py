@@ -114,7 +114,7 @@ def _of_prompt(prompt: str) -> JSON:
     """Score a prompt: each word by its length, the first not at all."""
     words = prompt.split()
     scores = [None, *(-len(word) / 8 for word in words[1:])]
-    top = [None, *({word: -len(word) / 8} for word in words[1:])]
+    top: list[JSON | None] = [None, *({word: -len(word) / 8} for word in words[1:])]
     return {"tokens": words, "token_logprobs": scores, "top_logprobs": top, "text_offset": []}
 
 

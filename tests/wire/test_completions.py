@@ -166,7 +166,7 @@ async def test_every_book_has_what_the_upstream_did(
 async def test_a_harness_that_scores_prompts_gets_exactly_what_the_upstream_says(
     upstream: UpstreamProcess, tmp_path: Path, tokens: int
 ) -> None:
-    """The call of lm-eval's `local-completions` for log-likelihoods, and how it reads the answer."""
+    """As `local-completions` of lm-eval asks for log-likelihoods, and as it reads the answer."""
     await upstream.script("m", Answer(text="more words", logprobs=-0.5))
     shape = {"temperature": 0, "max_tokens": tokens, "logprobs": 1, "seed": 1234, "echo": True}
     async with opened(upstream, tmp_path) as proxy:
