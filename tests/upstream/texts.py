@@ -113,7 +113,7 @@ def _logprobs(of_chat: JSON | None) -> JSON | None:
 def _of_prompt(prompt: str) -> JSON:
     """Score a prompt: each word by its length, the first not at all."""
     words = prompt.split()
-    scores = [None, *(-len(word) / 8 for word in words[1:])]
+    scores: list[float | None] = [None, *(-len(word) / 8 for word in words[1:])]
     top: list[JSON | None] = [None, *({word: -len(word) / 8} for word in words[1:])]
     return {"tokens": words, "token_logprobs": scores, "top_logprobs": top, "text_offset": []}
 
