@@ -93,6 +93,8 @@ bench: $(DEV) postgresql bubblewrap
 	@$(BIN)/python -m bench.ledger
 	@echo 'bench: how samples are asked for'
 	@$(BIN)/python -m bench.dispatch $(ARGS)
+	@echo 'bench: HTTP clients'
+	@$(BIN)/python -m bench.clients $(ARGS)
 	@echo 'bench: replay'
 	@$(BIN)/python -m bench.replay
 	@echo 'bench: sandbox'

@@ -1,4 +1,4 @@
-"""Ask a route, and read the answer, the vote and the bill. Run: python examples/chat.py vote"""
+"""Ask a route, and read the answer, the vote and the bill. Run: python examples/chat.py ROUTE"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ client = OpenAI(
     api_key="unused",  # a client key where the server needs one, else any word
 )
 reply = client.chat.completions.create(
-    model=sys.argv[1],
+    model=sys.argv[1] if sys.argv[1:] else client.models.list().data[0].id,
     messages=[{"role": "user", "content": "What is 21 + 21?"}],
     extra_body={"samplewise": {"samples": 4, "max_cost_usd": 0.02, "return": ["votes"]}},
 )

@@ -176,13 +176,21 @@ class Needs:
     (ended by themselves) that an answer may rest on, `min_samples` the fewest that it has drawn
     when it stops by itself, granted all it asked for. `prior` asks for measured error rates of the
     route's verifiers. `progress_tokens` asks for a progress event
-    every so many tokens of a running sample (0: none).
+    every so many tokens of a running sample (0: none). `top_logprobs` asks for the likeliest tokens
+    of every place, `group_tokens` for their confidence in groups of so many places (0: none).
+    `logprobs_of` names the backends whose log-probabilities are read (empty: all), `margins` asks
+    for the first-token margins of the route's last requests. `variants` are prompts of the route.
     """
 
     max_samples: int
     min_ok: int = 1
     cancel: bool = False
     logprobs: bool = False
+    top_logprobs: int = 0
+    logprobs_of: tuple[str, ...] = ()
+    margins: bool = False
+    variants: tuple[str, ...] = ()
+    group_tokens: int = 0
     progress_tokens: int = 0
     continuation: bool = False
     step_scores: bool = False
@@ -193,6 +201,10 @@ class Needs:
     scores: tuple[str, ...] = ()
     min_samples: int = 1
     prior: bool = False
+
+    def reads_logprobs(self, backend: str) -> bool:
+        """Say whether the log-probabilities of a backend's samples are read."""
+        return self.logprobs and (not self.logprobs_of or backend in self.logprobs_of)
 
 
 class Policy(Protocol):

@@ -1,11 +1,9 @@
-"""Cheap backend first, a dearer one when nothing was verified or agreement is low."""
+"""Cheap backend first, a dearer one when nothing was verified and the gates do not hold."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from samplewise.policies.base import (
     WAIT,
@@ -13,6 +11,7 @@ from samplewise.policies.base import (
     Basis,
     Draw,
     Evidence,
+    Fresh,
     Needs,
     PolicyError,
     Stop,
@@ -20,33 +19,22 @@ from samplewise.policies.base import (
 )
 from samplewise.policies.fixed import at_least
 from samplewise.policies.ranking import by_order, ranked, why_ended
+from samplewise.policies.tiers import Beside, Tier, enough, tier_of, votes_of
 from samplewise.verifiers.base import Sample
 
-__all__ = ["Cascade", "Tier"]
+__all__ = ["Beside", "Cascade", "Tier"]
 
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """One step of a cascade: `samples` drawn at once from `backend`.
-
-    With `agreement`, the tier is good enough when that share (0 to 1) of its samples gives one
-    answer; samples without an answer count as disagreeing. Without it only a verified sample is.
-    `params` override request fields for these samples, so that tiers can differ by effort alone;
-    then `backend` may be empty, for the route's own order.
-    """
-
-    backend: str
-    samples: int = 1
-    agreement: float | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+_TOP = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
     """Draw tier after tier until one is good enough; the last tier that was drawn answers.
 
-    Source: Chen et al. 2023, arXiv:2305.05176, sec. 3 (LLM cascade); agreement as the gate: Yue et
-    al. 2023, arXiv:2310.03094, sec. 3. Deviation: tiers are fixed by the operator, not learnt.
+    Source: Chen et al. 2023, arXiv:2305.05176, sec. 3 (LLM cascade); agreement, and two prompts
+    whose answers are compared: Yue et al. 2023, arXiv:2310.03094, sec. 3; first-token margin with a
+    quantile found online: Ramirez et al. 2024, arXiv:2405.02134. Deviation: tiers are fixed by the
+    operator, not learnt.
     """
 
     tiers: tuple[Tier, ...]
@@ -56,28 +44,32 @@ class Cascade:
         """Refuse tiers that cannot decide."""
         at_least("tiers", len(self.tiers), 2)
         for number, tier in enumerate(self.tiers):
-            at_least(f"tiers.{number}.samples", tier.samples, 1)
-            if tier.agreement is not None and tier.samples < 2 and number < len(self.tiers) - 1:
-                raise PolicyError(
-                    f"tiers.{number}.samples: agreement needs at least 2, got {tier.samples}"
-                )
-            if tier.agreement is not None and not 0.0 < tier.agreement <= 1.0:
-                raise PolicyError(
-                    f"tiers.{number}.agreement: must lie in (0, 1], got {tier.agreement}"
-                )
+            try:
+                tier.check(last=number == len(self.tiers) - 1)
+            except PolicyError as error:
+                raise PolicyError(f"tiers.{number}.{error}") from None
 
     @property
     def needs(self) -> Needs:
-        """The backends of its tiers; verdicts where a tier has no agreement to go by."""
+        """The backends of its tiers, and what their gates read; verdicts where there is none."""
         gates = self.tiers[:-1]
+        panels: list[Tier | Beside] = [*self.tiers]
+        panels += [tier.beside for tier in self.tiers if tier.beside is not None]
+        told = tuple(tier.backend for tier in gates if tier.escalate is not None)
         return Needs(
-            max_samples=sum(tier.samples for tier in self.tiers),
+            max_samples=sum(tier.drawn for tier in self.tiers),
             min_ok=self.min_ok,
             cancel=True,
-            verdicts=any(tier.agreement is None for tier in gates),
-            answers=any(tier.agreement is not None for tier in self.tiers),
-            backends=tuple(tier.backend for tier in self.tiers if tier.backend),
-            min_samples=self.tiers[0].samples,
+            verdicts=any(not tier.gated for tier in gates),
+            answers=any(tier.votes for tier in self.tiers),
+            backends=tuple(panel.backend for panel in panels if panel.backend),
+            variants=tuple(panel.prompt for panel in panels if panel.prompt),
+            scores=tuple(tier.score for tier in self.tiers if tier.score),
+            min_samples=self.tiers[0].drawn,
+            logprobs=bool(told),
+            top_logprobs=_TOP if told else 0,
+            logprobs_of=told,
+            margins=bool(told),
         )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
@@ -88,51 +80,53 @@ class Cascade:
             return [Stop(by_order(evidence), StopReason.PASSED, Basis.VERIFIED, details)]
         if evidence.pending:
             return WAIT
-        if drawn and self._agreed(evidence, drawn - 1) and evidence.good >= evidence.answers:
-            return [self._stop(evidence, drawn, StopReason.AGREED)]
+        held = enough(evidence, self.tiers[drawn - 1], drawn - 1) if drawn else ()
+        if held and evidence.good >= evidence.answers:
+            votes = self.tiers[drawn - 1].votes
+            reason = StopReason.AGREED if votes else StopReason.NOT_WORTH_IT
+            return [self._stop(evidence, drawn, reason, held)]
         if drawn < len(self.tiers) and evidence.may_draw:
-            tier = self.tiers[drawn]
-            n = tier.samples - evidence.drawn if drawn == 0 else tier.samples
-            return [Draw(f"tier-{drawn}", n, backend=tier.backend, params=tier.params)]
+            return self._draws(evidence, drawn)
         return [self._stop(evidence, drawn, why_ended(evidence))]
 
+    def _draws(self, evidence: Evidence, number: int) -> list[Action]:
+        """Return the draws of a tier; of the first, without what was drawn before the cascade."""
+        tier, key = self.tiers[number], f"tier-{number}"
+        n = tier.samples - evidence.drawn if number == 0 else tier.samples
+        draws: list[Action] = []
+        if n > 0:
+            draws.append(Draw(key, n, tier.backend, Fresh(tier.prompt), tier.params))
+        if tier.beside is not None:
+            beside, source = tier.beside, Fresh(tier.beside.prompt)
+            backend = beside.backend or tier.backend
+            draws.append(Draw(f"{key}.beside", beside.samples, backend, source, tier.params))
+        return draws
+
     def _drawn(self, evidence: Evidence) -> int:
-        numbers = [int(key[5:]) + 1 for key in evidence.rounds if key.startswith("tier-")]
+        keys = [key.partition(".")[0] for key in evidence.rounds if key.startswith("tier-")]
         # A sample drawn before the cascade began (see `ToolsFirst`) counts for the first tier.
-        return max(numbers, default=int(evidence.drawn >= self.tiers[0].samples))
+        before = evidence.drawn >= self.tiers[0].drawn
+        return max((int(key[5:]) + 1 for key in keys), default=int(before))
 
-    def _votes(self, evidence: Evidence, tier: int) -> Counter[str]:
-        classes: Counter[str] = Counter()
-        for sample in self._samples(evidence, tier):
-            judgement = evidence.judgements.get(sample.id)
-            if judgement and judgement.answer_class is not None and sample.complete:
-                classes[judgement.answer_class] += 1
-        return classes
-
-    def _samples(self, evidence: Evidence, tier: int) -> list[Sample]:
-        return [s for s in evidence.samples.values() if _tier(s) == tier]
-
-    def _agreed(self, evidence: Evidence, tier: int) -> bool:
-        wanted = self.tiers[tier].agreement
-        if wanted is None:
-            return False
-        votes = self._votes(evidence, tier)
-        return bool(votes) and max(votes.values()) >= wanted * self.tiers[tier].samples
-
-    def _stop(self, evidence: Evidence, drawn: int, reason: StopReason) -> Stop:
-        votes = [self._votes(evidence, tier) for tier in range(drawn)]
+    def _stop(
+        self, evidence: Evidence, drawn: int, reason: StopReason, held: Sequence[str] = ()
+    ) -> Stop:
+        votes = [votes_of(evidence, tier) for tier in range(drawn)]
 
         def key(sample: Sample) -> tuple[float, ...]:
-            tier = _tier(sample)
+            tier = tier_of(sample)
             judgement = evidence.judgements.get(sample.id)
             answer = judgement.answer_class if judgement else None
-            return (-tier, -(votes[tier][answer] if answer is not None and votes else 0))
+            name = self.tiers[tier].score
+            score = judgement.score(name) if judgement and name else None
+            voted = votes[tier][answer] if answer is not None and votes else 0
+            return (-tier, -voted, -(score or 0.0))
 
         agreed = bool(votes) and any(votes[-1].values())
-        details = {"tier": drawn, "votes": max(votes[-1].values(), default=0) if votes else 0}
+        details = {
+            "tier": drawn,
+            "votes": max(votes[-1].values(), default=0) if votes else 0,
+            "gates": list(held),
+        }
         basis = Basis.VOTES if agreed else Basis.ORDER
         return Stop(ranked(evidence, key), reason, basis, details)
-
-
-def _tier(sample: Sample) -> int:
-    return int(sample.key[5:]) if sample.key.startswith("tier-") else 0

@@ -63,7 +63,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A sample in flight: tokens counted so far and, where asked for, its log-probabilities."""
+    """A sample in flight: tokens counted so far and, where asked for, its log-probabilities.
+
+    `lowest_group` is the confidence of its least sure group so far, None before the first is whole.
+    """
 
     id: str
     index: int
@@ -72,6 +75,7 @@ class Running:
     text: str = ""
     mean_logprob: float | None = None
     lowest_logprob: float | None = None
+    lowest_group: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

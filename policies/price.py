@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-__all__ = ["NANO", "PICO_PER_NANO", "Price", "Usage", "nano_from_usd", "usd"]
+__all__ = ["NANO", "PICO_PER_NANO", "Price", "Usage", "nano_from_usd", "shown_usd", "usd"]
 
 NANO = 1_000_000_000
 PICO_PER_NANO = 1_000
@@ -134,3 +134,10 @@ def nano_from_usd(amount: float | str) -> int:
 def usd(nano: int) -> float:
     """Return dollars for display. Sums are made in nano-dollars, never in this float."""
     return nano / NANO
+
+
+def shown_usd(nano: int) -> str:
+    """Return dollars as people write them: exact, at least two decimals, never an exponent."""
+    whole, rest = divmod(nano, NANO)
+    decimals = f"{rest:09d}".rstrip("0")
+    return f"${whole:,}.{decimals:0<2}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from samplewise.policies.base import Basis, Stop, StopReason
 from samplewise.policies.evidence import Evidence, Failed
-from samplewise.policies.price import NANO, Usage
+from samplewise.policies.price import NANO, Usage, shown_usd
 from samplewise.policies.ranking import by_votes
 from samplewise.proxy.draws import Draws
 from samplewise.proxy.errors import (
@@ -139,15 +139,18 @@ def _outcome(job: Job, evidence: Evidence, stop: Stop, first: Sample) -> Outcome
 
 def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, ...]:
     rounds = evidence.rounds.values()
-    errors = (
-        verdict
+    errors = [
+        verdict.reason
         for judgement in evidence.judgements.values()
         for verdict in judgement.verdicts
         if verdict.status is Status.ERROR and verdict.reason != "cut"
-    )
+    ]
+    games = (game for games in evidence.comparisons.values() for game in games)
+    errors += [game.reason for game in games if game.error]
     found = {
         Degraded.BUDGET: stop.reason is StopReason.BUDGET
-        or any(round_.why == "budget" for round_ in rounds),
+        or any(round_.why == "budget" for round_ in rounds)
+        or "budget" in errors,
         Degraded.DEADLINE: evidence.deadline_passed
         or any(round_.why == "deadline" for round_ in rounds),
         Degraded.QUORUM: bool(evidence.failed)
@@ -155,8 +158,7 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
         or (evidence.deadline_passed and evidence.good < evidence.drawn),
         Degraded.BACKEND: bool(evidence.failed or draws.moved)
         or any(round_.why == "backend" for round_ in rounds),
-        Degraded.VERIFIER: any(True for _ in errors)
-        or any(game.error for games in evidence.comparisons.values() for game in games),
+        Degraded.VERIFIER: bool(errors),
     }
     return tuple(name for name, held in found.items() if held)
 
@@ -210,7 +212,7 @@ def named_limit(account: Account | None) -> str:
         return "its limits"
     limit = account.limit
     parts = [
-        f"${limit.nano / NANO:g}" if limit.nano is not None else "",
+        shown_usd(limit.nano) if limit.nano is not None else "",
         f"{limit.tokens} tokens" if limit.tokens is not None else "",
         f"{limit.samples} samples" if limit.samples is not None else "",
     ]

@@ -21,6 +21,7 @@ from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.models import list_models, show_model
 from samplewise.proxy.api.replies import error_reply
 from samplewise.proxy.api.request_ids import RequestIds
+from samplewise.proxy.api.requests import show_request
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.batches.running import Runner, Sizes, running_batches
 from samplewise.proxy.batches.store import batch_store
@@ -131,7 +132,7 @@ def _add_routes(app: FastAPI) -> None:
         return await books.spend(request, _service(request))
 
     async def bill(request: Request) -> Response:
-        return await books.request_bill(request, _service(request))
+        return await show_request(request, _service(request))
 
     async def keys(request: Request) -> Response:
         return await admin.key_collection(request, _service(request))
@@ -149,7 +150,7 @@ def _add_routes(app: FastAPI) -> None:
     app.add_route("/v1/samplewise/estimate", estimate, methods=["POST"])
     app.add_route("/v1/samplewise/budgets", budgets, methods=["GET"])
     app.add_route("/v1/samplewise/spend", spend, methods=["GET"])
-    app.add_route("/v1/samplewise/requests/{request_id}", bill, methods=["GET"])
+    app.add_route("/v1/samplewise/requests/{request_id:path}", bill, methods=["GET"])
     # Any method: without an admin key there is nothing here, not even a method that is wrong.
     app.add_route("/v1/samplewise/keys", keys, methods=_METHODS)
     app.add_route("/v1/samplewise/keys/{name:path}/rotate", rotate, methods=_METHODS)

@@ -15,11 +15,14 @@ import structlog
 from samplewise.proxy.asking import Connected
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
+from samplewise.proxy.backends.http import HttpClient
+from samplewise.proxy.backends.lean import LeanClient, speaks
 from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
+from samplewise.proxy.backends.through_aiohttp import AiohttpClient
 from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
 from samplewise.proxy.config import Config
@@ -46,6 +49,7 @@ from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.on_tools import implied_verifiers
 from samplewise.proxy.pace import Pace, following_load
 from samplewise.proxy.probes import Probes, refuse_lacking
+from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.reload import Known, Parts, Reload, unchanged
 from samplewise.proxy.retries import Retries
@@ -99,11 +103,14 @@ async def open_service(
         ledger = await _open_ledger(config.store)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
-        sessions = Sessions()
+        sessions, lean = Sessions(), LeanClient()
         stack.push_async_callback(sessions.close)
+        stack.push_async_callback(lean.close)
         litellm = LiteLLMThread()
         stack.push_async_callback(litellm.close)
-        shared = _Shared(stack, session, sessions, litellm, ledger, Metrics((), {}))
+        shared = _Shared(
+            stack, session, AiohttpClient(sessions), lean, litellm, ledger, Metrics((), {})
+        )
         parts = await _open_parts(config, shared, known)
         kept = Kept()
         unmetered = config.store_failure == "serve_unmetered"
@@ -136,11 +143,17 @@ class _Shared:
 
     stack: AsyncExitStack
     session: aiohttp.ClientSession
-    sessions: Sessions
+    aiohttp: AiohttpClient
+    lean: LeanClient
     litellm: LiteLLMThread
     ledger: RecoverableLedger
     metrics: Metrics
     _batcher: Batcher | None = None
+
+    def client(self, settings: HttpBackendSettings) -> HttpClient:
+        """Return the HTTP client for a backend: the lean one where it can reach all its hosts."""
+        lean = settings.http_client == "auto" and all(map(speaks, settings.base_urls))
+        return self.lean if lean else self.aiohttp
 
     def batcher(self) -> Batcher:
         """Return the embedded model's batch, one for all backends of this process."""
@@ -214,6 +227,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         first_comment_after_s=config.server.first_comment_after_s,
         comment_every_s=config.server.comment_every_s,
         plain_keep_alive=config.server.plain_keep_alive,
+        records=Keeping(config.records.keep_days, config.records.text),
         tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
     )
     return Parts(config, upstreams, checks, setup)
@@ -228,6 +242,7 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     store = service.keys = key_store(url, actor="admin")
     stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
+    await stack.enter_async_context(_keeping(service, Keeper(store.place)))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
     for key in guard.keys:
@@ -241,6 +256,19 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
         await asyncio.wait([following])
 
     stack.push_async_callback(stop)
+
+
+@asynccontextmanager
+async def _keeping(service: Service, keeper: Keeper) -> AsyncIterator[None]:
+    """Keep records while the service runs, and write the last of them."""
+    service.records = keeper
+    running = asyncio.create_task(keeper.run(lambda: service.setup.records))
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await keeper.flush()
 
 
 async def _open_ledger(url: str) -> RecoverableLedger:
@@ -271,7 +299,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, shared.litellm)
     backend = OpenAIBackend(
-        sessions=shared.sessions,
+        client=shared.client(settings),
         headers=settings.request_headers(),
         connect_timeout_s=settings.connect_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
@@ -288,6 +316,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         price=settings.price.build(),
         timeout_s=settings.timeout_s,
         max_n=settings.max_n or profile.max_n,
+        max_top_logprobs=settings.max_top_logprobs,
         stream_options=_STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
         token_field=settings.token_field or profile.token_field,
         seed_field=profile.seed_field,

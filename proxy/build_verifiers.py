@@ -9,6 +9,7 @@ from samplewise.models.arithmetic import Expression
 from samplewise.models.countdown import Puzzle
 from samplewise.models.noise import Corruption
 from samplewise.proxy.asking import Models
+from samplewise.proxy.build_code import build_code_tests, build_patch_tests
 from samplewise.proxy.build_judges import build_judge
 from samplewise.proxy.config_judges import ModelSettings
 from samplewise.proxy.config_verifiers import (
@@ -20,6 +21,7 @@ from samplewise.proxy.config_verifiers import (
     MathSettings,
     MultiSettings,
     NumberSettings,
+    PatchTestsSettings,
     PooledSettings,
     PythonSettings,
     RegexSettings,
@@ -30,9 +32,6 @@ from samplewise.proxy.config_verifiers import (
 )
 from samplewise.verifiers.asking import Metered
 from samplewise.verifiers.base import Assurance, Verifier, VerifierSetupError
-from samplewise.verifiers.code.languages import LANGUAGES
-from samplewise.verifiers.code.suite import read_suite
-from samplewise.verifiers.code_tests import CodeTests
 from samplewise.verifiers.final_answer import FinalAnswer
 from samplewise.verifiers.json_schema import JsonSchema
 from samplewise.verifiers.math import MATH_TARGET, Math
@@ -43,7 +42,6 @@ from samplewise.verifiers.pool import WorkerPool
 from samplewise.verifiers.puzzle import PuzzleCheck
 from samplewise.verifiers.python_plugin import PythonComparator, PythonPlugin
 from samplewise.verifiers.regex import Regex
-from samplewise.verifiers.sandbox.pool import SandboxPool
 from samplewise.verifiers.schema_check import SCHEMA_TARGET, SchemaChecker
 from samplewise.verifiers.string_check import StringCheck
 from samplewise.verifiers.templates import Template
@@ -51,8 +49,6 @@ from samplewise.verifiers.tool_call import ToolCalls
 from samplewise.verifiers.webhook import Webhook
 
 __all__ = ["build_verifier"]
-
-_PROGRAM_OUTPUT = 8 * 2**20  # results of all tests of one program
 
 
 def build_verifier(
@@ -117,7 +113,9 @@ def _build(
                 pass_threshold=settings.pass_threshold,
             )
         case CodeTestsSettings():
-            return _code_tests(name, settings)
+            return build_code_tests(name, settings)
+        case PatchTestsSettings():
+            return build_patch_tests(name, settings)
         case ModelSettings():
             return build_judge(name, settings, models)
         case _:
@@ -199,28 +197,6 @@ def _webhook(name: str, settings: WebhookSettings) -> Verifier:
         assurance=Assurance(settings.assurance),
         tool_calls=settings.tool_calls,
         max_response_bytes=int(settings.max_response_mb * 2**20),
-    )
-
-
-def _code_tests(name: str, settings: CodeTestsSettings) -> Verifier:
-    sandbox = SandboxPool(
-        workers=settings.workers,
-        spare=settings.spare,
-        memory_mb=settings.memory_mb,
-        output_bytes=_PROGRAM_OUTPUT,
-        python=settings.python,
-        cgroup=settings.cgroup,
-        preload=("json",),  # results come as JSON
-    )
-    return CodeTests(
-        name=name,
-        sandbox=sandbox,
-        language=LANGUAGES[settings.language],
-        sources=settings.sources,
-        tests=None if settings.tests is None else read_suite(settings.tests),
-        suites={name: read_suite(suite) for name, suite in settings.suites.items()},
-        extract=settings.extract,
-        timeout_s=settings.timeout_s,
     )
 
 

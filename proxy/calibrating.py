@@ -33,6 +33,8 @@ class Labelled(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     answer: str
     label: bool
+    # For the reader of the file, and because prompt files of `record` have it.
+    id: str | None = None
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
     reference: str | None = None

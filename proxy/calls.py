@@ -236,15 +236,16 @@ class Trip:
 
 
 def _running(slot: Slot, trace: Trace) -> Running:
-    logprobs = trace.logprobs()
+    count = trace.logprob_tokens
     return Running(
         id=slot.id,
         index=slot.index,
         key=slot.key,
         tokens=trace.tokens,
         text=trace.text,
-        mean_logprob=logprobs.mean if logprobs else None,
-        lowest_logprob=logprobs.lowest if logprobs else None,
+        mean_logprob=trace.logprob_sum / count if count else None,
+        lowest_logprob=trace.lowest_logprob if count else None,
+        lowest_group=trace.meter.lowest if trace.meter else None,
     )
 
 

@@ -343,7 +343,7 @@ class Checks:
         except TimeoutError:
             found = Comparison(a, b, error=f"no verdict within {check.timeout_s:g} s")
         except VerifierError as error:
-            found = Comparison(a, b, error=str(error) or error.reason)
+            found = Comparison(a, b, error=str(error) or error.reason, reason=error.reason)
         finally:
             cost += check.cost_nano((perf_counter() - began) * 1000) + tab.nano
             self._pay(tab, cost)

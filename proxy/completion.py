@@ -38,7 +38,7 @@ def choice_object(answer: Answer, sample: Sample, index: int) -> bytes:
     fields = members_of(sample.choice)
     fields["index"] = encode(index)
     fields["finish_reason"] = finish_reason(fields.get("finish_reason"), sample)
-    if answer.job.request.fields.get("logprobs") != b"true":
+    if answer.job.request.top_logprobs is None:
         # Asked for by the policy, not by the client.
         fields.pop("logprobs", None)
     message = {**members_of(fields["message"]), "role": b'"assistant"'}

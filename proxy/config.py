@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
 from samplewise.policies.base import Needs, PolicyError
-from samplewise.policies.price import usd
+from samplewise.policies.price import shown_usd
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config_backends import BackendSettings, literal_secrets
 from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
@@ -29,6 +29,7 @@ from samplewise.proxy.config_models import (
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
 )
+from samplewise.proxy.config_records import RecordsSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store
@@ -73,6 +74,7 @@ class Config(Settings):
     store: Annotated[str, AfterValidator(check_store)] = "sqlite:///samplewise.db"
     store_failure: Literal["refuse", "serve_unmetered"] = "refuse"
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
+    records: RecordsSettings = RecordsSettings()
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
     routes: Mapping[Name, RouteSettings] = Field(default_factory=dict)
@@ -191,10 +193,30 @@ class _Checks:
             if not any(broken[:2] == path for broken in self.document.broken):
                 self._policy(route, path)
                 self._room(route, path)
+        self._unread_routes()
         for section in ("backends", "verifiers"):
             for name in self._known(section):
                 if (section, name) not in self.used:
                     self._warn((section, name), "no route uses it")
+
+    def _unread_routes(self) -> None:
+        # One wrong value must not hide the wrong names beside it until the next run.
+        routes = self.document.data.get("routes")
+        told = {problem.path[:3] for problem in self.document.problems}
+        for name, raw in routes.items() if isinstance(routes, dict) else ():
+            if name in self.config.routes or not isinstance(raw, dict):
+                continue
+            for field_ in ("backends", "verifiers", "tags", "answers", "comparator"):
+                path = ("routes", name, field_)
+                if field_ in raw and path not in told:
+                    self._unread_names(raw[field_], path)
+
+    def _unread_names(self, given: object, path: Path) -> None:
+        section = path[-1] if path[-1] in ("backends", "tags") else "verifiers"
+        places = enumerate(given) if isinstance(given, list) else [((), given)]
+        for place, name in places:
+            if isinstance(name, str):
+                self._name(name, str(section), (*path, place) if isinstance(place, int) else path)
 
     def _keys(self) -> None:
         admin = self.config.server.admin_key
@@ -280,6 +302,11 @@ class _Checks:
             if name not in route.backends:
                 wrong = f"the route has no backend {quoted(name)}{near(name, route.backends)}"
                 self._problem(here, wrong)
+        for name in needs.variants:
+            if name not in route.prompts:
+                known = list(route.prompts)
+                wrong = f"the route has no prompt {quoted(name)} under `prompts`{near(name, known)}"
+                self._problem(here, wrong)
         if needs.min_ok > needs.max_samples:
             wrong = f"must not exceed the {needs.max_samples} samples, got {needs.min_ok}"
             self._problem((*here, "min_ok"), wrong)
@@ -338,8 +365,8 @@ class _Checks:
             least = min((nano for nano in limits if nano is not None), default=None)
             worst = self._cheapest(route)
             if least is not None and worst is not None and worst > least:
-                wrong = f"one sample of {route.max_tokens} tokens may cost ${usd(worst):.6g}"
-                self._warn((*where, "budget"), f"{wrong}, more than ${usd(least):.6g}: none fits")
+                wrong = f"one sample of {route.max_tokens} tokens may cost {shown_usd(worst)}"
+                self._warn((*where, "budget"), f"{wrong}, more than {shown_usd(least)}: none fits")
 
     def _cheapest(self, route: RouteSettings) -> int | None:
         backends = [self.config.backends.get(name) for name in route.backends]

@@ -70,10 +70,12 @@ Recovery = Literal["worst_case", "checkpoint"]
 class HttpBackendSettings(Settings):
     """What all upstreams have that speak the OpenAI dialect, at one or several base URLs.
 
-    `max_n` is the largest `n` of one call (1: never more). `params` are body fields that are always
+    `max_n` is the largest `n` of one call (1: never more), `max_top_logprobs` the largest
+    `top_logprobs` (0: it has none). `params` are body fields that are always
     sent. `headers` and `api_key` are secrets. `records` says that the server tells at `/records/ID`
     what a request id has cost, as `samplewise upstream` does. `recovery` says what a call costs
-    whose process died, where there is no such record.
+    whose process died, where there is no such record. `http_client` says which HTTP client asks:
+    the lean one for plain HTTP and aiohttp for TLS, or aiohttp for both.
     """
 
     one_url: Url | None = Field(None, alias="base_url", repr=False)
@@ -93,12 +95,14 @@ class HttpBackendSettings(Settings):
     health: HealthSettings = HealthSettings()
     hedge: HedgeSettings | None = None
     max_n: Count | None = None
+    max_top_logprobs: Annotated[int, Field(ge=0, le=1000)] = 20
     stream_usage: StreamUsage | None = None
     token_field: TokenField | None = None
     max_tokens_per_image: Count | None = None
     records: bool = False
     recovery: Recovery = "worst_case"
     dispatch: Literal["auto", "calls", "n"] = "auto"
+    http_client: Literal["auto", "aiohttp"] = "auto"
     probe: Literal["none", "free", "full"] = "none"
     params: Params = Field(default_factory=dict)
 

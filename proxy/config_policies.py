@@ -17,6 +17,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from samplewise.policies.base import Needs, Policy, PolicyError
 from samplewise.policies.price import nano_from_usd
 from samplewise.policies.vote_names import Order, RuleName
+from samplewise.proxy.config_cascade import CascadeSettings, ModelChoiceSettings
+from samplewise.proxy.config_confidence import (
+    CiscSettings,
+    DeepConfSettings,
+    SelfCertaintySettings,
+)
 from samplewise.proxy.config_search import (
     BeamSettings,
     BestFirstSettings,
@@ -50,14 +56,12 @@ __all__ = [
     "AdaptiveVoteSettings",
     "AgreementSettings",
     "BestOfNSettings",
-    "CascadeSettings",
     "FirstPassSettings",
     "MajorityVoteSettings",
     "PolicySettings",
     "PythonPolicySettings",
     "QuorumSettings",
     "SinglePolicySettings",
-    "TierSettings",
     "WeightedVoteSettings",
     "expand_short",
 ]
@@ -73,12 +77,6 @@ def filled(value: tuple[T, ...]) -> tuple[T, ...]:
     return value
 
 
-def _two(value: tuple[T, ...]) -> tuple[T, ...]:
-    if len(value) < 2:
-        raise ValueError("must list at least two")
-    return value
-
-
 def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(value)) < len(value):
         raise ValueError("names something twice")
@@ -86,7 +84,6 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _Samples = Annotated[int, Field(ge=1, le=100_000)]
-_Share = Annotated[float, Field(gt=0, le=1)]
 _Waves = Annotated[Many[_Samples], AfterValidator(filled)]
 Names = Annotated[Many[Name], AfterValidator(_distinct)]
 
@@ -262,29 +259,6 @@ class AgreementSettings(Settings):
         return Agreement(score=self.score, samples=self.samples, min_ok=self.min_ok)
 
 
-class TierSettings(Settings):
-    """One step of a cascade; without `agreement` only a verified sample is good enough."""
-
-    backend: Name
-    samples: _Samples = 1
-    agreement: _Share | None = None
-
-
-class CascadeSettings(Settings):
-    """Backend after backend until one is good enough."""
-
-    type: Literal["cascade"]
-    tiers: Annotated[Many[TierSettings], AfterValidator(_two)]
-    min_ok: _Samples = 1
-
-    def build(self) -> Policy:
-        """Return the policy."""
-        from samplewise.policies.cascade import Cascade, Tier
-
-        tiers = (Tier(tier.backend, tier.samples, tier.agreement) for tier in self.tiers)
-        return Cascade(tiers=tuple(tiers), min_ok=self.min_ok)
-
-
 def _factory(value: str) -> str:
     if not _FACTORY.fullmatch(value):
         raise ValueError("must be written as module:Class")
@@ -323,6 +297,7 @@ _Policies = (
     | FirstPassSettings
     | AgreementSettings
     | CascadeSettings
+    | ModelChoiceSettings
     | BeamSettings
     | LookaheadSettings
     | DvtsSettings
@@ -337,6 +312,9 @@ _Policies = (
     | OptimalStoppingSettings
     | PrefixConsistencySettings
     | EffortSettings
+    | DeepConfSettings
+    | SelfCertaintySettings
+    | CiscSettings
     | PythonPolicySettings
 )
 

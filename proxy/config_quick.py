@@ -12,6 +12,7 @@ from samplewise.proxy.config_explain import explain
 from samplewise.proxy.config_policies import PolicySettings
 from samplewise.proxy.config_types import Settings
 from samplewise.proxy.config_yaml import Document, read
+from samplewise.proxy.errors import ConfigError
 
 __all__ = ["parse_policy", "quick_config"]
 
@@ -75,7 +76,11 @@ def quick_config(
         route |= {"answers": answers, "verifiers": [answers] if needs.verdicts else []}
     name = model.replace(":", "-")
     document.data |= {"backends": {"upstream": backend}, "routes": {name: route}}
-    config = checked(document)
+    try:
+        config = checked(document)
+    except ConfigError as error:
+        # In the words of the command line, which has no such path.
+        raise ConfigError(str(error).replace("backends.upstream.base_url", "--upstream")) from None
     said = [] if price else [_NOT_COUNTED]
     if name != model:
         said.append(f"the route is called {name!r}: a route's name has no colon")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from samplewise.proxy.config_types import Count, Many, Name, Settings, Text
 
 __all__ = ["SideSettings"]
@@ -26,6 +28,6 @@ class SideSettings(Settings):
     They get one sample of `backend` (the route's first), of at most `max_tokens` (the route's).
     """
 
-    begins: Many[Text] = _BEGINS
+    begins: Many[Text] = Field(default_factory=lambda: _BEGINS)
     backend: Name | None = None
     max_tokens: Count | None = None

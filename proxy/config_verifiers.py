@@ -17,6 +17,7 @@ from samplewise.proxy.config_judges import (
     RewardModelSettings,
     ScoreModelSettings,
 )
+from samplewise.proxy.config_patch import PatchTestsSettings
 from samplewise.proxy.config_types import Count, Name, Seconds, Secret, Text
 from samplewise.proxy.config_verifier_base import (
     Megabytes,
@@ -35,6 +36,7 @@ __all__ = [
     "MathSettings",
     "MultiSettings",
     "NumberSettings",
+    "PatchTestsSettings",
     "PooledSettings",
     "PythonSettings",
     "RegexSettings",
@@ -234,7 +236,8 @@ VerifierSettings = Annotated[
     | RewardModelSettings
     | ProcessRewardSettings
     | MultiSettings
-    | CodeTestsSettings,
+    | CodeTestsSettings
+    | PatchTestsSettings,
     Field(discriminator="type"),
 ]
 MultiSettings.model_rebuild()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from samplewise.policies.base import (
 )
 from samplewise.policies.evidence import ClientGone, Deadline, Event, Evidence, Money
 from samplewise.policies.ranking import fallback
+from samplewise.policies.tiers import MARGINS
 from samplewise.proxy.answers import conclude
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.checks import Checks
@@ -207,9 +208,10 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
         answers=job.request.n,
         left_samples=job.most_samples,
         deadline_s=job.deadline_s,
-        prior=job.route.prior,
+        prior=_learnt(job),
         left=job.limit.nano,
     )
+    job.evidence = evidence
     purse = Purse(
         ledger=engine.ledger,
         request_id=job.request_id,
@@ -239,10 +241,20 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
             job.when_left = None
             await run.close()
             engine.metrics.sampled(job.route.name, evidence)
+            if needs.margins:
+                job.route.margins.note(evidence)
             if evidence.client_gone:
                 engine.kept.keep(job.request_id, evidence)
     if failure is not None:
         raise failure
+
+
+def _learnt(job: Job) -> Mapping[str, Any]:
+    """Return what the route has learnt by now: fixed for the whole request."""
+    route = job.route
+    if not job.policy.needs.margins:
+        return route.prior
+    return {**route.prior, MARGINS: route.margins.known()}
 
 
 def _set_deadline(run: _Run) -> None:

@@ -12,6 +12,7 @@ from samplewise.policies.evidence import Event, Evidence
 from samplewise.policies.price import Usage
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.keys.base import ClientKey
+from samplewise.proxy.learnt import Margins
 from samplewise.proxy.ledger.base import Account, Limit
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
@@ -50,7 +51,8 @@ class Route:
 
     `limit` bounds one request, `accounts` are the shared counters every wave must fit into.
     `automatic` are the verifiers that see every sample, `tool_check` is what sees turns that call
-    tools beside them and reads their votes, where these do not pass through.
+    tools beside them and reads their votes, where these do not pass through. `margins` is what its
+    requests have shown.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Route:
     description: str = ""
     seed: int | None = None
     prior: Mapping[str, Any] = field(default_factory=dict)
+    margins: Margins = field(default_factory=Margins)
     automatic: tuple[Check, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +117,8 @@ class Job:
 
     `began` is the loop's time when the request came in, `limit` what it may hold and spend, `key`
     the client's, None where none is needed and none was sent. `holders` counts the clients that
-    wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags.
+    wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags,
+    `given_id` is the name that came with the request, `evidence` what is known since it runs.
     """
 
     request_id: str
@@ -138,6 +142,8 @@ class Job:
     holders: int = 1
     pool: list[Sample] = field(default_factory=list)
     tagged: tuple[Account, ...] = ()
+    given_id: str = ""
+    evidence: Evidence | None = None
 
     @property
     def max_tokens(self) -> int:

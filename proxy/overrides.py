@@ -90,7 +90,7 @@ class PolicyChoice:
 def _with_samples(fields: dict[str, Any], samples: int) -> dict[str, Any]:
     """Return policy fields for at most so many samples; waves that no longer fit are cut."""
     kind = fields["type"]
-    if kind in ("single", "cascade", "python"):
+    if kind in ("single", "cascade", "model_choice", "python"):
         return fields
     name = "max_samples" if kind in ("adaptive_vote", "first_pass") else "samples"
     changed = {**fields, name: samples}
@@ -98,6 +98,8 @@ def _with_samples(fields: dict[str, Any], samples: int) -> dict[str, Any]:
         changed["waves"] = _cut_waves(fields["waves"], samples)
     if fields.get("min_ok", 1) > samples:
         changed["min_ok"] = samples
+    if (fields.get("warmup") or 0) > samples:
+        changed["warmup"] = samples
     if fields.get("quorum") and fields["quorum"]["min"] > samples:
         changed["quorum"] = None
     return changed

@@ -9,7 +9,7 @@ from typing import Any
 
 from samplewise.policies.base import Combine, Continue, Draw, Fresh, Needs, Revise
 from samplewise.policies.evidence import Event, Evidence
-from samplewise.proxy.backends.base import Call
+from samplewise.proxy.backends.base import Call, Reading
 from samplewise.proxy.billing import CallFacts
 from samplewise.proxy.calls import Slot, Trip
 from samplewise.proxy.job import Job
@@ -143,6 +143,7 @@ class Plan:
             stream=stream,
             raw=self.job.tap is not None,
             timeout_s=self._timeout_s(),
+            reading=self._reading(),
             sending=facts.note_sent,
             path=self.job.request.path,
             echo=self.job.request.scores,
@@ -178,15 +179,31 @@ class Plan:
         base = self.job.route.seed if self.job.request.seed is None else self.job.request.seed
         return None if base is None else base + index
 
+    def _wanted_logprobs(self) -> dict[str, Any]:
+        """Return the fields that ask for what the policy reads, and for what the client does."""
+        if not self.needs.reads_logprobs(self.upstream.name):
+            return {}
+        if self.job.request.text:
+            # Of texts it is the number of the likeliest tokens, and no more than one is ever read.
+            asked = self.job.request.fields.get("logprobs", b"null") != b"null"
+            return {} if asked else {"logprobs": 1}
+        top = min(self.needs.top_logprobs, self.upstream.max_top_logprobs)
+        top = max(top, self.job.request.top_logprobs or 0)
+        return {"logprobs": True, **({"top_logprobs": top} if top else {})}
+
+    def _reading(self) -> Reading:
+        """Return what is read of log-probabilities; more than the client asked for is left out."""
+        needs = self.needs
+        if self.job.request.text or not needs.reads_logprobs(self.upstream.name):
+            return Reading()
+        return Reading(needs.top_logprobs > 0, needs.group_tokens, self.job.request.top_logprobs)
+
     def _body(self, slots: tuple[Slot, ...], stream: bool) -> bytes:
         job, request = self.job, self.job.request
         defaults = {**self.upstream.params, **job.route.params}
         params = {name: v for name, v in defaults.items() if name not in request.fields}
         params |= {k: v for k, v in self.prompt.params.items() if k != "max_tokens"}
-        if self.needs.logprobs and not request.text:
-            params["logprobs"] = True
-        elif self.needs.logprobs and request.fields.get("logprobs", b"null") == b"null":
-            params["logprobs"] = 1
+        params |= self._wanted_logprobs()
         messages = self.prompt.messages
         if not self.upstream.developer and not request.text:
             messages = as_system(messages or request.messages)

@@ -159,7 +159,9 @@ def refuse_lacking(routes: Mapping[str, Route]) -> None:
         "not do; take another policy or backend"
         for name, route in routes.items()
         for upstream in route.upstreams.values()
-        for what in lacking(route.policy.needs, upstream.abilities)
+        for what in lacking(
+            route.policy.needs, upstream.name, upstream.abilities, upstream.max_top_logprobs
+        )
     ]
     if found:
         raise ConfigError("\n".join(found))

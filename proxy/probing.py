@@ -108,7 +108,13 @@ class Probe:
         return choices > 1 if choices else None
 
     async def _logprobs(self) -> bool | None:
-        facts = await self._ask(logprobs=True, max_tokens=1)
+        most = self.upstream.max_top_logprobs
+        facts = await self._ask(logprobs=True, top_logprobs=most, max_tokens=1)
+        if _refused(facts) and most:
+            facts = await self._ask(logprobs=True, max_tokens=1)
+            if not _refused(facts):
+                # It has log-probabilities, and refuses the likeliest tokens, or so many of them.
+                self.upstream.max_top_logprobs = 0
         if _refused(facts):
             return False
         return facts.dones[0].logprobs is not None if facts.dones else None

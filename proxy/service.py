@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import msgspec
 import structlog
 
 from samplewise.policies.base import Policy
@@ -21,6 +20,7 @@ from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
+    Forbidden,
     NoVerifiedAnswer,
     Overloaded,
     RateLimited,
@@ -38,11 +38,13 @@ from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.options import Options
+from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.retries import Retries
+from samplewise.proxy.sent_tests import check_tests
 from samplewise.proxy.suffix import without_suffix
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
-from samplewise.verifiers.base import TakesTests, Task, TestsError
+from samplewise.verifiers.base import Task
 
 __all__ = ["Service", "Setup"]
 
@@ -50,6 +52,7 @@ _log = structlog.get_logger("samplewise.requests")
 # How requests without an answer are counted; any other error is our own.
 _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
+    Forbidden: "client_error",
     RateLimited: "client_error",
     Overloaded: "shed",
     BudgetExceeded: "budget_refused",
@@ -68,6 +71,7 @@ class Setup:
     first_comment_after_s: float
     comment_every_s: float
     plain_keep_alive: bool = False
+    records: Keeping = field(default_factory=Keeping)
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
 
 
@@ -76,7 +80,8 @@ class Service:
     """The running proxy without its HTTP skin.
 
     A request takes what it needs of `setup` when it comes, and keeps that to its end. `keys` is the
-    store that the admin's changes go to, `books` what the ledger says of the past, `reload` puts
+    store that the admin's changes go to, `books` what the ledger says of the past, `records` keeps
+    what every sample was worth, `reload` puts
     another configuration in place; `reading` is for one long read of the books at a time.
     `may_lose_ledger` says that requests are welcome while the ledger cannot be reached.
     """
@@ -89,6 +94,7 @@ class Service:
     gate: Gate = field(default_factory=Gate)
     keys: KeyStore | None = None
     books: Books | None = None
+    records: Keeper | None = None
     reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None
     may_lose_ledger: bool = False
     draining: bool = False
@@ -118,7 +124,7 @@ class Service:
         model, request = without_suffix(request, self.routes)
         route = self._route(model, key)
         options = request.options
-        tests_run = _check_tests(options, key, route)
+        tests_run = check_tests(options, key, route)
         alone = answered_alone(request, route)
         if alone is None:
             name, policy = route.make_policy(options.policy, options.samples)
@@ -173,9 +179,8 @@ class Service:
         known = ", ".join(sorted(self.routes_of(key)))
         if key is not None and not key.may_use(model):
             # The same for routes that exist and for those that do not: others are not its business.
-            raise RequestError(
+            raise Forbidden(
                 f"model: this key may not use {model[:100]!r}; it may use: {known}",
-                status=403,
                 code="route_not_allowed",
                 param="model",
             )
@@ -314,39 +319,6 @@ def _task(request: ChatRequest, request_id: str, route: str, seed: int) -> Task:
     )
 
 
-def _check_tests(options: Options, key: ClientKey | None, route: Route) -> bool:
-    """Return whether all tests that the request brings will run; true without any."""
-    tests = bytes(options.tests)
-    if tests == b"null":
-        return True
-    if key is not None and not key.terms.tests and not _only_named(tests):
-        raise RequestError(
-            "samplewise.tests: this key may not send tests; leave them out, or name a suite by ref",
-            status=403,
-            code="tests_not_allowed",
-            param="samplewise.tests",
-        )
-    try:
-        verifiers = [check.verifier for check in route.checks]
-        return any([v.check_tests(tests) for v in verifiers if isinstance(v, TakesTests)])
-    except TestsError as error:
-        join = "" if error.place.startswith("[") or not error.place else "."
-        path = f"samplewise.tests{join}{error.place}"
-        raise RequestError(f"{path}: {error.text}", param=path) from None
-
-
-class _Named(msgspec.Struct, forbid_unknown_fields=True):
-    ref: str
-
-
-def _only_named(tests: bytes) -> bool:
-    try:
-        msgspec.json.decode(tests, type=_Named)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
 def _limit(route: Route, options: Options, most_samples: int | None) -> Limit:
     own, nano = route.limit, route.limit.nano
     if options.max_cost_usd is not None:
@@ -370,6 +342,8 @@ def _raw(job: Job) -> bool:
     return (
         job.request.stream
         and job.policy.needs.max_samples == 1
+        # Log-probabilities that only the policy asked for must not reach the client.
+        and not job.policy.needs.logprobs
         and job.request.n == 1
         and job.route.on_unverified != "error"
         and job.route.stream != "whole"
@@ -380,8 +354,8 @@ def _raw(job: Job) -> bool:
 def _check_fan_out(request: ChatRequest, route: Route, most: int) -> None:
     if request.n > most:
         raise RequestError(
-            f"n: route {route.name!r} draws at most {most} samples here, so it cannot return "
-            f"{request.n} answers",
+            f"n: route {route.name!r} draws {'only one' if most == 1 else f'at most {most}'} here, "
+            f"so it cannot return {request.n} answers",
             param="n",
         )
     unbounded = [u.name for u in route.upstreams.values() if u.max_tokens_per_image is None]

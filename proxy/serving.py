@@ -38,12 +38,14 @@ class Client:
     """Who asks. `request_id` is our own name for the request, from `Service.new_request_id`.
 
     `key` is None where none is needed, `retry` where a repetition must not be looked for.
-    `accounts` are counters that it must fit into beside all others, those of a batch for example.
+    `given_id` is the name that the client or a proxy in front has for it, or empty. `accounts` are
+    counters that it must fit into beside all others, those of a batch for example.
     """
 
     request_id: str
     key: ClientKey | None = None
     retry: Retry | None = None
+    given_id: str = ""
     accounts: tuple[Account, ...] = ()
 
 
@@ -78,7 +80,7 @@ def open_job(service: Service, request: ChatRequest, client: Client) -> Job:
         RequestError: the model is unknown, or more is asked for than route and key allow.
     """
     job = service.job(request, client.request_id, client.key)
-    job.retry = client.retry
+    job.retry, job.given_id = client.retry, client.given_id
     job.tagged += client.accounts
     return job
 
@@ -132,9 +134,23 @@ def stopping() -> AnswerError:
 async def _bought(service: Service, job: Job) -> Answer:
     with _paid(job), boundary(_crashed, AnswerError, StoreError):
         async with service.gate.place(job):
-            found = await answer(job, service.engine)
+            with _recorded(service, job):
+                found = await answer(job, service.engine)
     service.answered(found)
+    if service.records is not None:
+        service.records.keep(job, found, service.setup.records)
     return found
+
+
+@contextmanager
+def _recorded(service: Service, job: Job) -> Iterator[None]:
+    """Keep what is known of a request that ends without an answer: that is asked for most."""
+    try:
+        yield
+    except AnswerError as error:
+        if service.records is not None:
+            service.records.keep(job, error, service.setup.records)
+        raise
 
 
 @contextmanager

@@ -78,6 +78,12 @@ def check_route(service: Service, request: ChatRequest, route: str) -> None:
             "use /v1/chat/completions, or a route with another policy",
             param="model",
         )
+    if request.options.policy is None and found.policy.needs.top_logprobs:
+        raise RequestError(
+            f"model: policy {policy} of route {route!r} reads the likeliest tokens of a chat; "
+            "use /v1/chat/completions, or a route with another policy",
+            param="model",
+        )
     check_relays(service, route, "continue a prompt")
 
 

@@ -30,7 +30,8 @@ class Upstream:
     """One entry of `backends:` in use. Shared by all requests; holds no request's state.
 
     `max_n` is the largest n it is sent in one call: from the config, lowered for good when it is
-    seen to ignore or refuse more. `developer` says that the role of that name is understood.
+    seen to ignore or refuse more. `max_top_logprobs` is how many likeliest tokens of a place it
+    tells. `developer` says that the role of that name is understood.
     `dispatch` is how several samples are asked for. `slots` bounds calls in flight (None:
     unbounded), `queue_s` how long a call waits for one of them; `pace` is the room that the server
     itself leaves. `pool` has its hosts and what is known of their health. `hedge` is the share of
@@ -45,6 +46,7 @@ class Upstream:
     price: Price
     timeout_s: float = 600.0
     max_n: int | None = None
+    max_top_logprobs: int = 20
     streams: bool = True
     stream_options: Mapping[str, Any] | None = None
     token_field: str | None = None

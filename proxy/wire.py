@@ -88,6 +88,14 @@ class ChatRequest:
         return raw if raw and raw not in (b"null", b"[]") else None
 
     @property
+    def top_logprobs(self) -> int | None:
+        """How many likeliest tokens a place the client wants; None: no log-probabilities."""
+        if self.fields.get("logprobs") != b"true":
+            return None
+        raw = self.fields.get("top_logprobs", b"null")
+        return int(raw) if raw.isdigit() else 0
+
+    @property
     def response_format(self) -> bytes | None:
         """The response format as JSON text, or None."""
         raw = self.fields.get("response_format")

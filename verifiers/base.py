@@ -16,6 +16,7 @@ __all__ = [
     "Assurance",
     "Comparator",
     "Comparison",
+    "Confidence",
     "Ended",
     "Equivalence",
     "Keyed",
@@ -113,12 +114,34 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure a model was of what it wrote, from the likeliest tokens of every place.
+
+    The confidence of a place is minus the mean of their natural log-probabilities: the higher, the
+    surer. A group is `window` places in a row, all of them in a shorter sample. `mean` is that of
+    all places, `lowest` the least sure group, `bottom` the mean of the lowest tenth of the groups,
+    `tail` the last group. Source: Fu et al. 2025, arXiv:2508.15260, sec. 3.1.
+    """
+
+    window: int
+    mean: float
+    lowest: float
+    bottom: float
+    tail: float
+
+
+@dataclass(frozen=True, slots=True)
 class LogprobSummary:
-    """Token log-probabilities of a sample, reduced: natural log, one value per generated token."""
+    """Token log-probabilities of a sample, reduced: natural log, one value per generated token.
+
+    `first_margin` is the probability of the likeliest first token less that of the second.
+    """
 
     tokens: int
     mean: float
     lowest: float
+    first_margin: float | None = None
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +235,8 @@ class Verdict:
 class Comparison:
     """What a judge of pairs says: `winner` is one of the two sample ids, or None for a tie.
 
-    `order` tells which of the two the judge saw first. `error` is set when it could not tell.
+    `order` tells which of the two the judge saw first. `error` is set when it could not tell, and
+    `reason` may then be one of the words of `VerifierError`.
     """
 
     a: str
@@ -220,6 +244,7 @@ class Comparison:
     winner: str | None = None
     order: str = "ab"
     error: str = ""
+    reason: str = ""
     cost_nano: int = 0
 
 

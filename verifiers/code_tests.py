@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
@@ -23,18 +22,16 @@ from samplewise.verifiers.base import (
     TestsError,
     Verdict,
     VerifierError,
-    VerifierSetupError,
 )
 from samplewise.verifiers.code.extract import find_program
 from samplewise.verifiers.code.grade import Graded, grade
 from samplewise.verifiers.code.languages import Language
 from samplewise.verifiers.code.prompt_tests import prompt_suite, user_text
 from samplewise.verifiers.code.suite import Suite, check_language, read_suite
-from samplewise.verifiers.sandbox import Outcome, Program, SandboxUnavailable
-from samplewise.verifiers.sandbox.selftest import check_sandbox
+from samplewise.verifiers.sandbox.opening import OpenedSandbox, open_sandbox
 from samplewise.verifiers.verdicts import failed, undecided
 
-__all__ = ["CodeTests", "OpenedSandbox"]
+__all__ = ["CodeTests"]
 
 Source = Literal["request", "config", "prompt"]
 _MOST_PROGRAM = 2**20
@@ -47,22 +44,6 @@ _WORDS: Mapping[str, str] = {
     "output_limit": "writes too much",
     "protocol": "gives something that is no plain value",
 }
-
-
-class OpenedSandbox(Protocol):
-    """A sandbox that is opened before use and closed after."""
-
-    async def open(self) -> None:
-        """Get what it needs; raises `SandboxUnavailable`."""
-        ...
-
-    async def close(self) -> None:
-        """Give everything back."""
-        ...
-
-    async def run(self, program: Program) -> Outcome:
-        """Run one program."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,18 +70,7 @@ class CodeTests:
         Raises:
             VerifierSetupError: it cannot be opened or does not hold, or a tool is missing.
         """
-        missing = [debian for path, debian in self.language.tools.items() if not _there(path)]
-        if missing:
-            raise VerifierSetupError(
-                f"programs in {self.language.name} need more tools: install them, on Debian or"
-                f" Ubuntu: apt-get install {' '.join(missing)}"
-            )
-        try:
-            await self.sandbox.open()
-            await check_sandbox(self.sandbox)
-        except SandboxUnavailable as error:
-            await self.sandbox.close()
-            raise VerifierSetupError(str(error)) from error
+        await open_sandbox(self.sandbox, self.language.tools, f"programs in {self.language.name}")
 
     async def close(self) -> None:
         """Close the sandbox."""
@@ -195,10 +165,6 @@ def _decoded(tests: bytes) -> Suite:
         return read_suite(msgspec.json.decode(tests))
     except (msgspec.DecodeError, RecursionError) as error:
         raise TestsError("", f"cannot be read: {error}") from None
-
-
-def _there(path: str) -> bool:
-    return os.access(path, os.X_OK)
 
 
 def _feedback(graded: Graded) -> str:

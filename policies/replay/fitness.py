@@ -47,7 +47,7 @@ def check_fit(policy: Policy, problems: Sequence[Problem]) -> None:
         )
     if needs.comparator:
         raise ReplayError("the policy compares samples, and answers to that are not recorded")
-    if needs.prior:
+    if needs.prior or needs.margins:
         raise ReplayError("the policy uses what its route has learnt, which is not recorded")
     if needs.progress_tokens:
         raise ReplayError("the policy watches running samples, and their course is not recorded")

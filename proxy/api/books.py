@@ -1,4 +1,4 @@
-"""Budgets, spend and bills: all of them for the admin, its own for a client."""
+"""Budgets and spend: all of them for the admin, its own for a client."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.text import parse_time, shown_time
 from samplewise.proxy.ledger.accounts import window_end
 from samplewise.proxy.ledger.base import Balance, Limit, Scope
-from samplewise.proxy.ledger.bill import Entry
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.ledger.spend import GROUPS, Line
 from samplewise.proxy.ledger.spend_csv import to_csv
 from samplewise.proxy.service import Service
 
-__all__ = ["budgets", "request_bill", "spend"]
+__all__ = ["budgets", "read_books", "spend"]
 
 T = TypeVar("T")
 
@@ -79,7 +78,7 @@ async def spend(request: Request, service: Service) -> Response:
         raise RequestError("until: must be after since", param="until")
     as_csv = _as_csv(request, query)
     key = _rows_of(service, who.rows, query.get("key"))
-    report = await _read(service, lambda books: books.spend(by, since, until, key))
+    report = await read_books(service, lambda books: books.spend(by, since, until, key))
     if as_csv:
         return PlainTextResponse(to_csv(by, report), media_type="text/csv")
     data = [_line(line, by) for line in report.lines]
@@ -87,31 +86,7 @@ async def spend(request: Request, service: Service) -> Response:
     return json_reply(encode(body))
 
 
-async def request_bill(request: Request, service: Service) -> Response:
-    """Show the ledger's rows of one request to whoever sent it."""
-    who = caller(request, service)
-    name = request.path_params["request_id"]
-    rows = await _read(service, lambda books: books.bill(name))
-    if not rows or who.rows not in (None, rows[0].key):
-        # The same for a request of another key: its ids are no business of anybody else.
-        raise RequestError(
-            f"nothing was bought for a request {name[:60]!r}", status=404, code="request_not_found"
-        )
-    open_rows = [row for row in rows if row.settled_at is None]
-    body = {
-        "object": "samplewise.bill",
-        "id": name,
-        "route": rows[0].route,
-        "key": rows[0].key or None,
-        "settled": not open_rows,
-        "cost_usd": usd(sum(row.settled_nano for row in rows)),
-        "held_usd": usd(sum(row.held_nano for row in open_rows)),
-        "rows": [_row(row) for row in rows],
-    }
-    return json_reply(encode(body))
-
-
-async def _read(service: Service, read: Callable[[Books], T]) -> T:
+async def read_books(service: Service, read: Callable[[Books], T]) -> T:
     """Read the ledger in a thread, one reader at a time: a report can take seconds."""
     assert service.books is not None  # set before the first request comes
     try:
@@ -194,26 +169,4 @@ def _line(line: Line, by: Sequence[str]) -> dict[str, Any]:
         "settled_usd": usd(line.settled_nano),
         "held_usd": usd(line.held_nano),
         "overrun_usd": usd(line.overrun_nano),
-    }
-
-
-def _row(row: Entry) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "sample_index": row.index,
-        "purpose": row.purpose,
-        "backend": row.backend,
-        "model": row.model,
-        "state": row.state,
-        "held_usd": usd(row.held_nano),
-        "cost_usd": usd(row.settled_nano),
-        "overrun_usd": usd(row.overrun_nano),
-        "prompt_tokens": row.prompt_tokens,
-        "cached_tokens": row.cached_tokens,
-        "completion_tokens": row.completion_tokens,
-        "reasoning_tokens": row.reasoning_tokens,
-        "usage_source": row.usage_source,
-        "price": row.price,
-        "held_at": shown_time(row.held_at),
-        "settled_at": shown_time(row.settled_at),
     }

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body
+from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import EVENT_STREAM, Waiting, watching
 from samplewise.proxy.completion import completion, headers
 from samplewise.proxy.errors import AnswerError, error_bytes
@@ -36,7 +37,8 @@ async def chat_completions(request: Request, service: Service) -> Response:
         chat = parse_chat(body, request.headers)
         named, _ = without_suffix(chat, service.routes)
         route = named if named in service.routes else route
-        client = Client(request_id, key, read_retry(request.headers, body))
+        retry = read_retry(request.headers, body)
+        client = Client(request_id, key, retry, given_id(request.headers))
         job = open_job(service, chat, client)
         if chat.options.dry_run:
             return json_reply(await service.estimate(job), {"x-request-id": request_id})

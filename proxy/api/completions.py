@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body
+from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import EVENT_STREAM, Waiting, watching
 from samplewise.proxy.errors import AnswerError, RequestError, error_bytes
 from samplewise.proxy.job import Answer, Job
@@ -40,7 +41,8 @@ async def completions(request: Request, service: Service) -> Response:
                 "leave stream out",
                 param="stream",
             )
-        client = Client(request_id, key, read_retry(request.headers, body))
+        retry = read_retry(request.headers, body)
+        client = Client(request_id, key, retry, given_id(request.headers))
         jobs = open_texts(service, prompts, client)
         if first.options.dry_run:
             return json_reply(await service.estimate(jobs[0]), {"x-request-id": request_id})

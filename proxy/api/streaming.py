@@ -90,6 +90,7 @@ class Waiting(Response):
         self.background = None
         self.status_code = 200
         self._opened = False
+        self._lines: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the engine and write what it says."""
@@ -113,7 +114,7 @@ class Waiting(Response):
             return
         reply = None if self._opened else self._dialect.reply(found)
         if reply is None:
-            await self._write(self._dialect.finish(found), last=True)
+            await self._write(self._told() + self._dialect.finish(found), last=True)
         else:
             reply.headers.update(await room(self._service, self._job.key))
             await reply(self._request.scope, self._request.receive, self._send)
@@ -127,11 +128,19 @@ class Waiting(Response):
         try:
             while item := await self._queue.get():
                 if isinstance(item, str):
-                    await self._write(self._dialect.tell(item))
+                    # A line is no reason to give up a real status.
+                    self._lines.append(item)
+                    await self._write(self._told() if self._opened else b"")
+                elif item is sign:
+                    await self._write(self._told() or sign)
                 else:
-                    await self._write(item if item is sign else self._dialect.forward(item))
+                    await self._write(self._dialect.forward(item))
         finally:
             self._heart.cancel()
+
+    def _told(self) -> bytes:
+        lines, self._lines = self._lines, []
+        return b"".join(map(self._dialect.tell, lines))
 
     def _tell(self, event: Event, evidence: Evidence) -> None:
         line = told(event, evidence, self._job.most_samples)

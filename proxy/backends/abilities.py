@@ -43,10 +43,17 @@ class Abilities:
         return replace(before, **known, version=self.version or before.version)
 
 
-def lacking(needs: Needs, abilities: Abilities) -> Iterator[str]:
-    """Yield what a policy needs and an upstream is known not to do, in words."""
-    if needs.logprobs and abilities.logprobs is False:
-        yield "log-probabilities (logprobs)"
+def lacking(needs: Needs, backend: str, abilities: Abilities, most_top: int) -> Iterator[str]:
+    """Yield what a policy needs and an upstream is known not to do, in words.
+
+    `most_top` is how many likeliest tokens of a place it tells.
+    """
+    if needs.reads_logprobs(backend):
+        least = min(2, needs.top_logprobs)
+        if abilities.logprobs is False:
+            yield "log-probabilities (logprobs)"
+        elif most_top < least:
+            yield f"the {least} likeliest tokens of every place (max_top_logprobs)"
     if needs.continuation and abilities.continuation is False:
         yield "going on from the middle of an answer (continue_final_message)"
     if needs.continuation and abilities.stop is False:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from samplewise.policies.price import Usage
+from samplewise.proxy.backends.confidence import Meter
 from samplewise.verifiers.base import Ended, LogprobSummary, ToolCall
 
 __all__ = [
+    "ALL",
     "Backend",
     "Broken",
     "Call",
     "Done",
     "Progress",
+    "Reading",
     "SampleEvent",
     "Started",
     "Totals",
@@ -26,8 +29,25 @@ __all__ = [
 ]
 
 
+# More than any server reports in one place.
+ALL: Final = 1_000_000
+
+
 def _nothing() -> None:
     """Take no note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read of the likeliest tokens, and how much of the log-probabilities stays in choices.
+
+    `top`: whether they are read. `window`: places in a group of confidence, 0 for none. `keep`: how
+    many of them stay in a choice (None: no log-probabilities at all), unread where all stay.
+    """
+
+    top: bool = False
+    window: int = 0
+    keep: int | None = ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +57,11 @@ class Call:
     `id` is the ledger's call id and goes upstream as the request id. `body` is the encoded JSON
     body, complete. `n` is the number of choices it asks for. `raw` asks that streamed events carry
     the upstream's own bytes. `timeout_s` bounds the whole call. `host` is the base URL to ask,
-    empty where the upstream has none. The backend calls `sending` before the first byte of the
-    request can have left: what is given up before that costs nothing. `path` is where it goes below
-    the host, `echo` says that the answer may repeat the prompt, which is no completion, and `whole`
-    that the answer has no choices: `Totals.head` is all of it, as it came.
+    empty where the upstream has none. `reading` says what of log-probabilities matters. The backend
+    calls `sending` before the first byte of the request can have left: what is given up before that
+    costs nothing. `path` is where it goes below the host, `echo` says that the answer may repeat
+    the prompt, which is no completion, and `whole` that the answer has no choices: `Totals.head` is
+    all of it, as it came.
     """
 
     id: str
@@ -50,6 +71,7 @@ class Call:
     raw: bool = False
     timeout_s: float = 600.0
     host: str = ""
+    reading: Reading = Reading()
     sending: Callable[[], None] = _nothing
     path: str = "/chat/completions"
     echo: bool = False
@@ -70,7 +92,8 @@ class Started:
 class Trace:
     """What has come of one streamed choice so far. Grows in place: read it, do not keep it.
 
-    `reported` is the usage so far where the upstream sends it with every chunk.
+    `reported` is the usage so far where the upstream sends it with every chunk, `meter` takes the
+    likeliest tokens in where they are read.
     """
 
     parts: list[str] = field(default_factory=list)
@@ -79,6 +102,7 @@ class Trace:
     logprob_tokens: int = 0
     lowest_logprob: float = 0.0
     reported: Usage | None = None
+    meter: Meter | None = None
 
     @property
     def text(self) -> str:
@@ -90,7 +114,8 @@ class Trace:
         if not self.logprob_tokens:
             return None
         mean = self.logprob_sum / self.logprob_tokens
-        return LogprobSummary(self.logprob_tokens, mean, self.lowest_logprob)
+        margin, confidence = self.meter.found() if self.meter else (None, None)
+        return LogprobSummary(self.logprob_tokens, mean, self.lowest_logprob, margin, confidence)
 
 
 @dataclass(frozen=True, slots=True)

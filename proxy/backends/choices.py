@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from samplewise.policies.price import Usage
-from samplewise.proxy.backends.base import Done, Trace
-from samplewise.proxy.jsontext import encode
+from samplewise.proxy.backends.base import ALL, Done, Reading, Trace
+from samplewise.proxy.backends.confidence import Meter
+from samplewise.proxy.jsontext import encode, members_of, object_text
 from samplewise.verifiers.base import Ended, LogprobSummary, ToolCall
 
 __all__ = ["Assembly", "ProtocolError", "read_choice", "read_usage"]
@@ -56,8 +57,13 @@ class _Choice(msgspec.Struct):
     logprobs: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Top(msgspec.Struct):
+    logprob: float
+
+
 class _Logprob(msgspec.Struct):
     logprob: float
+    top_logprobs: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Logprobs(msgspec.Struct):
@@ -69,9 +75,13 @@ class _Logprobs(msgspec.Struct):
 
 _choice = msgspec.json.Decoder(_Choice)
 _logprobs = msgspec.json.Decoder(_Logprobs | None)
+_top = msgspec.json.Decoder(list[_Top] | None)
+_PLAIN = Reading()
 
 
-def read_choice(raw: bytes, tokens: int = 0, number: int | None = None) -> Done:
+def read_choice(
+    raw: bytes, tokens: int = 0, number: int | None = None, reading: Reading = _PLAIN
+) -> Done:
     """Read one choice of an unstreamed answer, of a chat or a completed text.
 
     `number` is used instead of its own index.
@@ -81,7 +91,7 @@ def read_choice(raw: bytes, tokens: int = 0, number: int | None = None) -> Done:
     """
     try:
         choice = _choice.decode(raw)
-        logprobs = _summary(choice.logprobs)
+        logprobs = _summary(choice.logprobs, reading)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ProtocolError(f"choice cannot be read: {error}") from None
     message = choice.message
@@ -93,7 +103,7 @@ def read_choice(raw: bytes, tokens: int = 0, number: int | None = None) -> Done:
     ended, stop = _ended(choice, message, bool(calls))
     return Done(
         choice=choice.index if number is None else number,
-        raw=raw,
+        raw=raw if reading.keep == ALL else _trimmed(raw, choice.logprobs, reading.keep),
         text=_text(message),
         ended=ended,
         tokens=tokens or (logprobs.tokens if logprobs else 0),
@@ -139,15 +149,36 @@ def _arguments(function: _Function) -> str:
     return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
 
 
-def _summary(raw: msgspec.Raw) -> LogprobSummary | None:
+def _summary(raw: msgspec.Raw, reading: Reading) -> LogprobSummary | None:
     logprobs = _logprobs.decode(raw)
     if logprobs is None:
         return None
-    values = [item.logprob for item in logprobs.content or []]
+    items = logprobs.content or []
+    values = [item.logprob for item in items]
     values += [value for value in logprobs.token_logprobs or [] if value is not None]
     if not values:
         return None
-    return LogprobSummary(len(values), sum(values) / len(values), min(values))
+    meter = Meter(reading.window)
+    for item in items if reading.top else ():
+        meter.add([token.logprob for token in _top.decode(item.top_logprobs) or ()])
+    margin, confidence = meter.found()
+    return LogprobSummary(len(values), sum(values) / len(values), min(values), margin, confidence)
+
+
+def _trimmed(raw: bytes, logprobs: msgspec.Raw, keep: int | None) -> bytes:
+    """Return a choice with no more log-probabilities than the client asked for."""
+    fields = members_of(raw)
+    found = None if keep is None else msgspec.json.decode(logprobs)
+    if found is None:
+        fields.pop("logprobs", None)
+    else:
+        content = [_cut_to(item, keep or 0) for item in found.get("content") or ()]
+        fields["logprobs"] = encode({**found, "content": content})
+    return object_text(fields.items())
+
+
+def _cut_to(item: dict[str, Any], keep: int) -> dict[str, Any]:
+    return {**item, "top_logprobs": (item.get("top_logprobs") or [])[:keep]}
 
 
 class _Details(msgspec.Struct):
@@ -196,6 +227,7 @@ class Assembly:
     """One choice put together from the deltas of a stream."""
 
     index: int
+    reading: Reading = _PLAIN
     trace: Trace = field(default_factory=Trace)
     message: dict[str, Any] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
@@ -205,6 +237,11 @@ class Assembly:
     finished: bool = False
     of_text: bool = False
     text_logprobs: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Measure confidence where that is wanted."""
+        if self.reading.top:
+            self.trace.meter = Meter(self.reading.window)
 
     def add(self, choice: dict[str, Any]) -> None:
         """Take in one delta of this choice."""
@@ -256,7 +293,14 @@ class Assembly:
                 known[name] = value
 
     def _add_logprobs(self, content: list[dict[str, Any]]) -> None:
-        self.logprobs.extend(content)
+        keep = self.reading.keep
+        if keep is not None:
+            # What only the policy asked for is dropped at once: it is a hundred times the text.
+            self.logprobs.extend(content if keep == ALL else (_cut_to(i, keep) for i in content))
+        if self.trace.meter is not None:
+            for item in content:
+                top = item.get("top_logprobs") or ()
+                self.trace.meter.add([float(token["logprob"]) for token in top])
         self._count([float(item["logprob"]) for item in content])
         self.trace.tokens += len(content)
 
@@ -296,4 +340,6 @@ class Assembly:
         choice.setdefault("finish_reason", "stop")
         if self.logprobs:
             choice["logprobs"] = {"content": self.logprobs}
-        return read_choice(encode(choice), self.trace.tokens)
+        return replace(
+            read_choice(encode(choice), self.trace.tokens), logprobs=self.trace.logprobs()
+        )

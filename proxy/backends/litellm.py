@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from samplewise.policies.price import Price
-from samplewise.proxy.backends.base import Broken, Call, SampleEvent, Started, Totals
+from samplewise.proxy.backends.base import Broken, Call, Reading, SampleEvent, Started, Totals
 from samplewise.proxy.backends.choices import read_choice, read_usage
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.config_backends import LiteLLMBackendSettings
@@ -122,7 +122,7 @@ class LiteLLMBackend:
         }
         with boundary(_Refused):
             reply = await self.library.acompletion(**arguments)
-            events = _events(reply.model_dump(mode="json", warnings=False), lost)
+            events = _events(reply.model_dump(mode="json", warnings=False), lost, call.reading)
         return events
 
 
@@ -143,7 +143,7 @@ class _Refused(Exception):
             self.broken = Broken("status", detail, status, float(wait) if wait.isdigit() else None)
 
 
-def _events(reply: Mapping[str, Any], lost: list[str]) -> list[SampleEvent]:
+def _events(reply: Mapping[str, Any], lost: list[str], reading: Reading) -> list[SampleEvent]:
     events: list[SampleEvent] = []
     for index, raw in enumerate(reply.get("choices") or ()):
         message = {"content": None, **_restored(raw["message"])}
@@ -151,7 +151,7 @@ def _events(reply: Mapping[str, Any], lost: list[str]) -> list[SampleEvent]:
         if choice.get("native_finish_reason") in ("abort", "error", "repetition"):
             # litellm calls every end "stop" that it does not know.
             choice["finish_reason"] = choice["native_finish_reason"]
-        events.append(read_choice(encode(choice)))
+        events.append(read_choice(encode(choice), reading=reading))
     usage, warning = read_usage(encode(reply.get("usage")))
     if usage is not None and not usage.prompt:
         # What litellm puts where the provider sent nothing: no prompt is without tokens.

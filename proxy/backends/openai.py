@@ -1,17 +1,14 @@
-"""Any OpenAI-compatible server over HTTP: one aiohttp call per `draw`, plain or streamed."""
+"""Any OpenAI-compatible server over HTTP: one call per `draw`, plain or streamed."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import monotonic, time
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from samplewise.proxy.backends.base import (
@@ -19,13 +16,20 @@ from samplewise.proxy.backends.base import (
     Call,
     Done,
     Progress,
+    Reading,
     SampleEvent,
     Started,
     Totals,
 )
 from samplewise.proxy.backends.choices import Assembly, ProtocolError, read_choice, read_usage
 from samplewise.proxy.backends.events import EventSplitter, TooLarge
-from samplewise.proxy.backends.sessions import Sessions
+from samplewise.proxy.backends.http import (
+    BrokenOff,
+    HttpAnswer,
+    HttpClient,
+    Patience,
+    Unreached,
+)
 from samplewise.proxy.jsontext import encode, members_of, object_text
 
 __all__ = ["OpenAIBackend"]
@@ -78,7 +82,7 @@ class OpenAIBackend:
     `ask_load` asks the server to tell the length of its queue.
     """
 
-    sessions: Sessions
+    client: HttpClient
     headers: Mapping[str, str]
     connect_timeout_s: float = 5.0
     idle_timeout_s: float = 120.0
@@ -89,26 +93,22 @@ class OpenAIBackend:
     async def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
         """Send the call and yield what comes. Closing the iterator closes the connection."""
         try:
-            async with (
-                self.sessions.use() as session,
-                session.post(
-                    f"{call.host}{call.path}",
-                    data=call.body,
-                    headers=self._headers(call),
-                    timeout=self._timeout(call),
-                    allow_redirects=False,
-                    trace_request_ctx=call.sending,
-                ) as response,
-            ):
-                yield Started(_waiting(response.headers.get("endpoint-load-metrics")))
-                async for event in self._read(call, response):
+            async with self.client.post(
+                f"{call.host}{call.path}",
+                self._headers(call),
+                call.body,
+                self._patience(call),
+                call.sending,
+            ) as answer:
+                yield Started(_waiting(answer.header("endpoint-load-metrics")))
+                async for event in self._read(call, answer):
                     yield event
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            yield Broken("connect", _explain(error), sent=False)
+        except Unreached as error:
+            yield Broken("connect", str(error)[:300], sent=False)
         except TimeoutError:
             yield Broken("timeout", f"no answer within {call.timeout_s:g} s or idle for too long")
-        except (aiohttp.ClientError, ConnectionError, ssl.SSLError) as error:
-            yield Broken("cut", _explain(error))
+        except BrokenOff as error:
+            yield Broken("cut", str(error)[:300])
         except _TooSlow:
             yield Broken("timeout", f"answer slower than {self.min_bytes_per_s:g} bytes a second")
         except TooLarge:
@@ -125,64 +125,53 @@ class OpenAIBackend:
             **self.headers,
         }
 
-    def _timeout(self, call: Call) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(
-            total=call.timeout_s,
-            # All of it: looking up the name, every address, TLS.
-            connect=self.connect_timeout_s,
-            # A stream has its headers before the first token.
-            sock_read=self.idle_timeout_s if call.stream else None,
-        )
+    def _patience(self, call: Call) -> Patience:
+        # A stream has its headers before the first token. Until an unstreamed answer begins, all of
+        # it is being generated, so only silence in its body counts.
+        head_s = self.idle_timeout_s if call.stream else None
+        return Patience(call.timeout_s, self.connect_timeout_s, self.idle_timeout_s, head_s)
 
     def _pace(self) -> _Pace:
         return _Pace(self.min_bytes_per_s, self.idle_timeout_s)
 
-    async def _piece(self, response: aiohttp.ClientResponse, pace: _Pace) -> bytes:
-        """Return the next piece of the decoded body, in time and fast enough; empty at its end.
-
-        Silence in the body is watched here, and not by the connection: until an unstreamed answer
-        begins, all of it is being generated.
-        """
-        async with asyncio.timeout(self.idle_timeout_s):
-            piece = await response.content.readany()
+    async def _piece(self, answer: HttpAnswer, pace: _Pace) -> bytes:
+        """Return the next piece of the decoded body, in time and fast enough; empty at its end."""
+        piece = await answer.piece()
         pace.took(piece)
         return piece
 
-    async def _read(
-        self, call: Call, response: aiohttp.ClientResponse
-    ) -> AsyncIterator[SampleEvent]:
-        if response.status != 200:
-            yield await self._refused(call, response)
-        elif call.stream and response.content_type not in _WHOLE:
-            async for event in self._read_stream(call, response):
+    async def _read(self, call: Call, answer: HttpAnswer) -> AsyncIterator[SampleEvent]:
+        if answer.status != 200:
+            yield await self._refused(call, answer)
+        elif call.stream and answer.content_type not in _WHOLE:
+            async for event in self._read_stream(call, answer):
                 yield event
         else:
-            body = await self._body(response)
-            for event in _read_whole(body, response.content_type, call):
+            for event in _read_whole(await self._body(answer), answer.content_type, call):
                 yield event
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, answer: HttpAnswer) -> bytes:
         parts: list[bytes] = []
         size = 0
         pace = self._pace()
-        while part := await self._piece(response, pace):
+        while part := await self._piece(answer, pace):
             size += len(part)
             if size > self.max_response_bytes:
                 raise TooLarge
             parts.append(part)
         return b"".join(parts)
 
-    async def _refused(self, call: Call, response: aiohttp.ClientResponse) -> Broken:
+    async def _refused(self, call: Call, answer: HttpAnswer) -> Broken:
         body = b""
         pace = self._pace()
-        while len(body) <= _ERROR_BODY and (part := await self._piece(response, pace)):
+        while len(body) <= _ERROR_BODY and (part := await self._piece(answer, pace)):
             body += part
-        refused_n = call.n > 1 and response.status in (400, 422)
+        refused_n = call.n > 1 and answer.status in (400, 422)
         return Broken(
             "refused_n" if refused_n else "status",
-            f"HTTP {response.status}: {self._scrubbed(_message(body[:_ERROR_BODY]))}",
-            status=response.status,
-            retry_after_s=_retry_after(response.headers.get("Retry-After")),
+            f"HTTP {answer.status}: {self._scrubbed(_message(body[:_ERROR_BODY]))}",
+            status=answer.status,
+            retry_after_s=_retry_after(answer.header("Retry-After")),
             body=body[:_ERROR_BODY],
         )
 
@@ -194,13 +183,11 @@ class OpenAIBackend:
                 text = text.replace(secret, "[secret]")
         return text
 
-    async def _read_stream(
-        self, call: Call, response: aiohttp.ClientResponse
-    ) -> AsyncIterator[SampleEvent]:
+    async def _read_stream(self, call: Call, answer: HttpAnswer) -> AsyncIterator[SampleEvent]:
         splitter = EventSplitter(self.max_response_bytes)
-        stream = _Stream(call.n, call.echo)
+        stream = _Stream(call.n, call.reading, call.echo)
         pace = self._pace()
-        while part := await self._piece(response, pace):
+        while part := await self._piece(answer, pace):
             touched: set[int] = set()
             for data in splitter.feed(part):
                 touched |= stream.take(data)
@@ -223,6 +210,7 @@ class _Stream:
     """The state of one event stream."""
 
     n: int
+    reading: Reading
     echo: bool = False
     choices: dict[int, Assembly] = field(default_factory=dict)
     head: dict[str, object] = field(default_factory=dict)
@@ -239,7 +227,7 @@ class _Stream:
     def choice(self, index: int) -> Assembly:
         """Return a choice, made when it is first seen."""
         if index not in self.choices:
-            self.choices[index] = Assembly(index)
+            self.choices[index] = Assembly(index, self.reading)
         return self.choices[index]
 
     def take(self, data: bytes) -> set[int]:
@@ -307,7 +295,9 @@ def _read_whole(body: bytes, content_type: str, call: Call) -> list[SampleEvent]
     if not raw_choices:
         raise ProtocolError(f"answered 200 without choices: {_message(body)}")
     # The position counts, not the index: some servers number every choice 0.
-    dones = [read_choice(bytes(raw), number=i) for i, raw in enumerate(raw_choices)]
+    dones = [
+        read_choice(bytes(raw), number=i, reading=call.reading) for i, raw in enumerate(raw_choices)
+    ]
     usage, warning = read_usage(fields.get("usage"), said=not call.echo and _said(dones))
     model = fields.get("model", b'""')
     head = object_text((k, v) for k, v in fields.items() if k not in ("choices", "usage"))
@@ -329,10 +319,6 @@ def _message(body: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body.decode("utf-8", "replace")
     return " ".join(str(text).split())[:300]
-
-
-def _explain(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
 
 
 def _waiting(value: str | None) -> float | None:

@@ -44,7 +44,7 @@ class TinyBackend:
         end = asyncio.get_running_loop().time() + call.timeout_s
         collected = Collected(call.id, wanted, prompt)
         try:
-            async with aclosing(self._steps(collected, raw=call.raw)) as steps:
+            async with aclosing(self._steps(collected, call)) as steps:
                 async for event in steps:
                     if asyncio.get_running_loop().time() > end:
                         yield Broken("timeout", f"no answer within {call.timeout_s:g} s")
@@ -53,9 +53,10 @@ class TinyBackend:
         except AnswerError as error:
             yield Broken("cut", error.message)
 
-    async def _steps(self, collected: Collected, *, raw: bool) -> AsyncGenerator[SampleEvent, None]:
+    async def _steps(self, collected: Collected, call: Call) -> AsyncGenerator[SampleEvent, None]:
         wanted: Wanted = collected.wanted
-        choices = [Assembly(i) for i in range(wanted.ask.n)]
+        raw = call.raw
+        choices = [Assembly(i, call.reading) for i in range(wanted.ask.n)]
         for index, chunk in enumerate(collected.first_chunks()):
             choices[index].add(chunk["choices"][0])
             yield Progress(index, choices[index].trace, encode(chunk) if raw else b"")

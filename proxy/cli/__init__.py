@@ -34,6 +34,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "samplewise.proxy.cli.demo:demo",
         "Compare policies on real problems with the embedded model.",
     ),
+    "explain": (
+        "samplewise.proxy.cli.explain:explain",
+        "Show why a request got the answer it got, and what that cost.",
+    ),
     "keys": (
         "samplewise.proxy.cli.keys:keys",
         "Make, list, change, rotate and revoke the keys of clients.",

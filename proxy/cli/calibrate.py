@@ -54,9 +54,9 @@ def calibrate(file: Path, config_file: str, route: str, out: Path | None, parall
     """Judge the labelled samples in FILE with the verifiers of a route, and count the mistakes.
 
     FILE has one JSON object a line: `prompt` (or `messages`), `answer`, `label` (true or false),
-    and if the verifiers need them `reference` and `item`. Verdicts cost what they always cost; they
-    are reserved and settled in the ledger. Exits with 1 when no sample of one kind got a verdict,
-    with 2 when FILE, the configuration or the ledger cannot be used.
+    and if the verifiers need them `reference` and `item`; an `id` may stand there. Verdicts cost
+    what they always cost; they are reserved and settled in the ledger. Exits with 1 when no sample
+    of one kind got a verdict, with 2 when FILE, the configuration or the ledger cannot be used.
     """
     set_up_logs("auto", "error")
     try:

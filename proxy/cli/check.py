@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from samplewise.policies.price import usd
+from samplewise.policies.price import shown_usd, usd
 from samplewise.proxy.asking import Priced
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
+from samplewise.proxy.config_cascade import CascadeSettings
 from samplewise.proxy.config_models import asked_models
-from samplewise.proxy.config_policies import CascadeSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.job import likely_bytes
@@ -118,7 +118,10 @@ def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) ->
         each[name] = price.build().worst_nano(prompt_tokens, route.max_tokens) + verdicts
     policy = route.policy
     if isinstance(policy, CascadeSettings):
-        return sum(tier.samples * each[tier.backend] for tier in policy.tiers)
+        tiers = [tier.build() for tier in policy.tiers]
+        besides = [(t.beside.samples, t.beside.backend or t.backend) for t in tiers if t.beside]
+        panels = [(tier.samples, tier.backend) for tier in tiers] + besides
+        return sum(samples * each[backend] for samples, backend in panels)
     return policy.build().needs.max_samples * max(each.values())
 
 
@@ -160,7 +163,7 @@ def _limits(route: RouteSettings) -> Iterator[str]:
     for window, limit in budget.per_window().items():
         time = "in all" if window is Window.TOTAL else f"per {window.value}"
         if limit.nano is not None:
-            yield f"${usd(limit.nano):g} {time}"
+            yield f"{shown_usd(limit.nano)} {time}"
         if limit.tokens is not None:
             yield f"{limit.tokens:,} tokens {time}"
         if limit.samples is not None:

@@ -13,16 +13,20 @@ from samplewise.proxy.config import load_config
 from samplewise.proxy.config_store import check_store, is_postgres, store_path
 from samplewise.proxy.errors import ConfigError
 
-__all__ = ["WRONG_LEDGER", "named_ledger", "store_options"]
+__all__ = ["DEFAULT_LEDGER", "WRONG_LEDGER", "named_ledger", "store_options"]
 
 # What is no ledger is a wrong argument; 1 is left for what goes wrong with a right one.
 WRONG_LEDGER = 2
+# What a server makes in its folder where nothing names a ledger.
+DEFAULT_LEDGER = Path("samplewise.db")
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name a ledger to a command."""
     command = click.option(
-        "--store", metavar="URL", help="The ledger's URL; no configuration is read then."
+        "--store",
+        metavar="URL",
+        help="The ledger's URL; no configuration is read then. Without either: samplewise.db here.",
     )(command)
     return click.option(
         "--config", "config_file", metavar="FILE", help="The configuration that names the ledger."
@@ -37,7 +41,11 @@ def named_ledger(config_file: str | None, store: str | None) -> Path | str:
         except ValueError as error:
             raise click.UsageError(f"--store: {error}") from None
     if config_file is None:
-        raise click.UsageError("give --config FILE or --store URL")
+        if not DEFAULT_LEDGER.exists():
+            raise click.UsageError(
+                f"give --config FILE or --store URL: there is no {DEFAULT_LEDGER} here"
+            )
+        return DEFAULT_LEDGER
     try:
         return _where(load_config(config_file).store)
     except ConfigError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from samplewise.proxy.ledger.bill import Entry, bill
 from samplewise.proxy.ledger.spend import Report, spend
+from samplewise.proxy.records.store import Record, find
 
 __all__ = ["Books"]
 
@@ -16,7 +17,7 @@ __all__ = ["Books"]
 class Books:
     """Reads of one ledger: a file, or the URL of a database. Never on the event loop: they block.
 
-    Both raise `StoreError` when it cannot be read.
+    All raise `StoreError` when it cannot be read.
     """
 
     where: Path | str
@@ -30,3 +31,7 @@ class Books:
     def bill(self, request_id: str) -> Sequence[Entry]:
         """Return the rows of one request."""
         return bill(self.where, request_id)
+
+    def records(self, name: str) -> Sequence[Record]:
+        """Return the records of a request id, ours or one that came with it; newest first."""
+        return find(self.where, name)

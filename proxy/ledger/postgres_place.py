@@ -17,6 +17,8 @@ from samplewise.proxy.ledger.places import Session
 __all__ = ["PostgresPlace"]
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# It need not be on disk when it is told to be done: a crash may take the last of it.
+_WRITE = "BEGIN; SET LOCAL synchronous_commit = off"
 # The first thing that a change does: the next one waits here until it is committed.
 _CHANGE = "BEGIN; UPDATE samplewise.meta SET value = value + 1 WHERE name = 'keys'"
 
@@ -58,6 +60,10 @@ class PostgresPlace:
     def changing(self, *, create: bool = False) -> AbstractContextManager[Session]:
         """Change something, whole or not at all, one at a time, so that servers notice."""
         return self._transaction(self._change, lambda: self._connect(create=create, update=True))
+
+    def writing(self) -> AbstractContextManager[Session]:
+        """Write what nobody waits for, whole or not at all."""
+        return self._transaction(_WRITE, self._connect)
 
     def close(self) -> None:
         """Close the connection."""

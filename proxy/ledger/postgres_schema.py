@@ -8,6 +8,7 @@ its writer, rows by id, counters by key.
 from __future__ import annotations
 
 from samplewise.proxy.ledger.postgres_leases import FENCED, LEASES
+from samplewise.proxy.records.tables import POSTGRES as RECORDS
 
 __all__ = ["MIGRATIONS"]
 
@@ -369,4 +370,5 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_TABLES, _STARTS, _LOCK, _RESERVE, _DISPATCH, _SETTLE, _WORK, _FENCE, _BALANCES, *LEASES),
     (_CLIENT_KEYS,),
     (_AUDIT,),
+    (RECORDS,),
 )

@@ -240,10 +240,18 @@ async def test_a_file_that_is_no_ledger_is_named_and_ends_with_2(tmp_path: Path)
     assert not (tmp_path / "missing.db").exists()
 
 
+async def test_the_ledger_in_this_folder_is_taken_where_nothing_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await (await open_ledger(tmp_path / "samplewise.db")).close()
+    assert cli().exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "give --config FILE or --store URL"),
+        ((), "give --config FILE or --store URL: there is no samplewise.db here"),
         (("--store", "ledger.db"), "must be sqlite:///"),
         (("--store", "sqlite:///l.db", "--since", "tomorrow"), "'tomorrow' is no time"),
         (

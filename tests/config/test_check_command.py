@@ -36,7 +36,7 @@ def test_a_right_file_shows_its_routes(file: Path) -> None:
         assert shown in result.stdout
     for shown in (
         "$0.01 per request",
-        "$20 per day",
+        "$20.00 per day",
         "8 samples",
         "90,000 tokens",
         "60 s",
@@ -155,6 +155,23 @@ def test_the_worst_case_of_a_cascade_adds_its_tiers() -> None:
     }
     found = worst(backends={"cheap": cheap, "dear": dear}, routes={"r": route})
     assert found == 3 * 650_000 + 11_000_000
+
+
+def test_the_worst_case_of_two_panels_adds_both() -> None:
+    cheap = {"type": "litellm", "model": "m", "price": PRICE}
+    dear = {**cheap, "price": {"input_usd_per_mtok": 10, "output_usd_per_mtok": 10}}
+    tiers = [
+        {"backend": "cheap", "samples": 3, "beside": {"backend": "dear", "samples": 2}},
+        {"backend": "dear"},
+    ]
+    route = {
+        "backends": ["cheap", "dear"],
+        "max_tokens": 100,
+        "answers": "boxed",
+        "policy": {"type": "cascade", "tiers": tiers},
+    }
+    found = worst(backends={"cheap": cheap, "dear": dear}, routes={"r": route})
+    assert found == 3 * 650_000 + 3 * 11_000_000
 
 
 def test_a_price_that_only_litellm_knows_is_not_guessed(file: Path) -> None:

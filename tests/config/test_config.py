@@ -207,7 +207,9 @@ def test_a_budget_that_no_sample_fits_is_a_warning() -> None:
     price = {"input_usd_per_mtok": 0, "output_usd_per_mtok": 1000}
     route = {"budget": {"usd_per_request": 0.5}, "max_tokens": 1000}
     (warning,) = loaded(used(backend={"price": price}, route=route)).warnings
-    expected = "routes.r.budget: one sample of 1000 tokens may cost $1, more than $0.5: none fits"
+    expected = (
+        "routes.r.budget: one sample of 1000 tokens may cost $1.00, more than $0.50: none fits"
+    )
     assert warning.startswith(expected)
 
 

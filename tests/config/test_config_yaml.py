@@ -228,6 +228,16 @@ def test_all_problems_are_told_together_in_the_order_of_lines() -> None:
     assert lines == ["1)", "2)", "3)"]
 
 
+def test_a_wrong_value_of_a_route_does_not_hide_the_wrong_names_beside_it() -> None:
+    text = (
+        "backends: {up: {type: openai, base_url: 'http://a.example/v1', model: m, price: {}}}\n"
+        "routes: {r: {backends: [upp], answers: maths, verifiers: [up], tags: [x], polcy: single}}"
+    )
+    told = "\n".join(refused(text))
+    for said in ("routes.r.polcy", "no backend 'upp'", "no verifier 'maths'", "no verifier 'up'"):
+        assert said in told
+
+
 def test_names_with_line_ends_cannot_forge_lines_of_the_report() -> None:
     text = yaml.safe_dump({"routes\nfake: all is well": 1, "backends": {}, "routes": {}})
     assert all("fake" not in line or line.startswith("'routes\\n") for line in refused(text))

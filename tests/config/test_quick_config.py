@@ -30,6 +30,11 @@ def test_quick_config_without_a_price_warns_that_costs_are_not_counted() -> None
     assert "--input-usd-per-mtok" in warning
 
 
+def test_quick_config_names_the_option_that_is_wrong() -> None:
+    with pytest.raises(ConfigError, match=r"^--upstream: must be a URL"):
+        quick_config("127.0.0.1:9/v1", "m", "single")
+
+
 def test_quick_config_gives_no_answers_to_a_policy_that_does_not_vote() -> None:
     config = quick_config("http://up/v1", "m", "single")
     assert config.routes["m"].answers is None
@@ -55,7 +60,7 @@ def test_quick_config_names_a_route_without_the_colon_of_its_model() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("up", "m", "single"), "backends.upstream.base_url: must be a URL"),
+        (("up", "m", "single"), "--upstream: must be a URL"),
         (("http://up", "m", "majorty_vote:8"), "policy: unknown type 'majorty_vote:8'; did you"),
         (("http://up", "m", "first_pass:8"), "routes.m.policy: first_pass needs a verifier"),
         (("http://up", "m", "single", "nope"), "verifiers.nope: unknown type 'nope'"),

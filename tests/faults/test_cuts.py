@@ -9,8 +9,11 @@ import msgspec
 import pytest
 
 from samplewise.proxy.backends.base import Broken, Call, Done, SampleEvent, Totals
+from samplewise.proxy.backends.http import HttpClient
+from samplewise.proxy.backends.lean import LeanClient
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.sessions import Sessions
+from samplewise.proxy.backends.through_aiohttp import AiohttpClient
 from tests.upstream import Answer, UpstreamProcess
 
 BODY = msgspec.json.encode(
@@ -61,14 +64,16 @@ async def parsed(backend: OpenAIBackend, host: str) -> list[SampleEvent]:
 
 
 @pytest.mark.parametrize("promised", [True, False])
+@pytest.mark.parametrize("client", ["lean", "aiohttp"])
 async def test_a_stream_cut_at_any_byte_is_whole_or_cleanly_lost(
-    upstream: UpstreamProcess, promised: bool
+    upstream: UpstreamProcess, promised: bool, client: str
 ) -> None:
     whole = await recorded(upstream)
     server = await asyncio.start_server(Cutter(whole, promised).serve, "127.0.0.1", 0, backlog=512)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    sessions = Sessions()
-    backend, room = OpenAIBackend(sessions, {}), asyncio.Semaphore(32)
+    sessions, lean = Sessions(), LeanClient()
+    asking: HttpClient = lean if client == "lean" else AiohttpClient(sessions)
+    backend, room = OpenAIBackend(asking, {}), asyncio.Semaphore(32)
     found: dict[int, list[SampleEvent]] = {}
 
     async def cut(at: int) -> None:
@@ -81,6 +86,7 @@ async def test_a_stream_cut_at_any_byte_is_whole_or_cleanly_lost(
                 group.create_task(cut(at))
     finally:
         await sessions.close()
+        await lean.close()
     assert len(found) == len(whole) + 1 > 900
     *dones, totals = found[len(whole)]
     (done,) = dones

@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from samplewise.proxy.backends.base import Broken, Call, Done
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
+from samplewise.proxy.backends.through_aiohttp import AiohttpClient
 
 ANSWER = b'{"choices": [{"message": {"content": "%s"}, "finish_reason": "stop"}]}'
 
@@ -81,7 +82,7 @@ async def test_a_name_that_leads_elsewhere_is_followed_though_the_connection_liv
     gate.set()
     make = partial(new_session, names)
     sessions = Sessions(make, age_s=300.0, clock=lambda: now[0])
-    backend = OpenAIBackend(sessions, {})
+    backend = OpenAIBackend(AiohttpClient(sessions), {})
     async with at("127.0.0.1", 0, gate) as port, at("127.0.0.2", port, gate):
         url = f"http://upstream.test:{port}/v1"
         assert await said(backend, url) == "127.0.0.1"
@@ -103,7 +104,7 @@ async def test_calls_on_their_way_are_not_cut_and_the_old_session_ends_with_them
 
     now, gate = [0.0], asyncio.Event()
     sessions = Sessions(make, age_s=300.0, clock=lambda: now[0])
-    backend = OpenAIBackend(sessions, {})
+    backend = OpenAIBackend(AiohttpClient(sessions), {})
     async with at("127.0.0.1", 0, gate) as port:
         url = f"http://127.0.0.1:{port}/v1"
         first = asyncio.create_task(said(backend, url))

@@ -63,6 +63,9 @@ class Case:
         return nano
 
 
+clients = pytest.mark.parametrize("client", ["auto", "aiohttp"])
+
+
 @asynccontextmanager
 async def case(
     upstream: UpstreamProcess, folder: Path, toxic: Toxic, **extra: Any
@@ -74,11 +77,12 @@ async def case(
             yield Case(proxy, bad, good, upstream, folder / "ledger.db")
 
 
+@clients
 async def test_a_refused_connection_is_released_and_the_sample_asked_elsewhere(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, client: str
 ) -> None:
     await upstream.script("m", "three whole words")
-    async with case(upstream, tmp_path, CLEAN) as at:
+    async with case(upstream, tmp_path, CLEAN, http_client=client) as at:
         await at.bad.stop()
         reply = await at.proxy.chat("one")
         assert (reply.text, reply.said["degraded"]) == ("three whole words", [])
@@ -87,16 +91,17 @@ async def test_a_refused_connection_is_released_and_the_sample_asked_elsewhere(
         assert states == [("0", "released"), ("1", "settled")]
 
 
+@clients
 @pytest.mark.parametrize("scheme", ["https", "http"])
 async def test_dns_and_tls_errors_are_released(
-    upstream: UpstreamProcess, tmp_path: Path, scheme: str
+    upstream: UpstreamProcess, tmp_path: Path, scheme: str, client: str
 ) -> None:
     await upstream.script("m", "three whole words")
     async with through(upstream.port) as plain:
         # A server that speaks no TLS, and a name that nobody has.
         port = plain.port
         url = f"https://127.0.0.1:{port}/v1" if scheme == "https" else "http://nobody.invalid/v1"
-        made = backend("pool", url) + backend("spare", plain.base_url)
+        made = backend("pool", url, http_client=client) + backend("spare", plain.base_url)
         async with serve(f"backends:\n{made}routes:{ROUTES}", tmp_path) as proxy:
             lost = await proxy.chat("one")
             assert (lost.status, lost.error["type"]) == (502, "upstream_error")
@@ -135,12 +140,13 @@ LOST = {
 }
 
 
+@clients
 @pytest.mark.parametrize("kind", LOST)
 async def test_a_lost_answer_is_asked_again_as_a_new_row_and_paid_at_most_at_its_worst_case(
-    upstream: UpstreamProcess, tmp_path: Path, kind: str
+    upstream: UpstreamProcess, tmp_path: Path, kind: str, client: str
 ) -> None:
     await upstream.script("m", "three whole words")
-    async with case(upstream, tmp_path, LOST[kind], idle_timeout_s=0.3) as at:
+    async with case(upstream, tmp_path, LOST[kind], idle_timeout_s=0.3, http_client=client) as at:
         reply = await at.proxy.chat("one")
         assert (reply.text, reply.said["outcome"]) == ("three whole words", "unverified")
         assert (reply.said["samples"]["errored"], reply.said["degraded"]) == (0, [])
@@ -154,14 +160,15 @@ async def test_a_lost_answer_is_asked_again_as_a_new_row_and_paid_at_most_at_its
             assert lost["nano_settled"] == 0
 
 
+@clients
 @pytest.mark.parametrize("kind", ["reset in the body", "truncated", "silence"])
 async def test_a_stream_that_breaks_is_paid_by_its_counted_tokens_and_never_votes(
-    upstream: UpstreamProcess, tmp_path: Path, kind: str
+    upstream: UpstreamProcess, tmp_path: Path, kind: str, client: str
 ) -> None:
     await upstream.script("m", "a b c")
     # Some events, but no end: every streamed answer of this model is longer.
     toxic = Toxic(limit_bytes=1200, reset=LOST[kind].reset, hang=LOST[kind].hang)
-    async with case(upstream, tmp_path, toxic, idle_timeout_s=0.3) as at:
+    async with case(upstream, tmp_path, toxic, idle_timeout_s=0.3, http_client=client) as at:
         reply = await at.proxy.chat("live")
         assert (reply.text, reply.said["samples"]["ok"]) == ("a b c", 3)
         assert reply.said["samples"]["errored"] == 0
@@ -173,10 +180,13 @@ async def test_a_stream_that_breaks_is_paid_by_its_counted_tokens_and_never_vote
         assert 3 * GOOD < nano <= 3 * GOOD + most
 
 
-async def test_an_answer_that_drips_is_given_up(upstream: UpstreamProcess, tmp_path: Path) -> None:
+@clients
+async def test_an_answer_that_drips_is_given_up(
+    upstream: UpstreamProcess, tmp_path: Path, client: str
+) -> None:
     await upstream.script("m", "three whole words")
     drip = Toxic(slice_bytes=3, slice_s=0.02)
-    extra = {"idle_timeout_s": 0.3, "min_bytes_per_s": 2000}
+    extra = {"idle_timeout_s": 0.3, "min_bytes_per_s": 2000, "http_client": client}
     async with case(upstream, tmp_path, drip, **extra) as at:
         replies = [await at.proxy.chat(route) for route in ("one", "one", "live")]
         assert {reply.text for reply in replies} == {"three whole words"}

@@ -121,7 +121,12 @@ async def test_a_number_in_all_never_comes_back(tmp_path: Path) -> None:
     rates = Rates(ledger)
     key = ClientKey("key_1", "a", b"", _requests(total=1)).with_accounts()
     assert not await _count(rates, key, 1)
-    assert await _count(rates, key, 2) == {"x-should-retry": "false", "refused": "yes"}
+    assert await _count(rates, key, 2) == {
+        "x-ratelimit-limit-requests": "1",
+        "x-ratelimit-remaining-requests": "0",
+        "x-should-retry": "false",
+        "refused": "yes",
+    }
     await ledger.close()
 
 

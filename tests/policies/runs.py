@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from samplewise.policies.base import Action, Cancel, Draw, Policy, Stop
 from samplewise.policies.evidence import (
@@ -13,9 +13,18 @@ from samplewise.policies.evidence import (
     Granted,
     Judged,
     Judgement,
+    Progressed,
     Running,
 )
-from samplewise.verifiers.base import Ended, Sample, Status, Task, Verdict
+from samplewise.verifiers.base import (
+    Confidence,
+    Ended,
+    LogprobSummary,
+    Sample,
+    Status,
+    Task,
+    Verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,15 @@ class Script:
     score: float | None = None
     ended: Ended = Ended.EOS
     lost: bool = False
+    sure: float | None = None
+
+    @property
+    def logprobs(self) -> LogprobSummary | None:
+        """Log-probabilities by which every token was as sure as the script says."""
+        if self.sure is None:
+            return None
+        sure = Confidence(1, self.sure, self.sure, self.sure, self.sure)
+        return LogprobSummary(5, -1 / (1 + self.sure), -1.0, min(self.sure / 10, 1.0), sure)
 
 
 @dataclass
@@ -63,7 +81,7 @@ class Game:
                         new = True
             self.most_running = max(self.most_running, len(self.evidence.running))
             if self.evidence.running:
-                self._end(self.pick(list(self.evidence.running)))
+                self._on(self.pick(list(self.evidence.running)))
             elif not new:
                 raise AssertionError("the policy waits for nothing")
         raise AssertionError("the policy never stops")
@@ -76,6 +94,15 @@ class Game:
         why = "" if n == draw.n else "budget"
         self.evidence.fold(Granted(draw.key, draw.n, started, why))
 
+    def _on(self, id_: str) -> None:
+        """Let a sample go on to its end; where the policy watches, by way of a look at it."""
+        running = self.evidence.running[id_]
+        sure = self.scripts[running.index % len(self.scripts)].sure
+        if self.policy.needs.progress_tokens and sure is not None and running.lowest_group is None:
+            self.evidence.fold(Progressed(replace(running, tokens=2, lowest_group=sure)))
+        else:
+            self._end(id_)
+
     def _end(self, id_: str) -> None:
         running = self.evidence.running[id_]
         script = self.scripts[running.index % len(self.scripts)]
@@ -84,7 +111,15 @@ class Game:
             return
         text = f"answer {script.answer}"
         sample = Sample(
-            id_, running.index, text, text, script.ended, key=running.key, completion_tokens=5
+            id_,
+            running.index,
+            text,
+            text,
+            script.ended,
+            key=running.key,
+            completion_tokens=5,
+            backend=self.backends.get(id_, ""),
+            logprobs=script.logprobs,
         )
         self.evidence.fold(Finished(sample, verifying=True))
         verdict = Verdict("v", script.status, score=script.score, answer=script.answer)

@@ -10,12 +10,16 @@ from samplewise.policies.adaptive_vote import AdaptiveVote
 from samplewise.policies.agreement import Agreement
 from samplewise.policies.base import Cancel, Draw, Policy, PolicyError, StopReason, Wait
 from samplewise.policies.best_of_n import BestOfN
-from samplewise.policies.cascade import Cascade, Tier
+from samplewise.policies.cascade import Beside, Cascade, Tier
+from samplewise.policies.cisc import Cisc
+from samplewise.policies.deepconf import DeepConf
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
+from samplewise.policies.model_choice import Model, ModelChoice
 from samplewise.policies.replay.oversample import Oversample
 from samplewise.policies.rules.beta import beta_confidence, beta_table
+from samplewise.policies.self_certainty import SelfCertainty
 from samplewise.policies.single import Single
 from samplewise.policies.tools_first import ToolsFirst
 from samplewise.policies.weighted_vote import WeightedVote
@@ -197,6 +201,9 @@ def test_a_tool_call_as_the_first_sample_ends_the_run() -> None:
         AdaptiveVote(margin=20, max_samples=8),
         Cascade((Tier("a", 4, 0.9), Tier("b", 4))),
         Cascade((Tier("a", 1), Tier("b", 7))),
+        Cascade((Tier("a", 1, beside=Beside("b", 3)), Tier("b", 4))),
+        Cascade((Tier("a", 2, beside=Beside("b", 2)), Tier("b", 4))),
+        ModelChoice((Model("a", 4, 1.0, 3.0), Model("b", 4, 3.0, 1.0))),
         BestOfN(samples=8, score="v"),
     ],
 )
@@ -234,6 +241,7 @@ _SCRIPTS = st.builds(
     score=st.one_of(st.none(), st.floats(0, 1)),
     ended=st.sampled_from([Ended.EOS, Ended.EOS, Ended.LENGTH, Ended.TOOL_CALL]),
     lost=st.sampled_from([False, False, False, True]),
+    sure=st.one_of(st.none(), st.floats(0, 20)),
 )
 _POLICIES = st.sampled_from(
     [
@@ -254,7 +262,16 @@ _POLICIES = st.sampled_from(
         Oversample(2, ("a", "b")),
         FirstPass(max_samples=9, waves=(2, 3)),
         Cascade((Tier("a", 3, 0.7), Tier("b", 2, 0.5), Tier("c", 1))),
+        Cascade((Tier("a", 2, 0.5, beside=Beside("b", 2)), Tier("b", 1))),
+        Cascade((Tier("a", prompt="x", beside=Beside(prompt="y")), Tier("b", 3))),
+        Cascade((Tier("a", 2, score="v", min_score=0.5), Tier("a", escalate=0.3), Tier("b", 2))),
+        ModelChoice((Model("a", 4, 1.0, 3.0), Model("b", 3, 3.0, 1.0))),
         ToolsFirst(FirstPass(max_samples=6)),
+        DeepConf(samples=5, keep=0.4, measure="tail"),
+        DeepConf(samples=9, keep=0.5, warmup=3, window=2),
+        SelfCertainty(samples=5),
+        Cisc("v", samples=5),
+        Cisc(samples=5, temperature=0.01),
     ]
 )
 

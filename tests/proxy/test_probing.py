@@ -14,6 +14,7 @@ from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import Work
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.sessions import Sessions
+from samplewise.proxy.backends.through_aiohttp import AiohttpClient
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.pool import Host, Pool
@@ -54,7 +55,9 @@ async def probing(
         price = Price.per_mtok("0.37", "1.93", None)
         pool = Pool((Host(upstream.base_url),))
         options = {"stream_options": {"include_usage": True}, "pool": pool, **settings}
-        yield Probe(Upstream("up", OpenAIBackend(sessions, {}), "m", price, **options), purse)
+        yield Probe(
+            Upstream("up", OpenAIBackend(AiohttpClient(sessions), {}), "m", price, **options), purse
+        )
     finally:
         await sessions.close()
         await ledger.close()
@@ -117,6 +120,15 @@ async def test_choices_that_came_back_are_counted(
     async with probing(upstream, tmp_path) as probe:
         found = await probe.run()
         assert (found.n, probe.upstream.max_n) == (ability, learnt)
+
+
+async def test_likeliest_tokens_that_are_refused_leave_plain_log_probabilities(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", digits=DIGITS, refuses=("top_logprobs",))
+    async with probing(upstream, tmp_path) as probe:
+        found = await probe.run()
+        assert (found.logprobs, probe.upstream.max_top_logprobs) == (True, 0)
 
 
 async def test_a_model_that_always_says_the_same_tells_nothing_of_seeds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,10 +24,9 @@ KEY = "sk-sw-" + "k" * 43
 
 @asynccontextmanager
 async def served(upstream: UpstreamProcess, folder: Path, server: str = "") -> AsyncIterator[Proxy]:
-    keys = (
-        "keys:\n  required: false\n  entries:\n  - {name: app, key: '${KEY}', routes: [one, vote], "
-        "limits: {requests_per_hour: 3, requests_per_day: 100, tokens_per_day: 1000000}}\n"
-    )
+    budget = "{requests_per_hour: 3, requests_per_day: 100, tokens_per_day: 1000000}"
+    key = f"{{name: app, key: '${{KEY}}', routes: [one, vote], budget: {budget}}}"
+    keys = f"keys: {{required: false, list: [{key}]}}\n"
     config = f"server: {{{server}}}\n{keys}backends:\n{backend(upstream)}routes:{ROUTES}"
     async with serve(config, folder, {"KEY": KEY}) as proxy:
         yield proxy
@@ -85,9 +85,8 @@ async def test_the_best_so_far_leaves_before_the_clients_own_timeout(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     slow = Answer(text="it is 5", hold="gate")
-    await upstream.script("m", "it is 4")
+    await upstream.script("m", "it is 4", *[slow] * 9)
     async with served(upstream, tmp_path) as proxy, asking(proxy, timeout=1.0) as client:
-        await upstream.script("m", "it is 4", slow)
         policy = {"policy": "adaptive_vote"}
         found = await client.chat.completions.create(
             model="vote", messages=ASK, extra_body={"samplewise": policy}
@@ -113,7 +112,7 @@ async def test_the_nearest_deadline_that_counts_holds(
     upstream: UpstreamProcess,
     tmp_path: Path,
     model: str,
-    fields: dict[str, object],
+    fields: dict[str, Any],
     announced: str,
     passed: bool,
 ) -> None:

@@ -14,6 +14,8 @@ from tests.upstream.script import Kind
 from tests.wire.faulty import CAP, PROMPT_NANO, TOKEN_NANO, config, counts, spent
 from tests.wire.proxy import serve
 
+clients = pytest.mark.parametrize("client", ["auto", "aiohttp"])
+
 
 async def test_a_dead_upstream_is_a_502_that_costs_nothing(
     start_upstream: Callable[[], UpstreamProcess], tmp_path: Path
@@ -32,13 +34,14 @@ async def test_a_dead_upstream_is_a_502_that_costs_nothing(
         assert (await proxy.chat("one")).text == "back"
 
 
+@clients
 async def test_an_upstream_that_dies_while_it_answers_is_paid_at_most_for_the_worst_case(
-    start_upstream: Callable[[], UpstreamProcess], tmp_path: Path
+    start_upstream: Callable[[], UpstreamProcess], tmp_path: Path, client: str
 ) -> None:
     upstream = start_upstream()
     held = Answer(text="one two three four", hold="never", hold_after=2)
     await upstream.script("m", held)
-    async with serve(config(upstream), tmp_path) as proxy:
+    async with serve(config(upstream, http_client=client), tmp_path) as proxy:
         work = asyncio.create_task(proxy.chat("live"))
         await upstream.wait("held", equals=3)
         upstream.kill()
@@ -61,12 +64,13 @@ LOST: tuple[Kind, ...] = (
 )
 
 
+@clients
 @pytest.mark.parametrize("kind", LOST)
 async def test_a_plain_answer_that_is_spoilt_is_lost_and_paid_at_its_worst_case(
-    upstream: UpstreamProcess, tmp_path: Path, kind: Kind
+    upstream: UpstreamProcess, tmp_path: Path, kind: Kind, client: str
 ) -> None:
     await upstream.script("m", "yes it is", faults=[Fault(kind=kind, after=2, size=8 * 2**20)])
-    async with serve(config(upstream), tmp_path) as proxy:
+    async with serve(config(upstream, http_client=client), tmp_path) as proxy:
         reply = await proxy.chat("each")
         assert reply.text == "yes it is"
         assert counts(reply) == (3, 2, 1, 0)
@@ -77,12 +81,13 @@ async def test_a_plain_answer_that_is_spoilt_is_lost_and_paid_at_its_worst_case(
         assert good + CAP * TOKEN_NANO <= cost <= good + CAP * TOKEN_NANO + 200 * PROMPT_NANO
 
 
+@clients
 @pytest.mark.parametrize("kind", [*LOST, "no_finish"])
 async def test_a_stream_that_is_spoilt_is_lost_and_paid_by_its_counted_tokens(
-    upstream: UpstreamProcess, tmp_path: Path, kind: Kind
+    upstream: UpstreamProcess, tmp_path: Path, kind: Kind, client: str
 ) -> None:
     await upstream.script("m", "yes it is", faults=[Fault(kind=kind, after=2, size=8 * 2**20)])
-    async with serve(config(upstream), tmp_path) as proxy:
+    async with serve(config(upstream, http_client=client), tmp_path) as proxy:
         reply = await proxy.chat("live")
         assert reply.text == "yes it is"
         assert counts(reply) == (3, 2, 1, 0)
@@ -94,33 +99,36 @@ async def test_a_stream_that_is_spoilt_is_lost_and_paid_by_its_counted_tokens(
             assert cost - good - 2 * TOKEN_NANO in range(200 * PROMPT_NANO)
 
 
+@clients
 async def test_a_stream_without_its_end_mark_is_whole_when_every_choice_ended(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, client: str
 ) -> None:
     await upstream.script("m", "fine", faults=[Fault(kind="no_done")] * 3)
-    async with serve(config(upstream), tmp_path) as proxy:
+    async with serve(config(upstream, http_client=client), tmp_path) as proxy:
         reply = await proxy.chat("live")
         assert (counts(reply), reply.said["degraded"]) == ((3, 3, 0, 0), [])
 
 
+@clients
 async def test_a_stream_in_single_bytes_is_read_as_if_it_came_whole(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, client: str
 ) -> None:
     slow = Fault(kind="slow", chunk_bytes=1, byte_delay_s=0.0)
     text = 'Ein Größenmaß: 42 😀 {"a": [1]}\n\n data: x'
     await upstream.script("m", text, faults=[slow], cycle_faults=True)
-    async with serve(config(upstream), tmp_path) as proxy:
+    async with serve(config(upstream, http_client=client), tmp_path) as proxy:
         for route in ("live", "many"):
             assert (await proxy.chat(route)).text == text
         assert (await proxy.chat("one", stream=True)).streamed == text
 
 
+@clients
 @pytest.mark.parametrize(("route", "worst"), [("live", 0), ("each", CAP)])
 async def test_the_deadline_answers_with_what_is_there(
-    upstream: UpstreamProcess, tmp_path: Path, route: str, worst: int
+    upstream: UpstreamProcess, tmp_path: Path, route: str, worst: int, client: str
 ) -> None:
     await upstream.script("m", "fine", faults=[None, Fault(kind="hang")])
-    async with serve(config(upstream), tmp_path) as proxy:
+    async with serve(config(upstream, http_client=client), tmp_path) as proxy:
         reply = await proxy.chat(route, samplewise={"deadline_s": 0.5})
         assert reply.text == "fine"
         assert counts(reply) == (3, 2, 0, 1)
@@ -160,22 +168,24 @@ async def test_fewer_good_samples_than_the_policy_needs_are_an_error(
         assert (await proxy.chat("each")).said["samples"]["ok"] == 3
 
 
+@clients
 async def test_a_stream_that_goes_silent_is_given_up_after_the_idle_timeout(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, client: str
 ) -> None:
     await upstream.script("m", "a b c d", faults=[Fault(kind="silence", after=2)])
-    async with serve(config(upstream, idle_timeout_s=0.3), tmp_path) as proxy:
+    async with serve(config(upstream, http_client=client, idle_timeout_s=0.3), tmp_path) as proxy:
         reply = await proxy.chat("live")
         assert (reply.text, counts(reply)) == ("a b c d", (3, 2, 1, 0))
         await upstream.wait("aborted", equals=1)
         await spent(proxy, upstream, reply)
 
 
+@clients
 async def test_an_upstream_that_never_answers_in_time_is_a_504(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, client: str
 ) -> None:
     await upstream.script("m", "late", faults=[Fault(kind="hang")], cycle_faults=True)
-    async with serve(config(upstream, timeout_s=0.3), tmp_path) as proxy:
+    async with serve(config(upstream, http_client=client, timeout_s=0.3), tmp_path) as proxy:
         for route in ("one", "each", "live"):
             reply = await proxy.chat(route)
             assert reply.status == 504

@@ -63,7 +63,6 @@ async def test_parts_of_text_and_the_operators_own_beginnings_count(
         ("own", "Name this", {"n": 2}),
         ("own", "", {"messages": [{"role": "assistant", "content": "Name this"}]}),
         ("own", "", {"messages": [{"role": "user", "content": [{"type": "odd", "x": 1}]}]}),
-        ("own", "", {"messages": [{"role": "user", "content": 7}]}),
     ],
 )
 async def test_all_other_requests_get_their_policy(

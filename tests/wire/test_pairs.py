@@ -90,5 +90,6 @@ async def test_without_room_in_the_budget_pairs_are_not_asked(
     async with serve(config, tmp_path) as proxy:
         reply = await proxy.chat("r")
         assert reply.text == "yes, poor"
+        assert reply.said["degraded"] == ["budget", "verifier"]
         assert await asked(upstream) == []
         assert round(reply.said["cost_usd"]["total"] * NANO) == await proxy.ledger_spent()

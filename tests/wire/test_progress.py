@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from tests.upstream import Answer, Fault, UpstreamProcess
+from tests.wire.bodies import CHAT
 from tests.wire.proxy import Proxy, backend, serve
 from tests.wire.sdk import ASK, asking
 
@@ -18,8 +20,10 @@ ROUTES = """
     verifiers: [is_yes], progress: reasoning}
   vote: {backends: [local], policy: 'majority_vote:2', progress: reasoning}
   one: {backends: [local], progress: reasoning}
+  strict: {backends: [local], policy: {type: first_pass, max_samples: 2, waves: [2]},
+    verifiers: [is_yes], on_unverified: error, progress: reasoning}
 """
-USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+USAGE: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 @asynccontextmanager
@@ -82,11 +86,22 @@ async def test_what_passes_through_and_what_is_plain_has_no_progress(
 async def test_lost_samples_are_told_and_an_error_still_ends_the_stream(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
-    await upstream.script("m", faults=[Fault(kind="status", status=500)], cycle_faults=True)
+    lost = Fault(kind="status", status=500)
+    await upstream.script("m", faults=[lost], cycle_faults=True)
     async with served(upstream, tmp_path) as proxy:
+        # As long as nothing else opens the stream, an error has its status.
         reply = await proxy.chat("vote", stream=True)
-        assert "sample 1/2 was lost" in reply.body.decode()
-        assert reply.events[-1]["error"]["code"] == "upstream_error"
+        assert (reply.status, reply.error["code"]) == (502, "upstream_error")
+    await upstream.script("m", "no", Answer(text="nor this", hold="gate"))
+    async with served(upstream, tmp_path, "first_comment_after_s: 0.01") as proxy:
+        body = msgspec.json.encode({"model": "strict", "messages": ASK, "stream": True})
+        async with proxy.http.post(f"{proxy.url}{CHAT}", data=body) as response:
+            begun = await response.content.readuntil(b"\n\n")
+            await upstream.release("gate")
+            late = (begun + await response.read()).decode()
+        assert "sample 1/2 did not pass" in late
+        assert '"code":"no_verified_answer"' in late
+        assert late.endswith("data: [DONE]\n\n")
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -96,12 +111,12 @@ async def test_blank_lines_keep_a_plain_request_alive(
     slow = Answer(text="it is 4", hold="gate")
     faults = [Fault(kind="status", status=400)] if lost else []
     soon = "plain_keep_alive: true, first_comment_after_s: 0.01, comment_every_s: 0.01"
-    await upstream.script("m", slow, faults=faults)
+    await upstream.script("m", slow, faults=faults, cycle_faults=True)
     async with served(upstream, tmp_path, soon) as proxy:
         body = msgspec.json.encode({"model": "vote", "messages": ASK})
-        url = f"{proxy.url}/v1/chat/completions"
+        url = f"{proxy.url}{CHAT}"
         if lost:
-            refused = await proxy.post("/v1/chat/completions", body)
+            refused = await proxy.post(CHAT, body)
             # Soon enough for a status, or else as an error in the body.
             assert refused.error["code"] == "upstream_refused"
             return

@@ -77,11 +77,11 @@ class Launch:
             *(("--symlink", "usr/lib64", "/lib64") if os.path.exists("/usr/lib64") else ()),
             *("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"),
             *("--ro-bind-try", "/etc/alternatives", "/etc/alternatives"),
-            *shown,
             *("--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm"),
             *("--remount-ro", "/dev"),
             *(*size, "--perms", "1777", "--tmpfs", "/tmp"),
             *(*size, "--perms", "0777", "--tmpfs", "/box"),
+            *shown,  # they may lie below /tmp
             # What bubblewrap itself mounts has no size of its own.
             *("--chdir", "/box", "--remount-ro", "/"),
         ]

@@ -30,7 +30,8 @@ class SandboxPool:
     one holds about 10 MB. `memory_mb` bounds one run, all its processes together. `cgroup` names a
     folder of control groups that the operator has handed over; by default the server's own group
     is tried, and with `none` no group at all. `python` is the interpreter inside;
-    it imports the modules `preload` while it waits.
+    it imports the modules `preload` while it waits. `file_mb` bounds one file and each place to
+    write; `folders` are shown inside, read-only, at the same place.
 
     For one event loop, in a thread that stays: the kernel ends sandboxes with their thread.
     """
@@ -45,10 +46,13 @@ class SandboxPool:
         python: str | None = None,
         cgroup: str | None = None,
         preload: tuple[str, ...] = (),
+        file_mb: int = 64,
+        folders: tuple[str, ...] = (),
     ) -> None:
         self._workers = workers
         self._spare = spare
-        self._limits = Limits(memory_mb=memory_mb, output_bytes=output_bytes)
+        self._limits = Limits(memory_mb=memory_mb, output_bytes=output_bytes, file_mb=file_mb)
+        self._folders = folders
         self._python = python
         self._cgroup = cgroup
         self._preload = preload
@@ -69,7 +73,8 @@ class SandboxPool:
             launch, self._groups = await asyncio.to_thread(
                 find_launch, self._limits, self._python, self._cgroup
             )
-            self._launch = replace(launch, preload=self._preload)
+            folders = (*launch.folders, *self._folders)
+            self._launch = replace(launch, preload=self._preload, folders=folders)
         self._refill()
 
     async def close(self) -> None:

@@ -1,0 +1,83 @@
+"""Verifiers that run what a model wrote, from their settings. Nothing is started here."""
+
+from __future__ import annotations
+
+from samplewise.proxy.config_code import CodeTestsSettings
+from samplewise.proxy.config_patch import InstanceSettings, PatchTestsSettings
+from samplewise.verifiers.base import Verifier
+from samplewise.verifiers.code.languages import LANGUAGES
+from samplewise.verifiers.code.suite import read_suite
+from samplewise.verifiers.code_tests import CodeTests
+from samplewise.verifiers.patch.repository import Instance
+from samplewise.verifiers.patch.rules import PathRules
+from samplewise.verifiers.patch_tests import PatchTests
+from samplewise.verifiers.sandbox.pool import SandboxPool
+
+__all__ = ["build_code_tests", "build_patch_tests"]
+
+_PROGRAM_OUTPUT = 8 * 2**20  # results of all tests of one program
+
+
+def build_code_tests(name: str, settings: CodeTestsSettings) -> Verifier:
+    """Build `code_tests`."""
+    sandbox = SandboxPool(
+        workers=settings.workers,
+        spare=settings.spare,
+        memory_mb=settings.memory_mb,
+        output_bytes=_PROGRAM_OUTPUT,
+        python=settings.python,
+        cgroup=settings.cgroup,
+        preload=("json",),  # results come as JSON
+    )
+    return CodeTests(
+        name=name,
+        sandbox=sandbox,
+        language=LANGUAGES[settings.language],
+        sources=settings.sources,
+        tests=None if settings.tests is None else read_suite(settings.tests),
+        suites={name: read_suite(suite) for name, suite in settings.suites.items()},
+        extract=settings.extract,
+        timeout_s=settings.timeout_s,
+    )
+
+
+def build_patch_tests(name: str, settings: PatchTestsSettings) -> Verifier:
+    """Build `patch_tests`."""
+    sandbox = SandboxPool(
+        workers=settings.workers,
+        spare=settings.spare,
+        memory_mb=settings.memory_mb,
+        output_bytes=_PROGRAM_OUTPUT,
+        python=settings.python,
+        cgroup=settings.cgroup,
+        file_mb=settings.disk_mb,
+        folders=settings.folders,
+    )
+    return PatchTests(
+        name=name,
+        sandbox=sandbox,
+        instances={name: _instance(each) for name, each in settings.instances.items()},
+        default=settings.default,
+        extract=settings.extract,
+        timeout_s=settings.timeout_s,
+        canary=settings.canary,
+        check_base=settings.check_base,
+    )
+
+
+def _instance(settings: InstanceSettings) -> Instance:
+    return Instance(
+        repository=settings.repository,
+        commit=settings.commit,
+        test_patch=settings.test_patch,
+        command=settings.command,
+        results=settings.results,
+        fail_to_pass=settings.fail_to_pass,
+        pass_to_pass=settings.pass_to_pass,
+        rules=PathRules(
+            tests=settings.test_paths,
+            allow=settings.allow_paths,
+            in_patch=settings.tests_in_patch,
+        ),
+        environment=settings.env,
+    )

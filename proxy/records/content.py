@@ -1,0 +1,163 @@
+"""What a record says of one request. Pure. Without `text` it holds sizes and hashes, no words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from samplewise.policies.base import Stop
+from samplewise.policies.evidence import Evidence, Judgement
+from samplewise.policies.price import usd
+from samplewise.proxy.completion import report
+from samplewise.proxy.errors import AnswerError
+from samplewise.proxy.job import Answer, Job
+from samplewise.proxy.jsontext import encode
+from samplewise.verifiers.base import Sample, Verdict
+
+__all__ = ["content"]
+
+_FROM_REPORT = (
+    "policy", "outcome", "degraded", "stop_reason", "samples", "cost_usd", "tokens", "latency_ms",
+    "warnings",
+)  # fmt: skip
+# The only messages that hold an upstream's own words.
+_UPSTREAMS_WORDS = "upstream_refused"
+
+
+def content(
+    job: Job, evidence: Evidence, end: Answer | AnswerError, *, text: bool
+) -> dict[str, Any]:
+    """Return the record of a request that was answered, or ended with an error."""
+    answer = end if isinstance(end, Answer) else None
+    said: dict[str, Any] = {"policy": job.policy_name, "error": None}
+    if answer is not None:
+        told = report(answer)
+        said |= {name: told[name] for name in _FROM_REPORT}
+        said["decision"] = _decision(answer.stop, text)
+    elif isinstance(end, AnswerError):
+        hidden = end.code == _UPSTREAMS_WORDS and not text
+        said["error"] = {
+            "status": end.status,
+            "code": end.code,
+            "message": None if hidden else end.message,
+        }
+    classes = sorted(evidence.votes.classes.values(), key=lambda c: (-c.count, c.first_index))
+    return {
+        **said,
+        "request": _request(job, text),
+        "votes": [{**_words("answer", c.answer, text), "votes": c.count} for c in classes],
+        "rounds": [
+            {"key": key, "asked": round_.asked, "granted": round_.granted, "why": round_.why}
+            for key, round_ in evidence.rounds.items()
+        ],
+        "candidates": _candidates(evidence, answer, text),
+        "lost": [
+            {"index": f.index, "backend": f.backend, "reason": f.reason, "status": f.status}
+            for f in sorted(evidence.failed.values(), key=lambda f: f.index)
+        ],
+        "comparisons": _comparisons(evidence),
+    }
+
+
+def _request(job: Job, text: bool) -> dict[str, Any]:
+    request = job.request
+    return {
+        "model": request.model,
+        "n": request.n,
+        "stream": request.stream,
+        "max_tokens": job.max_tokens,
+        "tools": request.tools is not None,
+        **_words("messages", request.messages.decode(), text),
+    }
+
+
+def _candidates(evidence: Evidence, answer: Answer | None, text: bool) -> list[dict[str, Any]]:
+    ranks = {id_: at for at, id_ in enumerate(answer.stop.ranking if answer else (), 1)}
+    returned = {sample.id for sample in answer.chosen} if answer else set()
+    return [
+        {
+            **_sample(sample, evidence, text),
+            "rank": ranks.get(sample.id),
+            "returned": sample.id in returned,
+            **_judgement(evidence, evidence.judgements.get(sample.id), text),
+        }
+        for sample in sorted(evidence.samples.values(), key=lambda sample: sample.index)
+    ]
+
+
+def _sample(sample: Sample, evidence: Evidence, text: bool) -> dict[str, Any]:
+    known = evidence.samples
+    calls = [{"name": call.name, "arguments": call.arguments} for call in sample.tool_calls]
+    return {
+        "index": sample.index,
+        "id": sample.id,
+        "draw": sample.key,
+        "purpose": sample.purpose.value,
+        "parents": [known[id_].index for id_ in sample.parents if id_ in known],
+        "backend": sample.backend,
+        "model": sample.model,
+        "ended": sample.ended.value,
+        "prompt_tokens": sample.prompt_tokens,
+        "completion_tokens": sample.completion_tokens,
+        "reasoning_tokens": sample.reasoning_tokens,
+        "cost_usd": usd(sample.cost_nano),
+        "seconds": round(sample.seconds, 3),
+        **_words("text", sample.path_text, text),
+        **(_words("tool_calls", encode(calls).decode(), text) if calls else {}),
+    }
+
+
+def _judgement(evidence: Evidence, judgement: Judgement | None, text: bool) -> dict[str, Any]:
+    if judgement is None:
+        return {"status": None, "votes": None, "verdicts": []}
+    voted = evidence.votes.classes.get(judgement.answer_class or "")
+    answer = judgement.answer
+    return {
+        "status": judgement.status.value,
+        **({} if answer is None else _words("answer", answer, text)),
+        "votes": None if voted is None else voted.count,
+        "verdicts": [_verdict(verdict, text) for verdict in judgement.verdicts],
+    }
+
+
+def _verdict(verdict: Verdict, text: bool) -> dict[str, Any]:
+    return {
+        "name": verdict.verifier,
+        "status": verdict.status.value,
+        "score": verdict.score,
+        "assurance": verdict.assurance.value,
+        "ms": round(verdict.ms, 2),
+        "cost_usd": usd(verdict.cost_nano),
+        **({"reason": verdict.reason, "feedback": verdict.feedback} if text else {}),
+    }
+
+
+def _comparisons(evidence: Evidence) -> list[dict[str, Any]]:
+    indexes = {id_: sample.index for id_, sample in evidence.samples.items()}
+    return [
+        {
+            "a": indexes.get(game.a),
+            "b": indexes.get(game.b),
+            "winner": indexes.get(game.winner or ""),
+            "error": bool(game.error),
+        }
+        for games in evidence.comparisons.values()
+        for game in games
+    ]
+
+
+def _decision(stop: Stop, text: bool) -> Mapping[str, Any]:
+    # A policy of the operator's own may put anything in, words of the samples too.
+    return {
+        name: value
+        for name, value in stop.details.items()
+        if text or name == "rule" or isinstance(value, int | float)
+    }
+
+
+def _words(name: str, words: str, text: bool) -> dict[str, Any]:
+    """Return words themselves where they may be kept, and what tells them apart in any case."""
+    data = words.encode("utf-8", "surrogatepass")
+    said = {f"{name}_bytes": len(data), f"{name}_sha256": sha256(data).hexdigest()}
+    return {name: data.decode(errors="replace"), **said} if text else said

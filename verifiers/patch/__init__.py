@@ -1,0 +1,1 @@
+"""Patches to a repository, against the repository's own tests."""
