@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
@@ -36,8 +36,9 @@ class Upstream:
     unbounded), `queue_s` how long a call waits for one of them; `pace` is the room that the server
     itself leaves. `pool` has its hosts and what is known of their health. `hedge` is the share of
     samples after whose time a late one is asked for twice (None: never). `checkpoints` are there
-    where they decide what a call costs whose process died. `relays` says that calls can
-    be made to other paths than that of chats.
+    where they decide what a call costs whose process died. `tokens` asks a host how many tokens a
+    prompt has, where it is known to tell. `relays` says that calls can be made to other paths than
+    that of chats.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Upstream:
     pace: Pace | None = None
     checkpoints: Checkpoints | None = None
     relays: bool = False
+    tokens: Callable[[str, bytes], Awaitable[int | None]] | None = None
     pool: Pool = field(default_factory=Pool)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 

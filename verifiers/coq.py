@@ -61,8 +61,8 @@ class Coq:
 
     `preamble` stands before the statement and before the proof (imports, scopes), `definitions`
     before the statement alone; the proof imports them. `axioms` are full names that a proof may
-    rest on. `timeout_s` is for all four runs of Coq. What the candidate itself spends too much on
-    fails; what stops a later step is an error.
+    rest on. What matches `rules` is not given to Coq at all. `timeout_s` is for all four runs of
+    Coq. What the candidate itself spends too much on fails; what stops a later step is an error.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Coq:
     preamble: str = ""
     definitions: str = ""
     axioms: frozenset[str] = frozenset()
+    rules: re.Pattern[str] = RULES
     timeout_s: float = 30.0
 
     async def open(self) -> None:
@@ -100,7 +101,7 @@ class Coq:
         proof = without_comments(text, COQ)
         if proof is None:
             return self._failed("parse", "A comment of the proof does not end.")
-        forbidden = broken_rule(proof, RULES)
+        forbidden = broken_rule(proof, self.rules)
         if forbidden is not None:
             return self._failed("forbidden", f"A proof must not hold {forbidden!r}.")
         source, before = proof_file(self.preamble, theorem, statement, proof)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from samplewise.proxy.api.fields import naming
+from samplewise.proxy.api.responses import Responses
 from samplewise.proxy.batches.lines import read_line
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.completion import completion
@@ -39,6 +41,15 @@ async def _chat(service: Service, body: bytes, client: Client) -> bytes:
     return completion(await serve_chat(service, _whole(parse_chat(body, {})), client))
 
 
+async def _responses(service: Service, body: bytes, client: Client) -> bytes:
+    surface = Responses()
+    asked = surface.read(body)
+    with naming(surface.names):
+        chat = _whole(parse_chat(asked.body, {}))
+        found = await serve_chat(service, chat, client)
+    return bytes(asked.reply(found).body)
+
+
 async def _texts(service: Service, body: bytes, client: Client) -> bytes:
     prompts = parse_texts(body, {})
     _whole(prompts[0])
@@ -65,6 +76,7 @@ def _whole(request: ChatRequest) -> ChatRequest:
 ENDPOINTS: Mapping[str, Ask] = {
     "/v1/chat/completions": _chat,
     "/v1/completions": _texts,
+    "/v1/responses": _responses,
     "/v1/embeddings": _embeddings,
 }
 

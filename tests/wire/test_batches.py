@@ -189,17 +189,25 @@ async def test_what_would_be_ambiguous_is_refused_as_a_whole_with_its_line(
         assert not await upstream.records()
 
 
-async def test_prompts_and_embeddings_can_be_batches_too(
+async def test_prompts_embeddings_and_responses_can_be_batches_too(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     await upstream.script("m", "fine")
     async with opened(upstream, tmp_path) as proxy:
-        for path, field in (("/v1/completions", "prompt"), ("/v1/embeddings", "input")):
+        for path, field in (
+            ("/v1/completions", "prompt"),
+            ("/v1/embeddings", "input"),
+            ("/v1/responses", "input"),
+        ):
             line = {**chat("a"), "url": path, "body": {"model": "one", field: "hi there"}}
             batch = await over(proxy, (await start(proxy, jsonl([line]), path))["id"])
             found = await results(proxy, batch["output_file_id"])
             assert found["a"]["response"]["status_code"] == 200
-            assert found["a"]["response"]["body"]["object"] in ("text_completion", "list")
+            assert found["a"]["response"]["body"]["object"] in (
+                "text_completion",
+                "list",
+                "response",
+            )
 
 
 @pytest.mark.parametrize(

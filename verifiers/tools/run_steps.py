@@ -102,10 +102,8 @@ def _main() -> None:
         out, err = (_read(descriptor, job["most"]) for descriptor in streams[1:])
         for descriptor in streams[1:]:
             os.close(descriptor)
-        for name in step["outputs"]:
-            data = _saved(name)
-            if data is not None:
-                kept[name] = data
+        saved = {name: _saved(name) for name in step["outputs"]}
+        kept |= {name: data for name, data in saved.items() if data is not None}
         _send(1, {"step": number, "exit": code, "stdout": out, "stderr": err})
         if code:
             return
