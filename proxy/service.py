@@ -20,6 +20,7 @@ from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
+    Forbidden,
     NoVerifiedAnswer,
     Overloaded,
     RateLimited,
@@ -38,6 +39,7 @@ from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.mirror import Mirrors
 from samplewise.proxy.options import Options
+from samplewise.proxy.peers import Peers
 from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
@@ -53,6 +55,7 @@ _log = structlog.get_logger("samplewise.requests")
 # How requests without an answer are counted; any other error is our own.
 _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
+    Forbidden: "client_error",
     RateLimited: "client_error",
     Overloaded: "shed",
     BudgetExceeded: "budget_refused",
@@ -101,6 +104,11 @@ class Service:
     may_lose_ledger: bool = False
     draining: bool = False
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+    @property
+    def peers(self) -> Peers:
+        """The other processes of this server."""
+        return self.retries.claims.peers
 
     @property
     def routes(self) -> Mapping[str, Route]:
@@ -187,9 +195,8 @@ class Service:
         known = ", ".join(sorted(self.routes_of(key)))
         if key is not None and not key.may_use(model):
             # The same for routes that exist and for those that do not: others are not its business.
-            raise RequestError(
+            raise Forbidden(
                 f"model: this key may not use {model[:100]!r}; it may use: {known}",
-                status=403,
                 code="route_not_allowed",
                 param="model",
             )
@@ -236,11 +243,29 @@ class Service:
             **_of_key(job.key),
         )
 
+    def relayed(self, job: Job, nano: int) -> None:
+        """Count and log a request that was passed on and answered."""
+        seconds = asyncio.get_running_loop().time() - job.began
+        self.engine.metrics.relayed(job.route.name, seconds)
+        _log.info(
+            "relayed",
+            request_id=job.request_id,
+            route=job.route.name,
+            cost_usd=usd(nano),
+            seconds=round(seconds, 3),
+            **_of_key(job.key),
+        )
+
     def refused(
-        self, route: str, error: AnswerError, request_id: str, key: ClientKey | None = None
+        self,
+        route: str,
+        error: AnswerError,
+        request_id: str,
+        key: ClientKey | None = None,
+        endpoint: str = "chat",
     ) -> None:
         """Count and log a request that ended without an answer."""
-        self.engine.metrics.refused(route, _ended(error))
+        self.engine.metrics.refused(route, _ended(error), endpoint)
         _log.info(
             "refused",
             request_id=request_id,
