@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from samplewise.policies.base import Needs, Policy, PolicyError
-from samplewise.proxy.config_policies import PolicySettings
+from samplewise.proxy.config_policies import PolicySettings, samples_field
 from samplewise.proxy.errors import RequestError
 
 __all__ = ["PolicyChoice"]
@@ -89,7 +89,7 @@ class PolicyChoice:
 
 def _with_samples(fields: dict[str, Any], samples: int) -> dict[str, Any]:
     """Return policy fields for at most so many samples; waves that no longer fit are cut."""
-    name = next((name for name in ("max_samples", "samples") if name in fields), None)
+    name = samples_field(fields["type"])
     if name is None:
         # It has no number of its own; the limit of the request cuts it short.
         return fields
