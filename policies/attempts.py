@@ -42,21 +42,26 @@ def reward(classes: Sequence[Class], stakes: Stakes, attempts: int) -> float:
 
     Source: Stroebl et al. 2024, arXiv:2411.17501, sec. 4; the price of an attempt is added.
     """
-    total = 0.0
-    for each in classes:
-        right, wrong = each.accuracy, 1 - each.accuracy
-        accepted = stakes.completeness * right + (1 - stakes.soundness) * wrong
-        gain = stakes.completeness * right + stakes.wrong * (1 - stakes.soundness) * wrong
-        open_ = 1.0
-        for _ in range(attempts):
-            total += each.share * open_ * (gain - stakes.attempt)
-            open_ *= 1 - accepted
-        total += each.share * open_ * stakes.none
-    return total
+    return _rewards(classes, stakes, attempts)[attempts]
 
 
 def best_attempts(classes: Sequence[Class], stakes: Stakes, cap: int) -> tuple[int, float]:
     """Return the number of attempts, at most `cap`, with the highest reward, and that reward."""
-    rewards = [reward(classes, stakes, attempts) for attempts in range(cap + 1)]
+    rewards = _rewards(classes, stakes, cap)
     best = max(range(cap + 1), key=rewards.__getitem__)
     return best, rewards[best]
+
+
+def _rewards(classes: Sequence[Class], stakes: Stakes, cap: int) -> list[float]:
+    """Return the reward of 0, 1, ... `cap` attempts."""
+    totals = [0.0] * (cap + 1)
+    for each in classes:
+        right, wrong = each.accuracy, 1 - each.accuracy
+        accepted = stakes.completeness * right + (1 - stakes.soundness) * wrong
+        gain = stakes.completeness * right + stakes.wrong * (1 - stakes.soundness) * wrong
+        total, open_ = 0.0, 1.0
+        for attempts in range(cap + 1):
+            totals[attempts] += each.share * (total + open_ * stakes.none)
+            total += open_ * (gain - stakes.attempt)
+            open_ *= 1 - accepted
+    return totals

@@ -27,7 +27,7 @@ class Cisc:
 
     score: str = ""
     samples: int = 8
-    temperature: float = 0.25
+    temperature: float = 0.1
     min_ok: int = 1
 
     def __post_init__(self) -> None:

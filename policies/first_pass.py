@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from samplewise.policies.attempts import Class, Stakes, best_attempts
 from samplewise.policies.base import (
     WAIT,
     Action,
@@ -17,7 +19,7 @@ from samplewise.policies.base import (
     StopReason,
 )
 from samplewise.policies.fixed import at_least
-from samplewise.policies.prior import Prior, prior_of
+from samplewise.policies.prior import Prior, prior_of, share
 from samplewise.policies.ranking import by_order, by_score, why_ended
 
 __all__ = ["FirstPass"]
@@ -30,7 +32,8 @@ class FirstPass:
     Without `waves` they double from 4. When `waves` do not add up to `max_samples` the last size
     repeats. With `right_nano` and `wrong_nano`, what an accepted right answer is worth and what an
     accepted wrong one costs in nano-dollars, no attempt is drawn that costs more than it can be
-    expected to bring: every fail makes it likelier that the next pass is a mistake.
+    expected to bring: every fail makes it likelier that the next pass is a mistake. `none_nano` is
+    what no answer costs, `attempt_nano` the price of an attempt before one has been paid.
     Source: Stroebl et al. 2024, arXiv:2411.17501, sec. 3 (resampling with an imperfect verifier).
     """
 
@@ -39,6 +42,8 @@ class FirstPass:
     min_ok: int = 1
     right_nano: int | None = None
     wrong_nano: int = 0
+    none_nano: int = 0
+    attempt_nano: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse waves that do not fit."""
@@ -69,12 +74,38 @@ class FirstPass:
         Raises:
             PolicyError: not even the first attempt is worth anything.
         """
-        if self.right_nano is not None and prior.gain(0, self.right_nano, self.wrong_nano) <= 0:
+        if self.right_nano is not None and self._gain(prior, 0) <= 0:
             raise PolicyError(
                 f"wrong_usd: by the route's prior a sample that passes is right with probability "
                 f"{prior.p_right(0):.3f} only, so that no answer is better than any; take a better "
                 "verifier, or weigh right_usd and wrong_usd anew"
             )
+
+    def best_attempts(self, prior: Prior) -> tuple[int, int] | None:
+        """Return the best number of attempts, and the nano-dollars a request is then worth.
+
+        None without the stakes, the price of an attempt, or the spread of accuracy over requests:
+        with one accuracy for all every attempt is worth the same, and no number is best.
+        """
+        if self.right_nano is None or self.attempt_nano is None or not prior.spread:
+            return None
+        whole = math.fsum(weight for _, weight in prior.accuracy)
+        classes = [Class(weight / whole, accuracy) for accuracy, weight in prior.accuracy]
+        unit = self.right_nano
+        stakes = Stakes(
+            completeness=share(prior.right.passed, prior.right.total),
+            soundness=1 - share(prior.wrong.passed, prior.wrong.total),
+            wrong=-self.wrong_nano / unit,
+            none=-self.none_nano / unit,
+            attempt=self.attempt_nano / unit,
+        )
+        best, reward = best_attempts(classes, stakes, self.max_samples)
+        return best, round(reward * unit)
+
+    def _gain(self, prior: Prior, failed: int) -> float:
+        """Return what one more attempt is worth, before its price: beside no answer at all."""
+        right = (self.right_nano or 0) + self.none_nano
+        return prior.gain(failed, right, self.wrong_nano - self.none_nano)
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Stop on a pass, else draw the next wave once the last one is judged."""
@@ -98,10 +129,9 @@ class FirstPass:
         prior = prior_of(evidence.prior)
         if prior is None or self.right_nano is None or evidence.answers > 1:
             return size
-        price = evidence.spent / evidence.drawn if evidence.drawn else 0.0
+        price = evidence.spent / evidence.drawn if evidence.drawn else self.attempt_nano or 0.0
         for number in range(size):
-            gain = prior.gain(evidence.rejected + number, self.right_nano, self.wrong_nano)
-            if gain <= price:
+            if self._gain(prior, evidence.rejected + number) <= price:
                 return number
         return size
 

@@ -62,8 +62,8 @@ class Prior:
     def gain(self, failed: int, right: float, wrong: float) -> float:
         """Return what one more attempt is worth after so many that failed, before its price.
 
-        `right` is what an accepted right answer is worth, `wrong` what an accepted wrong one costs.
-        No answer is worth 0. Never grows with `failed` while right answers pass more often than
+        `right` is what an accepted right answer is worth, `wrong` what an accepted wrong one costs,
+        both beside no answer. Never grows with `failed` while right answers pass more often than
         wrong ones: every fail makes a hard request more likely.
         """
         accept = share(self.right.passed, self.right.total)

@@ -18,6 +18,7 @@ from samplewise.policies.base import (
     rng,
 )
 from samplewise.policies.fixed import at_least, draw_all
+from samplewise.policies.pairs import borda, points, same_answer
 from samplewise.policies.ranking import by_order, ranked, why_ended
 from samplewise.verifiers.base import Comparison, Sample, Status
 
@@ -93,14 +94,14 @@ class Tournament:
         games = self._games(evidence, "league", pairs)
         if games is None:
             return self._ask(evidence, "league", pairs)
-        wins = {(a.id, b.id): _points(a, b, games) for a, b in pairs}
+        wins = {(a.id, b.id): points(a, b, games) for a, b in pairs}
         if self.rule == "borda":
-            return [self._stop(evidence, _borda([p.id for p in players], wins), 1)]
+            return [self._stop(evidence, borda([p.id for p in players], wins), 1)]
         totals = dict.fromkeys((player.id for player in players), 0.0)
         played = dict.fromkeys(totals, 0)
-        for (a, b), points in wins.items():
-            totals[a] += points
-            totals[b] += 1 - points
+        for (a, b), won in wins.items():
+            totals[a] += won
+            totals[b] += 1 - won
             played[a] += 1
             played[b] += 1
         share = {id_: totals[id_] / played[id_] if played[id_] else 0.0 for id_ in totals}
@@ -112,7 +113,7 @@ class Tournament:
         wanted = [
             (a.id, b.id) if turn % 2 == 0 else (b.id, a.id)
             for a, b in pairs
-            if not _same(evidence, a, b)
+            if not same_answer(evidence, a, b)
             for turn in range(self.times)
         ]
         return [Compare(key, tuple(wanted)), *WAIT]
@@ -121,13 +122,13 @@ class Tournament:
         self, evidence: Evidence, key: str, pairs: Sequence[tuple[Sample, Sample]]
     ) -> Sequence[Comparison] | None:
         """Return what the comparator said; None when it has yet to be asked."""
-        if all(_same(evidence, a, b) for a, b in pairs):
+        if all(same_answer(evidence, a, b) for a, b in pairs):
             return ()
         return evidence.comparisons.get(key)
 
-    def _stop(self, evidence: Evidence, points: Mapping[str, float], rounds: int) -> Stop:
+    def _stop(self, evidence: Evidence, score: Mapping[str, float], rounds: int) -> Stop:
         games = [game for games in evidence.comparisons.values() for game in games]
-        ranking = ranked(evidence, lambda s: (-points.get(s.id, -1.0),))
+        ranking = ranked(evidence, lambda s: (-score.get(s.id, -1.0),))
         details = {
             "rule": self.rule,
             "rounds": rounds,
@@ -143,14 +144,6 @@ def _plays(evidence: Evidence, sample: Sample) -> bool:
     return sample.complete and (judgement is None or judgement.status is not Status.FAIL)
 
 
-def _same(evidence: Evidence, a: Sample, b: Sample) -> bool:
-    classes = [
-        judgement.answer_class if (judgement := evidence.judgements.get(s.id)) else None
-        for s in (a, b)
-    ]
-    return classes[0] is not None and classes[0] == classes[1]
-
-
 def _circle(players: Sequence[Sample], opponents: int) -> Iterator[tuple[Sample, Sample]]:
     """Yield pairs in which everybody meets about `opponents` others, nobody twice."""
     count = len(players)
@@ -160,24 +153,6 @@ def _circle(players: Sequence[Sample], opponents: int) -> Iterator[tuple[Sample,
             yield players[i], players[(i + step) % count]
 
 
-def _points(a: Sample, b: Sample, games: Sequence[Comparison]) -> float:
-    """Return a's share of the games that were decided between two samples; a half of none."""
-    met = [g for g in games if {g.a, g.b} == {a.id, b.id} and g.winner is not None]
-    return sum(g.winner == a.id for g in met) / len(met) if met else 0.5
-
-
 def _winner(pair: tuple[Sample, Sample], games: Sequence[Comparison]) -> Sample:
     a, b = sorted(pair, key=lambda s: s.index)
-    return a if _points(a, b, games) >= 0.5 else b
-
-
-def _borda(ids: Sequence[str], wins: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """Return how many each one beats, also through others (Warshall's closure)."""
-    beats = {(a, b) for (a, b), points in wins.items() if points > 0.5}
-    beats |= {(b, a) for (a, b), points in wins.items() if points < 0.5}
-    for middle in ids:
-        for a in ids:
-            if (a, middle) in beats:
-                beats |= {(a, b) for b in ids if (middle, b) in beats and a != b}
-    # Two that beat each other through others are level.
-    return {a: float(sum((a, b) in beats and (b, a) not in beats for b in ids)) for a in ids}
+    return a if points(a, b, games) >= 0.5 else b

@@ -14,12 +14,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from samplewise.proxy.api import admin, books, ops
 from samplewise.proxy.api.chat import chat_completions
+from samplewise.proxy.api.count_tokens import count_message_tokens
 from samplewise.proxy.api.door import Door
 from samplewise.proxy.api.estimate import estimate_chat
+from samplewise.proxy.api.messages import answer_messages
 from samplewise.proxy.api.models import list_models, show_model
-from samplewise.proxy.api.replies import error_reply
 from samplewise.proxy.api.request_ids import RequestIds
 from samplewise.proxy.api.requests import show_request
+from samplewise.proxy.api.responses import answer_responses, no_response
+from samplewise.proxy.api.shapes import path_error
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build import open_service
 from samplewise.proxy.config import Config
@@ -87,6 +90,15 @@ def _add_routes(app: FastAPI) -> None:
     async def chat(request: Request) -> Response:
         return await chat_completions(request, _service(request))
 
+    async def responses(request: Request) -> Response:
+        return await answer_responses(request, _service(request))
+
+    async def messages(request: Request) -> Response:
+        return await answer_messages(request, _service(request))
+
+    async def count(request: Request) -> Response:
+        return await count_message_tokens(request, _service(request))
+
     async def estimate(request: Request) -> Response:
         return await estimate_chat(request, _service(request))
 
@@ -125,6 +137,12 @@ def _add_routes(app: FastAPI) -> None:
         return await admin.rotate_key(request, _service(request))
 
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
+    app.add_route("/v1/responses", responses, methods=["POST"])
+    app.add_route("/v1/responses/{response_id}", no_response, methods=["GET", "DELETE"])
+    app.add_route("/v1/responses/{response_id}/cancel", no_response, methods=["POST"])
+    app.add_route("/v1/responses/{response_id}/input_items", no_response, methods=["GET"])
+    app.add_route("/v1/messages", messages, methods=["POST"])
+    app.add_route("/v1/messages/count_tokens", count, methods=["POST"])
     app.add_route("/v1/samplewise/estimate", estimate, methods=["POST"])
     app.add_route("/v1/samplewise/budgets", budgets, methods=["GET"])
     app.add_route("/v1/samplewise/spend", spend, methods=["GET"])
@@ -143,6 +161,7 @@ def _add_routes(app: FastAPI) -> None:
 # What a page of another origin may read of an answer beside its body.
 _EXPOSED = [
     "openai-processing-ms",
+    "request-id",
     "retry-after",
     "x-client-request-id",
     *(
@@ -170,15 +189,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
         code=_HTTP_CODES.get(error.status_code),
         headers=error.headers,
     )
-    return error_reply(reply, _service(request).new_request_id())
+    return path_error(request.url.path, reply, _service(request).new_request_id())
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AnswerError)
-    return error_reply(error, _service(request).new_request_id())
+    return path_error(request.url.path, error, _service(request).new_request_id())
 
 
 async def _crash(request: Request, error: Exception) -> Response:
     # Starlette raises the error again behind this reply, so the log has the whole of it.
     reply = AnswerError("an internal error; the operator's log says which", code="internal_error")
-    return error_reply(reply, _service(request).new_request_id())
+    return path_error(request.url.path, reply, _service(request).new_request_id())

@@ -17,12 +17,15 @@ from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.backends.glance import work
 from samplewise.proxy.backends.http import HttpClient
 from samplewise.proxy.backends.lean import LeanClient, speaks
-from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
+from samplewise.proxy.backends.litellm import check_models, litellm_upstream
+from samplewise.proxy.backends.litellm_process import LiteLLMProcess
 from samplewise.proxy.backends.openai import OpenAIBackend
 from samplewise.proxy.backends.records import Records
+from samplewise.proxy.backends.replayed import replay_upstream
 from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
 from samplewise.proxy.backends.through_aiohttp import AiohttpClient
+from samplewise.proxy.backends.token_counts import count_tokens
 from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
 from samplewise.proxy.config import Config
@@ -30,6 +33,7 @@ from samplewise.proxy.config_backends import (
     BackendSettings,
     HttpBackendSettings,
     LiteLLMBackendSettings,
+    ReplayBackendSettings,
     TinyBackendSettings,
     VllmBackendSettings,
 )
@@ -52,6 +56,7 @@ from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.reload import Known, Parts, Reload, unchanged
+from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service, Setup
 from samplewise.proxy.unmetered import UnmeteredLedger
@@ -106,7 +111,7 @@ async def open_service(
         sessions, lean = Sessions(), LeanClient()
         stack.push_async_callback(sessions.close)
         stack.push_async_callback(lean.close)
-        litellm = LiteLLMThread()
+        litellm = LiteLLMProcess()
         stack.push_async_callback(litellm.close)
         shared = _Shared(
             stack, session, AiohttpClient(sessions), lean, litellm, ledger, Metrics((), {})
@@ -123,6 +128,8 @@ async def open_service(
             may_lose_ledger=unmetered,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
         )
+
+        stack.push_async_callback(service.mirrors.close)
 
         async def another(new: Config, old: Parts, known: Known) -> Parts:
             return await _open_parts(new, shared, known, old)
@@ -145,7 +152,7 @@ class _Shared:
     session: aiohttp.ClientSession
     aiohttp: AiohttpClient
     lean: LeanClient
-    litellm: LiteLLMThread
+    litellm: LiteLLMProcess
     ledger: RecoverableLedger
     metrics: Metrics
     _batcher: Batcher | None = None
@@ -183,6 +190,7 @@ async def _open_parts(
         shared.metrics.adopt(config.routes, {n: u.model for n, u in parts.upstreams.items()})
         for upstream in parts.upstreams.values():
             shared.metrics.pooled(upstream)
+        await check_models(parts.upstreams)
         asked = {} if old is None else old.upstreams
         met = {n: u.abilities for n, u in parts.upstreams.items() if asked.get(n) is u}
         probes = Probes(
@@ -197,8 +205,21 @@ async def _open_parts(
         refuse_lacking(parts.setup.routes)
         await parts.own.enter_async_context(probes.following())
         await _follow_load(config, parts.upstreams, shared.session, parts.own)
+        _let_count(config, parts.upstreams, shared.session)
         undo.pop_all()
     return parts
+
+
+def _recorder(config: Config, shared: _Shared, old: Parts | None) -> Recorder | None:
+    """Return what writes live requests down: the one that does already, where nothing changed."""
+    if old is not None and old.config.recording == config.recording:
+        return old.setup.recorder
+    if config.recording is None:
+        return None
+    recorder = Recorder(config.recording, shared.metrics.recorded)
+    recorder.prepare()
+    shared.stack.callback(recorder.close)
+    return recorder
 
 
 def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
@@ -229,6 +250,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         plain_keep_alive=config.server.plain_keep_alive,
         records=Keeping(config.records.keep_days, config.records.text),
         tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
+        recorder=_recorder(config, shared, old),
     )
     return Parts(config, upstreams, checks, setup)
 
@@ -298,6 +320,8 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         return tiny_upstream(name, settings, shared.batcher())
     if isinstance(settings, LiteLLMBackendSettings):
         return litellm_upstream(name, settings, shared.litellm)
+    if isinstance(settings, ReplayBackendSettings):
+        return replay_upstream(name, settings)
     backend = OpenAIBackend(
         client=shared.client(settings),
         headers=settings.request_headers(),
@@ -347,6 +371,15 @@ async def _follow_load(
             readers = [partial(work, session, base, headers) for base in settings.base_urls]
             in_flight = partial(getattr, upstream, "in_flight")
             await stack.enter_async_context(following_load(upstream.pace, in_flight, readers))
+
+
+def _let_count(
+    config: Config, upstreams: Mapping[str, Upstream], session: aiohttp.ClientSession
+) -> None:
+    """Let servers that have a tokenizer to ask tell how long prompts are."""
+    for name, settings in config.backends.items():
+        if isinstance(settings, VllmBackendSettings):
+            upstreams[name].tokens = partial(count_tokens, session, settings.request_headers())
 
 
 def _add_checkpoints(config: Config, upstreams: Mapping[str, Upstream], ledger: Notebook) -> None:

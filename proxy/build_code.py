@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from samplewise.proxy.asking import Models
 from samplewise.proxy.config_code import CodeTestsSettings
 from samplewise.proxy.config_patch import InstanceSettings, PatchTestsSettings
+from samplewise.proxy.tests_prompt import TestsPrompt
 from samplewise.verifiers.base import Verifier
 from samplewise.verifiers.code.languages import LANGUAGES
 from samplewise.verifiers.code.suite import read_suite
 from samplewise.verifiers.code_tests import CodeTests
+from samplewise.verifiers.generated_tests import GeneratingTests, Generator
 from samplewise.verifiers.patch.repository import Instance
 from samplewise.verifiers.patch.rules import PathRules
 from samplewise.verifiers.patch_tests import PatchTests
@@ -15,11 +18,31 @@ from samplewise.verifiers.sandbox.pool import SandboxPool
 
 __all__ = ["build_code_tests", "build_patch_tests"]
 
+_VARIED = {"temperature": 0.8}  # as the source of the method
 _PROGRAM_OUTPUT = 8 * 2**20  # results of all tests of one program
 
 
-def build_code_tests(name: str, settings: CodeTestsSettings) -> Verifier:
-    """Build `code_tests`."""
+def build_code_tests(name: str, settings: CodeTestsSettings, models: Models) -> Verifier:
+    """Build `code_tests`, with the model that writes tests for it where there is one."""
+    tests = _code_tests(name, settings)
+    generator = settings.generator
+    if generator is None:
+        return tests
+    params = _VARIED if generator.sampling_params is None else generator.sampling_params
+    return GeneratingTests(
+        tests=tests,
+        generator=Generator(
+            model=models.chat(generator.model, generator.timeout_s),
+            writer=TestsPrompt(generator.per_set),
+            sets=generator.sets,
+            per_set=generator.per_set,
+            max_tokens=generator.max_tokens,
+            params=params,
+        ),
+    )
+
+
+def _code_tests(name: str, settings: CodeTestsSettings) -> CodeTests:
     sandbox = SandboxPool(
         workers=settings.workers,
         spare=settings.spare,
@@ -33,11 +56,12 @@ def build_code_tests(name: str, settings: CodeTestsSettings) -> Verifier:
         name=name,
         sandbox=sandbox,
         language=LANGUAGES[settings.language],
-        sources=settings.sources,
+        sources=tuple(source for source in settings.sources if source != "generated"),
         tests=None if settings.tests is None else read_suite(settings.tests),
         suites={name: read_suite(suite) for name, suite in settings.suites.items()},
         extract=settings.extract,
         timeout_s=settings.timeout_s,
+        databases=settings.databases,
     )
 
 

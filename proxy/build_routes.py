@@ -11,11 +11,12 @@ from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_budgets import TagSettings
+from samplewise.proxy.config_mirror import MirrorSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_side import SideSettings
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.errors import ConfigError
-from samplewise.proxy.job import Route, Side
+from samplewise.proxy.job import Mirror, Route, Side
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.on_tools import tool_check
 from samplewise.proxy.overrides import PolicyChoice
@@ -72,6 +73,7 @@ def make_route(
         description=settings.description,
         seed=settings.seed,
         prior=read_prior(name, settings, policy),
+        mirror=_mirror(settings.mirror),
     )
     return replace(route, side=_side(route, settings.side_requests, upstreams))
 
@@ -91,6 +93,12 @@ def _side(
         max_tokens=min(settings.max_tokens or route.max_tokens, route.max_tokens),
     )
     return Side(settings.begins, answering)
+
+
+def _mirror(settings: MirrorSettings | None) -> Mirror | None:
+    if settings is None:
+        return None
+    return Mirror(settings.route, settings.share, settings.at_once)
 
 
 def _policy(name: str, settings: RouteSettings) -> Policy:

@@ -11,7 +11,9 @@ from samplewise.models.noise import Corruption
 from samplewise.proxy.asking import Models
 from samplewise.proxy.build_code import build_code_tests, build_patch_tests
 from samplewise.proxy.build_judges import build_judge
+from samplewise.proxy.build_tools import build_tool
 from samplewise.proxy.config_judges import ModelSettings
+from samplewise.proxy.config_tools import ToolSettings
 from samplewise.proxy.config_verifiers import (
     ArithmeticSettings,
     CodeTestsSettings,
@@ -76,6 +78,8 @@ def _build(
     build_child: Callable[[str, VerifierSettings], Verifier],
     models: Models,
 ) -> Verifier:
+    if isinstance(settings, ToolSettings):
+        return build_tool(name, settings)
     match settings:
         case FinalAnswerSettings():
             return FinalAnswer(
@@ -113,7 +117,7 @@ def _build(
                 pass_threshold=settings.pass_threshold,
             )
         case CodeTestsSettings():
-            return build_code_tests(name, settings)
+            return build_code_tests(name, settings, models)
         case PatchTestsSettings():
             return build_patch_tests(name, settings)
         case ModelSettings():

@@ -27,6 +27,7 @@ from samplewise.verifiers.base import (
     Comparison,
     Ended,
     Equivalence,
+    Purpose,
     ReadsToolCalls,
     Sample,
     Status,
@@ -91,7 +92,9 @@ class Checks:
 
     def start(self, sample: Sample) -> bool:
         """Begin to verify a finished sample; False when no verifier fits it."""
-        checks = [check for check in self.job.route.automatic if self._fits(check, sample)]
+        # What was drawn to judge or to test is no answer: nothing may pass or vote with it.
+        automatic = self.job.route.automatic if sample.purpose is Purpose.ANSWER else ()
+        checks = [check for check in automatic if self._fits(check, sample)]
         tools = self._tools(sample)
         if tools is not None and tools not in checks:
             checks.append(tools)

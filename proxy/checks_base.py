@@ -11,7 +11,13 @@ from typing import Literal
 from samplewise.policies.price import NANO
 from samplewise.proxy.asking import Models, Priced
 from samplewise.proxy.build_verifiers import build_verifier
-from samplewise.proxy.config_verifiers import MultiSettings, PooledSettings, VerifierSettings
+from samplewise.proxy.config_tools import LeanSettings
+from samplewise.proxy.config_verifiers import (
+    CodeTestsSettings,
+    MultiSettings,
+    PooledSettings,
+    VerifierSettings,
+)
 from samplewise.verifiers.asking import Cost, Metered
 from samplewise.verifiers.base import Equivalence, Keyed, Task, Verifier
 from samplewise.verifiers.final_answer import FinalAnswer
@@ -112,6 +118,10 @@ def _limit_s(settings: VerifierSettings) -> float:
     if isinstance(settings, MultiSettings) and "timeout_s" not in settings.model_fields_set:
         return max(_limit_s(grader) for grader in settings.graders.values())
     wait_s = settings.queue_s if isinstance(settings, PooledSettings) else 0.0
+    if isinstance(settings, LeanSettings):
+        wait_s = settings.beyond_s
+    if isinstance(settings, CodeTestsSettings) and settings.generator is not None:
+        wait_s += settings.generator.timeout_s
     return settings.timeout_s + wait_s + _MARGIN_S
 
 

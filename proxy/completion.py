@@ -117,6 +117,8 @@ def report(answer: Answer) -> dict[str, Any]:
         "latency_ms": round(answer.seconds * 1000, 1),
         "warnings": list(answer.warnings),
     }
+    if job.mirrored and job.route.mirror is not None:
+        said["mirror"] = {"route": job.route.mirror.route, "request_id": job.mirrored}
     return said | _returned(answer)
 
 

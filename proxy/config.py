@@ -20,6 +20,7 @@ from samplewise.proxy.config_backends import BackendSettings, literal_secrets
 from samplewise.proxy.config_budgets import GlobalBudgetSettings, TagSettings
 from samplewise.proxy.config_explain import explain
 from samplewise.proxy.config_keys import Keys, KeysSettings, check_keys
+from samplewise.proxy.config_mirror import mirror_problem
 from samplewise.proxy.config_models import (
     asked_models,
     model_problems,
@@ -29,6 +30,7 @@ from samplewise.proxy.config_models import (
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
 )
+from samplewise.proxy.config_recording import RecordingSettings
 from samplewise.proxy.config_records import RecordsSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
@@ -75,6 +77,7 @@ class Config(Settings):
     store_failure: Literal["refuse", "serve_unmetered"] = "refuse"
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
     records: RecordsSettings = RecordsSettings()
+    recording: RecordingSettings | None = None
     backends: Mapping[Name, BackendSettings] = Field(default_factory=dict)
     verifiers: Mapping[Name, VerifierSettings] = Field(default_factory=dict)
     routes: Mapping[Name, RouteSettings] = Field(default_factory=dict)
@@ -186,6 +189,7 @@ class _Checks:
         self._keys()
         self._backends()
         self._store()
+        self._recording()
         for name, route in self.config.routes.items():
             path = ("routes", name)
             self._names(route, path)
@@ -248,12 +252,28 @@ class _Checks:
             wrong += f"; no usd_per_request bounds one of {', '.join(bare)} either"
         self._warn(("store_failure",), wrong)
 
+    def _recording(self) -> None:
+        recording = self.config.recording
+        if recording is None:
+            return
+        known = self._known("routes")
+        for index, name in enumerate(recording.routes):
+            if name not in known:
+                wrong = f"no route {quoted(name)}{near(name, known)}"
+                self._problem(("recording", "routes", index), wrong)
+        said = f"prompts and answers of {', '.join(recording.routes)} are written to files in"
+        self._warn(("recording",), f"{said} {recording.folder}, as they are: private texts, too")
+
     def _names(self, route: RouteSettings, path: Path) -> None:
         for index, name in enumerate(route.backends):
             self._name(name, "backends", (*path, "backends", index))
         if route.side_requests is not None and route.side_requests.backend is not None:
             side = (*path, "side_requests", "backend")
             self._name(route.side_requests.backend, "backends", side)
+        if route.mirror is not None:
+            wrong = mirror_problem(str(path[-1]), route.mirror, self.config.routes)
+            if wrong is not None:
+                self._problem((*path, "mirror", "route"), wrong)
         for index, name in enumerate(route.verifiers):
             self._name(name, "verifiers", (*path, "verifiers", index))
         for index, name in enumerate(route.tags):

@@ -45,6 +45,7 @@ __all__ = [
     "LiteLLMBackendSettings",
     "OpenAIBackendSettings",
     "PriceSettings",
+    "ReplayBackendSettings",
     "ServeSettings",
     "TinyBackendSettings",
     "VllmBackendSettings",
@@ -239,8 +240,31 @@ class TinyBackendSettings(Settings):
     params: Params = Field(default_factory=dict)
 
 
+class ReplayBackendSettings(Settings):
+    """A file of recorded samples that is served again: see docs/replay.md for its form.
+
+    `samples_of` picks those of one backend of the recording; `pace` times the recorded seconds pass
+    before a sample is there.
+    """
+
+    type: Literal["replay"]
+    file: Text
+    price: RequiredPrice
+    samples_of: Text | None = None
+    pace: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    recovery: Recovery = "worst_case"
+    budget: BudgetSettings = BudgetSettings()
+    max_in_flight: Count | None = None
+    timeout_s: Seconds = 600.0
+    params: Params = Field(default_factory=dict)
+
+
 BackendSettings = Annotated[
-    OpenAIBackendSettings | VllmBackendSettings | LiteLLMBackendSettings | TinyBackendSettings,
+    OpenAIBackendSettings
+    | VllmBackendSettings
+    | LiteLLMBackendSettings
+    | TinyBackendSettings
+    | ReplayBackendSettings,
     Field(discriminator="type"),
 ]
 

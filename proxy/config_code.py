@@ -7,13 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from samplewise.proxy.config_types import Many, Name, Text
+from samplewise.proxy.config_judges import Sampling
+from samplewise.proxy.config_types import Many, Name, Seconds, Settings, Text
 from samplewise.proxy.config_verifier_base import Megabytes, PooledSettings
 from samplewise.verifiers.base import TestsError
+from samplewise.verifiers.code.grade_sql import check_databases
 from samplewise.verifiers.code.languages import LANGUAGES
 from samplewise.verifiers.code.suite import check_language, read_suite
 
-__all__ = ["CodeTestsSettings"]
+__all__ = ["CodeTestsSettings", "GeneratorSettings"]
 
 
 def _tests(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -29,6 +31,20 @@ def _tests(value: Mapping[str, Any]) -> Mapping[str, Any]:
 Tests = Annotated[Mapping[str, Any], AfterValidator(_tests)]
 
 
+class GeneratorSettings(Settings):
+    """The model that writes tests, for requests that bring none.
+
+    `sets` calls are made for each request, and the first `per_set` tests of each reply are run.
+    """
+
+    model: Name
+    sets: Annotated[int, Field(ge=1, le=64)] = 4
+    per_set: Annotated[int, Field(ge=1, le=100)] = 5
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    sampling_params: Sampling | None = Field(None, repr=False)
+    timeout_s: Seconds = 60.0
+
+
 class CodeTestsSettings(PooledSettings):
     """Programs against tests, in a sandbox.
 
@@ -38,12 +54,14 @@ class CodeTestsSettings(PooledSettings):
     """
 
     type: Literal["code_tests"]
-    language: Literal["python", "javascript", "c", "cpp", "bash"] = "python"
-    sources: Many[Literal["request", "config", "prompt"]] = Field(
+    language: Literal["python", "javascript", "c", "cpp", "bash", "sql"] = "python"
+    sources: Many[Literal["request", "config", "prompt", "generated"]] = Field(
         default_factory=lambda: ("request", "config", "prompt"), min_length=1, strict=False
     )
     tests: Tests | None = None
     suites: Mapping[Name, Tests] = {}
+    databases: Mapping[Name, Text] = {}
+    generator: GeneratorSettings | None = None
     extract: Literal["last_block", "all_blocks", "whole"] = "last_block"
     spare: Annotated[int, Field(ge=0, le=64)] = 2
     memory_mb: Megabytes = 512
@@ -56,9 +74,20 @@ class CodeTestsSettings(PooledSettings):
         given = named if self.tests is None else {"tests": self.tests, **named}
         for place, value in given.items():
             try:
-                check_language(read_suite(value), LANGUAGES[self.language])
+                suite = read_suite(value)
+                check_language(suite, LANGUAGES[self.language])
+                check_databases(suite, self.databases)
             except TestsError as error:
                 raise ValueError(f"{place}: {error}") from None
         if self.sources == ("config",) and self.tests is None:
             raise ValueError("sources: config needs tests")
+        self._generator_fits()
         return self
+
+    def _generator_fits(self) -> None:
+        if ("generated" in self.sources) is (self.generator is None):
+            raise ValueError("sources: generated goes with a generator, and a generator with it")
+        if self.generator is not None and self.sources[-1] != "generated":
+            raise ValueError("sources: generated must be the last, because it always has tests")
+        if self.generator is not None and self.language != "python":
+            raise ValueError("sources: generated is for Python, whose tests can be asserts")

@@ -65,7 +65,7 @@ class CiscSettings(Settings):
     type: Literal["cisc"]
     score: Name | None = None
     samples: _Votes = 8
-    temperature: Annotated[float, Field(gt=0, le=1_000)] = 0.25
+    temperature: Annotated[float, Field(gt=0, le=1_000)] = 0.1
     min_ok: _Samples = 1
 
     def build(self) -> Policy:

@@ -19,6 +19,7 @@ __all__ = [
     "PairwiseSettings",
     "ProcessRewardSettings",
     "RewardModelSettings",
+    "Sampling",
     "ScoreModelSettings",
 ]
 
@@ -46,7 +47,7 @@ def _sampling(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-_Sampling = Annotated[Mapping[str, Any], AfterValidator(_sampling)]
+Sampling = Annotated[Mapping[str, Any], AfterValidator(_sampling)]
 
 
 class ModelSettings(_VerifierSettings):
@@ -73,7 +74,7 @@ class JudgeSettings(ModelSettings):
     """A chat model as judge. `instructions` add to our prompt, `input` replaces its middle."""
 
     instructions: Text | None = Field(None, repr=False)
-    sampling_params: _Sampling | None = Field(None, repr=False)
+    sampling_params: Sampling | None = Field(None, repr=False)
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 512
 
 

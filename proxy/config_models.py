@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from samplewise.proxy.config_backends import BackendSettings, HttpBackendSettings
+from samplewise.proxy.config_code import CodeTestsSettings, GeneratorSettings
 from samplewise.proxy.config_judges import (
     GenerativeSettings,
     ModelSettings,
@@ -26,12 +27,14 @@ _THRESHOLDS = (ScoreModelSettings, GenerativeSettings, *_SCORERS)
 
 def asked_models(
     verifiers: Mapping[str, VerifierSettings], path: Path = ("verifiers",)
-) -> Iterator[tuple[Path, ModelSettings]]:
+) -> Iterator[tuple[Path, ModelSettings | GeneratorSettings]]:
     """Yield every verifier that asks a model, graders of a `multi` too, with where it stands."""
     for name, settings in verifiers.items():
         here = (*path, name)
         if isinstance(settings, ModelSettings):
             yield here, settings
+        elif isinstance(settings, CodeTestsSettings) and settings.generator is not None:
+            yield (*here, "generator"), settings.generator
         elif isinstance(settings, MultiSettings):
             yield from asked_models(settings.graders, (*here, "graders"))
 
@@ -91,6 +94,10 @@ def route_problems(
                 yield Problem((*path, field), wrong)
     for name in route.verifiers:
         settings = verifiers.get(name)
+        written = isinstance(settings, CodeTestsSettings) and settings.sources == ("generated",)
+        if written and isinstance(route.policy, FirstPassSettings):
+            wrong = f"{quoted(name)} passes nothing by generated tests: take the policy agreement"
+            yield Problem((*path, "verifiers"), wrong)
         if not isinstance(settings, _THRESHOLDS) or not settings.required:
             continue
         if settings.pass_threshold is None and isinstance(route.policy, FirstPassSettings):

@@ -31,6 +31,7 @@ from samplewise.proxy.config_search import (
     MctsSettings,
     ParticleFilterSettings,
     RebaseSettings,
+    RefineSearchSettings,
 )
 from samplewise.proxy.config_synthesis import (
     EffortSettings,
@@ -216,6 +217,7 @@ class FirstPassSettings(Settings):
     """Waves until one sample passes its verifiers; without `waves` they are 4, 4, 8, 16, ...
 
     `right_usd` and `wrong_usd`, what accepted answers are worth and cost, need the route's `prior`.
+    `no_answer_usd` is what none costs, `attempt_usd` the price of an attempt to plan with.
     """
 
     type: Literal["first_pass"]
@@ -224,11 +226,15 @@ class FirstPassSettings(Settings):
     min_ok: _Samples = 1
     right_usd: PositiveAmount | None = None
     wrong_usd: Amount | None = None
+    no_answer_usd: Amount | None = None
+    attempt_usd: PositiveAmount | None = None
 
     @model_validator(mode="after")
     def _both(self) -> FirstPassSettings:
         if (self.right_usd is None) != (self.wrong_usd is None):
             raise ValueError("needs both right_usd and wrong_usd, or neither")
+        if self.right_usd is None and (self.no_answer_usd or self.attempt_usd) is not None:
+            raise ValueError("no_answer_usd and attempt_usd count only beside right_usd")
         return self
 
     def build(self) -> Policy:
@@ -241,6 +247,8 @@ class FirstPassSettings(Settings):
             min_ok=self.min_ok,
             right_nano=None if self.right_usd is None else nano_from_usd(str(self.right_usd)),
             wrong_nano=nano_from_usd(str(self.wrong_usd or 0)),
+            none_nano=nano_from_usd(str(self.no_answer_usd or 0)),
+            attempt_nano=None if self.attempt_usd is None else nano_from_usd(str(self.attempt_usd)),
         )
 
 
@@ -305,6 +313,7 @@ _Policies = (
     | ParticleFilterSettings
     | BestFirstSettings
     | MctsSettings
+    | RefineSearchSettings
     | TournamentSettings
     | ReviseSettings
     | FuseSettings

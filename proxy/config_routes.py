@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from samplewise.proxy.config_budgets import RouteBudgetSettings
+from samplewise.proxy.config_mirror import MirrorSettings
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
     Names,
@@ -48,6 +49,7 @@ class RouteSettings(Settings):
     on_unverified: Literal["return", "vote", "error"] = "return"
     on_tools: Literal["passthrough", "vote", "verify"] = "passthrough"
     side_requests: SideSettings | None = None
+    mirror: MirrorSettings | None = None
     stream: Literal["chunks", "whole", "raw"] = "chunks"
     progress: Literal["none", "reasoning"] = "none"
     usage: Literal["billed", "chosen"] = "billed"

@@ -12,6 +12,7 @@ from samplewise.policies.search.best_first import BestFirst, Mcts
 from samplewise.policies.search.dvts import Dvts
 from samplewise.policies.search.particle_filter import ParticleFilter
 from samplewise.policies.search.rebase import Rebase
+from samplewise.policies.search.refine import RefineSearch
 from samplewise.policies.search.tree import Steps
 from samplewise.proxy.config_types import Count, Many, Name, Settings
 
@@ -23,6 +24,7 @@ __all__ = [
     "MctsSettings",
     "ParticleFilterSettings",
     "RebaseSettings",
+    "RefineSearchSettings",
     "SearchSettings",
 ]
 
@@ -138,3 +140,32 @@ class MctsSettings(SearchSettings):
     def build(self) -> Policy:
         """Return the policy."""
         return Mcts(self.width, self.expansions, self.exploration, self._plan())
+
+
+class RefineSearchSettings(Settings):
+    """A tree of whole answers that the model criticises and rewrites, compared in pairs."""
+
+    type: Literal["refine_search"]
+    roots: _Samples = 2
+    rollouts: _Samples = 6
+    width: _Samples = 1
+    children: _Samples = 2
+    opponents: _Samples = 3
+    exploration: Annotated[float, Field(ge=0, le=1_000)] = 0.7
+    blend: Annotated[float, Field(ge=0, le=1)] = 0.9
+    critique: bool = True
+    min_ok: _Samples = 1
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        return RefineSearch(
+            roots=self.roots,
+            rollouts=self.rollouts,
+            width=self.width,
+            children=self.children,
+            opponents=self.opponents,
+            exploration=self.exploration,
+            blend=self.blend,
+            critique=self.critique,
+            min_ok=self.min_ok,
+        )

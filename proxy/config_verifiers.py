@@ -18,6 +18,7 @@ from samplewise.proxy.config_judges import (
     ScoreModelSettings,
 )
 from samplewise.proxy.config_patch import PatchTestsSettings
+from samplewise.proxy.config_tools import ToolSettings
 from samplewise.proxy.config_types import Count, Name, Seconds, Secret, Text
 from samplewise.proxy.config_verifier_base import (
     Megabytes,
@@ -237,7 +238,8 @@ VerifierSettings = Annotated[
     | ProcessRewardSettings
     | MultiSettings
     | CodeTestsSettings
-    | PatchTestsSettings,
+    | PatchTestsSettings
+    | ToolSettings,
     Field(discriminator="type"),
 ]
 MultiSettings.model_rebuild()

@@ -122,6 +122,7 @@ class _Run:
         """Carry out a draw once; False when its key was applied before."""
         if action.key in self.evidence.rounds:
             return False
+        self.job.sources[action.key] = action.source
         self.evidence.fold(await self.draws.start(action))
         return True
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
-from samplewise.policies.base import Policy, Stop
+from samplewise.policies.base import Policy, Source, Stop
 from samplewise.policies.evidence import Event, Evidence
 from samplewise.policies.price import Usage
 from samplewise.proxy.checks_base import Check
@@ -18,7 +18,17 @@ from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.base import Sample, Task
 
-__all__ = ["Answer", "Degraded", "Job", "Outcome", "Retry", "Route", "Side", "likely_bytes"]
+__all__ = [
+    "Answer",
+    "Degraded",
+    "Job",
+    "Mirror",
+    "Outcome",
+    "Retry",
+    "Route",
+    "Side",
+    "likely_bytes",
+]
 
 # English has four to five, code with deep indentation more; escapes of JSON count too.
 _BYTES_PER_TOKEN = 8
@@ -43,6 +53,15 @@ class Degraded(StrEnum):
     QUORUM = "quorum"
     BACKEND = "backend"
     VERIFIER = "verifier"
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """The route that answers a `share` of the requests too, at most `at_once` at a time."""
+
+    route: str
+    share: float
+    at_once: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +92,7 @@ class Route:
     on_tools: Literal["passthrough", "vote", "verify"] = "passthrough"
     tool_check: Check | None = None
     side: Side | None = None
+    mirror: Mirror | None = None
     stream: Literal["chunks", "whole", "raw"] = "chunks"
     progress: Literal["none", "reasoning"] = "none"
     usage: Literal["billed", "chosen"] = "billed"
@@ -119,7 +139,8 @@ class Job:
     the client's, None where none is needed and none was sent. `holders` counts the clients that
     wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags,
     `given_id` is the name that came with the request, `evidence` what is known since it runs,
-    `patience_s` how long the client waits by its own word.
+    `mirrored` is the id of the second run that a mirror began, `sources` what each draw went out
+    from, `patience_s` how long the client waits by its own word.
     """
 
     request_id: str
@@ -145,6 +166,8 @@ class Job:
     tagged: tuple[Account, ...] = ()
     given_id: str = ""
     evidence: Evidence | None = None
+    mirrored: str = ""
+    sources: dict[str, Source] = field(default_factory=dict)
     patience_s: float | None = None
 
     @property

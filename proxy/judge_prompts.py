@@ -21,7 +21,7 @@ from samplewise.verifiers.asking import Messages
 from samplewise.verifiers.base import Ended, Sample, Task, VerifierError
 from samplewise.verifiers.templates import Template
 
-__all__ = ["JudgePrompt", "as_data", "judge_prompt", "object_schema"]
+__all__ = ["JudgePrompt", "as_data", "conversation_block", "judge_prompt", "object_schema"]
 
 _ROLE = "You are a strict and fair judge of answers that other models wrote."
 _RULES = (
@@ -153,6 +153,11 @@ def object_schema(key: str, kind: Mapping[str, Any], *, reason: bool = True) -> 
 def as_data(text: str) -> str:
     """Return a text as a JSON string in which nothing can be taken for a mark."""
     return _hidden(encode(text).decode())
+
+
+def conversation_block(task: Task, nonce: str) -> str:
+    """Return the request's conversation as data, between marks that end in `nonce`."""
+    return _block("conversation", _conversation(task), nonce)
 
 
 def _hidden(text: str) -> str:

@@ -69,8 +69,22 @@ class Metrics:
         self.disconnects = self._counter(
             "client_disconnects", "Clients that left before their answer.", "route"
         )
+        self.mirrors = self._counter(
+            "mirrored_requests",
+            "Requests that another route answered too, by what its answer was.",
+            "route",
+            "mirror",
+            "result",
+        )
+        self.mirror_cost = self._counter(
+            "mirror_cost_usd", "Dollars that these second answers cost.", "route", "mirror"
+        )
         self.coalesced = self._counter(
             "coalesced_retries", "Client retries that joined a run instead of buying one.", "route"
+        )
+
+        self.recordings = self._counter(
+            "recorded_requests", "Requests written to recordings, or dropped.", "route", "result"
         )
 
     def _define_samples(self) -> None:
@@ -171,6 +185,10 @@ class Metrics:
         assert isinstance(child, Histogram)
         child.observe(value)
 
+    def recorded(self, route: str, result: str) -> None:
+        """Count a request that was written down, or dropped because that could not be done."""
+        self._add(self.recordings, 1, route, result)
+
     def answered(self, answer: Answer, waited_s: float) -> None:
         """Count a request that got its answer."""
         route, evidence = answer.job.route.name, answer.evidence
@@ -196,6 +214,12 @@ class Metrics:
     def joined(self, route: str) -> None:
         """Count a repeated request that was answered by the run of an earlier one."""
         self._add(self.coalesced, 1, route)
+
+    def mirrored(self, route: str, mirror: str, result: str, nano: int) -> None:
+        """Count a request that another route was to answer too, and what that cost."""
+        self._add(self.mirrors, 1, route, mirror, result)
+        if nano:
+            self._add(self.mirror_cost, nano / NANO, route, mirror)
 
     def first_byte_sent(self, route: str, seconds: float) -> None:
         """Count how long a streamed answer took to begin."""

@@ -37,8 +37,10 @@ from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
+from samplewise.proxy.mirror import Mirrors
 from samplewise.proxy.options import Options
 from samplewise.proxy.records.keeper import Keeper, Keeping
+from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.sent_tests import check_tests
 from samplewise.proxy.suffix import without_suffix
@@ -73,6 +75,7 @@ class Setup:
     plain_keep_alive: bool = False
     records: Keeping = field(default_factory=Keeping)
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
+    recorder: Recorder | None = None
 
 
 @dataclass(slots=True)
@@ -92,6 +95,7 @@ class Service:
     rates: Rates
     guard: Guard = field(default_factory=Guard)
     gate: Gate = field(default_factory=Gate)
+    mirrors: Mirrors = field(default_factory=Mirrors)
     keys: KeyStore | None = None
     books: Books | None = None
     records: Keeper | None = None
@@ -211,6 +215,8 @@ class Service:
         """Count and log a request that got its answer."""
         job, evidence = answer.job, answer.evidence
         self.engine.metrics.answered(answer, job.waited_s)
+        if self.setup.recorder is not None:
+            self.setup.recorder.note(answer)
         _log.info(
             "answered",
             request_id=job.request_id,

@@ -119,6 +119,8 @@ async def _bought(service: Service, job: Job) -> Answer:
     service.answered(found)
     if service.records is not None:
         service.records.keep(job, found, service.setup.records)
+    id_ = service.new_request_id()
+    service.mirrors.offer(found, service.engine, id_, lambda again: service.job(again, id_))
     return found
 
 

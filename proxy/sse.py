@@ -16,7 +16,7 @@ from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode, members_of, object_text
 from samplewise.verifiers.base import Sample
 
-__all__ = ["COMMENT", "DONE", "RawStream", "Told", "chunks", "error_event", "event"]
+__all__ = ["COMMENT", "DONE", "RawStream", "Told", "chunks", "error_event", "event", "pieces"]
 
 COMMENT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -52,7 +52,7 @@ def chunks(answer: Answer, begun: Mapping[str, bytes] | None = None) -> Iterator
         choice = msgspec.json.decode(choice_object(answer, sample, index))
         if begun is None or index:
             yield frame.chunk(_delta(index, {"role": "assistant", "content": ""}))
-        yield from _choice_chunks(frame, choice, sample, whole=job.route.stream == "whole")
+        yield from _choice_chunks(frame, choice, whole=job.route.stream == "whole")
         final = index == last and not job.include_usage
         finish = {**_rest(choice), "index": index, "delta": {}}
         yield frame.chunk(finish, final=final)
@@ -120,26 +120,34 @@ def _rest(choice: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in choice.items() if k not in ("message", "index", "logprobs")}
 
 
-def _choice_chunks(
-    frame: _Frame, choice: dict[str, Any], sample: Sample, *, whole: bool
-) -> Iterator[bytes]:
-    index, message = choice["index"], dict(choice["message"])
+def _choice_chunks(frame: _Frame, choice: dict[str, Any], *, whole: bool) -> Iterator[bytes]:
+    index = choice["index"]
+    for piece in pieces(choice, whole=whole):
+        yield frame.chunk({**_delta(index, piece["delta"]), **piece})
+
+
+def pieces(choice: dict[str, Any], *, whole: bool) -> Iterator[dict[str, Any]]:
+    """Yield a choice's message as a stream brings it: each piece has its `delta`.
+
+    Text has `logprobs` beside it. With `whole` no text is cut.
+    """
+    message = dict(choice["message"])
     content, calls = message.pop("content", None), message.pop("tool_calls", None)
     message = {k: v for k, v in message.items() if k != "role" and v is not None}
     if message:
         # Reasoning, refusal and fields we do not know come before the answer, as they were.
-        yield frame.chunk(_delta(index, message))
+        yield {"delta": message}
     if isinstance(content, str) and content:
         logprobs = choice.get("logprobs")
         # Log-probabilities belong to the text as a whole, so the text stays whole with them.
-        pieces = [content] if whole or logprobs else _PIECES.findall(content)
-        for piece in pieces:
-            yield frame.chunk({**_delta(index, {"content": piece}), "logprobs": logprobs})
+        texts = [content] if whole or logprobs else _PIECES.findall(content)
+        for text in texts:
+            yield {"delta": {"content": text}, "logprobs": logprobs}
     elif content:
-        yield frame.chunk(_delta(index, {"content": content}))
+        yield {"delta": {"content": content}}
     for number, call in enumerate(calls or ()):
         for fragment in _fragments(call, whole=whole):
-            yield frame.chunk(_delta(index, {"tool_calls": [{"index": number, **fragment}]}))
+            yield {"delta": {"tool_calls": [{"index": number, **fragment}]}}
 
 
 def _fragments(call: dict[str, Any], *, whole: bool) -> Iterator[dict[str, Any]]:

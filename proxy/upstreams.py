@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
@@ -36,7 +36,8 @@ class Upstream:
     unbounded), `queue_s` how long a call waits for one of them; `pace` is the room that the server
     itself leaves. `pool` has its hosts and what is known of their health. `hedge` is the share of
     samples after whose time a late one is asked for twice (None: never). `checkpoints` are there
-    where they decide what a call costs whose process died.
+    where they decide what a call costs whose process died. `tokens` asks a host how many tokens a
+    prompt has, where it is known to tell.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Upstream:
     in_flight: int = 0
     pace: Pace | None = None
     checkpoints: Checkpoints | None = None
+    tokens: Callable[[str, bytes], Awaitable[int | None]] | None = None
     pool: Pool = field(default_factory=Pool)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 

@@ -14,13 +14,14 @@ from samplewise.proxy.errors import RequestError
 from samplewise.proxy.jsontext import encode, members, object_text
 from samplewise.proxy.options import Options, parse_options
 
-__all__ = ["ChatRequest", "parse_chat", "prompt_bound", "upstream_body"]
+__all__ = ["ChatRequest", "parse_chat", "prompt_bound", "prompt_guess", "upstream_body"]
 
 _MOST_CHOICES = 128
 _MOST_TOKENS = 2**31 - 1
 # Never forwarded as they came: we say ourselves how many samples, and whether they are streamed.
 _OURS = frozenset({"model", "samplewise", "stream", "stream_options", "n"})
 _TEMPLATE_TOKENS = 64
+_BYTES_PER_TOKEN, _LIKELY_PER_IMAGE = 4, 1_000
 _DATA_URL = re.compile(rb'"data:[^"]*"')
 _CAPS = ("max_tokens", "max_completion_tokens")
 _MEDIA = ("image_url", "input_image", "video_url", "audio_url", "file")
@@ -197,6 +198,16 @@ def prompt_bound(
         if name not in _OURS and name != "messages":
             size += len(value)
     return size + _TEMPLATE_TOKENS
+
+
+def prompt_guess(request: ChatRequest, max_tokens_per_image: int | None = None) -> int:
+    """Return how many tokens the prompt may have: one for four bytes of messages and tools.
+
+    Text of most languages has about that; images count as in `prompt_bound`, or as a thousand each.
+    """
+    size = len(_DATA_URL.sub(b"", request.messages)) + len(request.tools or b"")
+    per_image = _LIKELY_PER_IMAGE if max_tokens_per_image is None else max_tokens_per_image
+    return -(-size // _BYTES_PER_TOKEN) + request.images * per_image
 
 
 def upstream_body(

@@ -24,8 +24,10 @@ from samplewise.verifiers.base import (
     VerifierError,
 )
 from samplewise.verifiers.code.extract import find_program
-from samplewise.verifiers.code.grade import Graded, grade
-from samplewise.verifiers.code.languages import Language
+from samplewise.verifiers.code.frames import Graded, Result
+from samplewise.verifiers.code.grade import grade
+from samplewise.verifiers.code.grade_sql import check_databases, grade_sql, load_database
+from samplewise.verifiers.code.languages import SQL, Language
 from samplewise.verifiers.code.prompt_tests import prompt_suite, user_text
 from samplewise.verifiers.code.suite import Suite, check_language, read_suite
 from samplewise.verifiers.sandbox.opening import OpenedSandbox, open_sandbox
@@ -43,6 +45,7 @@ _WORDS: Mapping[str, str] = {
     "memory": "takes too much memory",
     "output_limit": "writes too much",
     "protocol": "gives something that is no plain value",
+    "forbidden": "does what a query may not",
 }
 
 
@@ -53,6 +56,7 @@ class CodeTests:
     `tests` is the suite of the source `config`; `suites` are those that a request can name by
     `ref`. `timeout_s` is for one program: compiling and all its tests. The score is the share of
     tests that passed; only all of them are a pass. Without tests there is no judgement.
+    `databases` are the SQLite files that tests of SQL name, read when the verifier is opened.
     """
 
     name: str
@@ -63,6 +67,8 @@ class CodeTests:
     suites: Mapping[str, Suite] = field(default_factory=dict)
     extract: Literal["last_block", "all_blocks", "whole"] = "last_block"
     timeout_s: float = 5.0
+    databases: Mapping[str, str] = field(default_factory=dict)
+    _loaded: dict[str, bytes] = field(default_factory=dict)
 
     async def open(self) -> None:
         """Open the sandbox and try whether it holds; then look for the language's tools.
@@ -70,6 +76,8 @@ class CodeTests:
         Raises:
             VerifierSetupError: it cannot be opened or does not hold, or a tool is missing.
         """
+        for name, path in self.databases.items():
+            self._loaded[name] = await asyncio.to_thread(load_database, path)
         await open_sandbox(self.sandbox, self.language.tools, f"programs in {self.language.name}")
 
     async def close(self) -> None:
@@ -94,18 +102,31 @@ class CodeTests:
             VerifierError: the sandbox or the suite's checker failed, or the tests of the request
                 cannot be used.
         """
-        source, suite = await asyncio.to_thread(self._suite, task)  # long prompts take long
+        source, suite = await self.suite(task)
         if suite is None:
             return undecided(self.name, None, "no_tests", Assurance.TESTS_EXTERNAL)
+        return (await self.judge(sample, source, suite))[0]
+
+    async def suite(self, task: Task) -> tuple[str, Suite | None]:
+        """Return the first source that has tests for this task, and its tests."""
+        return await asyncio.to_thread(self._suite, task)  # long prompts take long
+
+    async def judge(
+        self, sample: Sample, source: str, suite: Suite
+    ) -> tuple[Verdict, Sequence[Result]]:
+        """Run one suite; return the verdict and what became of each test, if any was run."""
         kind = Assurance.TESTS_IN_PROCESS if suite.asserts else Assurance.TESTS_EXTERNAL
         code = self._program(sample, (suite.entry_point or "").partition(".")[0])
         if code is None:
             text = f"The answer holds no program in {self.language.name}."
-            return failed(self.name, None, "no_program", text, kind)
+            return failed(self.name, None, "no_program", text, kind), ()
         if len(code) > _MOST_PROGRAM:
-            return failed(self.name, None, "too_large", "The program is too large.", kind)
-        graded = await grade(self.sandbox, code, suite, self.language, self.timeout_s)
-        return self._verdict(graded, source, kind)
+            return failed(self.name, None, "too_large", "The program is too large.", kind), ()
+        if self.language is SQL:
+            graded = await grade_sql(self.sandbox, code, suite, self._loaded, self.timeout_s)
+        else:
+            graded = await grade(self.sandbox, code, suite, self.language, self.timeout_s)
+        return self._verdict(graded, source, kind), graded.results
 
     def _program(self, sample: Sample, name: str) -> str | None:
         return find_program(sample.path_text, self.language, self.extract, name)
@@ -134,6 +155,7 @@ class CodeTests:
                 raise TestsError("ref", f"there is no suite {suite.ref[:100]!r} here")
             return known
         check_language(suite, self.language)
+        check_databases(suite, self.databases)
         return suite
 
     def _verdict(self, graded: Graded, source: str, kind: Assurance) -> Verdict:

@@ -6,6 +6,7 @@ the type of the statement, and what it rests on; `coqchk` looks at the compiled 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 
@@ -61,8 +62,8 @@ class Coq:
 
     `preamble` stands before the statement and before the proof (imports, scopes), `definitions`
     before the statement alone; the proof imports them. `axioms` are full names that a proof may
-    rest on. `timeout_s` is for all four runs of Coq. What the candidate itself spends too much on
-    fails; what stops a later step is an error.
+    rest on. What matches `rules` is not given to Coq at all. `timeout_s` is for all four runs of
+    Coq. What the candidate itself spends too much on fails; what stops a later step is an error.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Coq:
     preamble: str = ""
     definitions: str = ""
     axioms: frozenset[str] = frozenset()
+    rules: re.Pattern[str] = RULES
     timeout_s: float = 30.0
 
     async def open(self) -> None:
@@ -92,17 +94,9 @@ class Coq:
         statement, theorem = self.statement.fill(task, sample), self.theorem.fill(task, sample)
         if not _NAME.fullmatch(theorem):
             raise VerifierError(f"name: {theorem[:100]!r} is no name in Coq", reason="protocol")
-        text = find_program(sample.path_text, COQ_LANGUAGE, "last_block", theorem)
-        if text is None:
-            return self._failed("no_proof", "The answer holds no proof in Coq.")
-        if len(text) > _MOST_CHARS:
-            return self._failed("too_large", "The proof is too long.")
-        proof = without_comments(text, COQ)
-        if proof is None:
-            return self._failed("parse", "A comment of the proof does not end.")
-        forbidden = broken_rule(proof, RULES)
-        if forbidden is not None:
-            return self._failed("forbidden", f"A proof must not hold {forbidden!r}.")
+        proof = await asyncio.to_thread(self._proof, sample, theorem)  # long texts take long
+        if isinstance(proof, Verdict):
+            return proof
         source, before = proof_file(self.preamble, theorem, statement, proof)
         goal = goal_file(self.preamble, self.definitions, statement)
         steps = [
@@ -112,6 +106,21 @@ class Coq:
             Step(command=_CONFIRM),
         ]
         return self._read(await run_steps(self.sandbox, steps, self.timeout_s), before)
+
+    def _proof(self, sample: Sample, theorem: str) -> str | Verdict:
+        """Return the proof without comments, or the verdict on an answer without a usable one."""
+        text = find_program(sample.path_text, COQ_LANGUAGE, "last_block", theorem)
+        if text is None:
+            return self._failed("no_proof", "The answer holds no proof in Coq.")
+        if len(text) > _MOST_CHARS:
+            return self._failed("too_large", "The proof is too long.")
+        proof = without_comments(text, COQ)
+        if proof is None:
+            return self._failed("parse", "A comment of the proof does not end.")
+        forbidden = broken_rule(proof, self.rules)
+        if forbidden is not None:
+            return self._failed("forbidden", f"A proof must not hold {forbidden!r}.")
+        return proof
 
     def _read(self, steps: Steps, before: int) -> Verdict:
         last, number = steps.ran[-1] if steps.ran else None, len(steps.ran)

@@ -63,6 +63,11 @@ def check_fit(policy: Policy, problems: Sequence[Problem]) -> None:
     }
     wanted = (needs.answers, needs.logprobs, needs.step_scores, needs.continuation)
     missing = [what for what, want in zip(has, wanted, strict=True) if want and not has[what]]
+    groups = {s.logprobs.confidence.window for s in samples if s.logprobs and s.logprobs.confidence}
+    # The mean goes over all tokens, whatever the groups.
+    fits = groups == {needs.group_tokens} or (needs.group_tokens == 1 and groups)
+    if needs.group_tokens and not fits:
+        missing.append(f"confidence in groups of {needs.group_tokens} tokens")
     missing += [f"scores of the verifier {n!r}" for n in needs.scores if n not in verifiers]
     drawn = {s.backend for s in samples}
     missing += [f"samples of the backend {n!r}" for n in needs.backends if n not in drawn]

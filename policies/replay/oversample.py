@@ -10,20 +10,34 @@ from samplewise.policies.ranking import by_order, why_ended
 
 __all__ = ["Oversample"]
 
+_TOP = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Oversample:
-    """Draw `samples` from every backend, in calls with `n`, or one call each if `timed`."""
+    """Draw `samples` from every backend, in calls with `n`, or one call each if `timed`.
+
+    With `group_tokens` their confidence is measured, in groups of so many tokens.
+    """
 
     samples: int
     backends: tuple[str, ...]
     timed: bool = False
+    group_tokens: int = 0
 
     @property
     def needs(self) -> Needs:
         """The backends; calls of one sample where each needs a time of its own."""
         total = self.samples * len(self.backends)
-        return Needs(total, cancel=self.timed, backends=self.backends, min_samples=total)
+        return Needs(
+            total,
+            cancel=self.timed,
+            backends=self.backends,
+            min_samples=total,
+            logprobs=self.group_tokens > 0,
+            top_logprobs=_TOP if self.group_tokens else 0,
+            group_tokens=self.group_tokens,
+        )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Draw all, wait for all."""

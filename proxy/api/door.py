@@ -12,7 +12,7 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from samplewise.proxy.api.replies import error_reply
+from samplewise.proxy.api.shapes import path_error
 from samplewise.proxy.errors import Overloaded
 from samplewise.proxy.retries import repeated
 from samplewise.proxy.service import Service
@@ -21,10 +21,11 @@ __all__ = ["Door"]
 
 _log = structlog.get_logger("samplewise.door")
 _LOG_EVERY_S = 1.0
+_ANSWERED = ("/chat/completions", "/responses", "/messages")
 
 
 class Door:
-    """Pure ASGI middleware in front of all routes; only chat requests are turned away."""
+    """Pure ASGI middleware in front of all routes; only requests for answers are turned away."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -33,7 +34,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 503 when there is no place, else hand the request on."""
-        if scope["type"] == "http" and scope["path"].endswith("/chat/completions"):
+        if scope["type"] == "http" and scope["path"].endswith(_ANSWERED):
             service: Service = scope["app"].state.service
             # A repetition may join a run that has its place already.
             if service.gate.full and not repeated(Headers(scope=scope)):
@@ -51,4 +52,5 @@ class Door:
             _log.warning("overloaded", shed=self._shed)
             self._shed, self._told_at = 0, now
         error = Overloaded("all places are taken, and all to wait at")
-        await error_reply(error, service.new_request_id())(scope, receive, send)
+        reply = path_error(scope["path"], error, service.new_request_id())
+        await reply(scope, receive, send)

@@ -6,7 +6,7 @@ What is written is the business of a `Dialect`, one for each surface; when, is t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -78,10 +78,14 @@ class Waiting(Response):
         request: Request,
         dialect: Dialect,
         patience_s: float | None = None,
+        refuse: Callable[[AnswerError, str], Response] = error_reply,
     ) -> None:
-        """Wait for the answer to `job`. `patience_s` is the longest silence its client bears."""
+        """Wait for the answer to `job`. `patience_s` is the longest silence its client bears.
+
+        `refuse` makes the reply of an error that comes while there is still a status to give.
+        """
         self._service, self._job, self._request = service, job, request
-        self._dialect, self._patience_s = dialect, patience_s
+        self._dialect, self._patience_s, self._refuse = dialect, patience_s, refuse
         self._queue: asyncio.Queue[bytes | str] = asyncio.Queue()
         if job.tap is not None:
             job.tap = self._queue.put_nowait
@@ -179,7 +183,7 @@ class Waiting(Response):
         if self._opened:
             await self._write(self._dialect.failed(error), last=True)
             return
-        reply = error_reply(error, self._job.request_id)
+        reply = self._refuse(error, self._job.request_id)
         await reply(self._request.scope, self._request.receive, self._send)
 
 

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.price import shown_usd, usd
+from samplewise.policies.prior import prior_of
 from samplewise.proxy.asking import Priced
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build_prior import read_prior
@@ -54,8 +56,7 @@ def check(file: Path, prompt_tokens: int, probe: bool) -> None:
     try:
         config = load_config(file)
         check_exposed(config)
-        for name, route in config.routes.items():
-            read_prior(name, route, route.policy.build())
+        plans = list(_plans(config))
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -63,12 +64,38 @@ def check(file: Path, prompt_tokens: int, probe: bool) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=_PIPE_WIDTH)
     console.print(_table(config, prompt_tokens))
+    for plan in plans:
+        console.print(Text(plan), soft_wrap=True)
     for warning in config.warnings:
         console.print(Text(f"Warning: {warning}"), soft_wrap=True)
     if probe:
         _show_abilities(console, config)
     routes = len(config.routes)
     console.print(Text(f"{file}: correct, {routes} route{'s' if routes > 1 else ''}"))
+
+
+def _plans(config: Config) -> Iterator[str]:
+    """Read every prior, and yield what it says of the best number of attempts.
+
+    Raises:
+        ConfigError: a prior cannot be used, or says that its policy cannot gain anything.
+    """
+    for name, route in config.routes.items():
+        policy = route.policy.build()
+        prior = prior_of(read_prior(name, route, policy))
+        if not isinstance(policy, FirstPass) or prior is None or policy.right_nano is None:
+            continue
+        found = policy.best_attempts(prior)
+        if found is not None:
+            worth = f"a request is then worth ${usd(found[1]):.6g}"
+            yield f"routes.{name}: at most {found[0]} attempts are best; {worth}"
+        elif policy.attempt_nano is None:
+            yield f"routes.{name}: set attempt_usd to be told the best number of attempts"
+        else:
+            yield (
+                f"routes.{name}: no number of attempts is best: its prior does not say how "
+                "requests differ; calibrate with several samples of at least 20 prompts"
+            )
 
 
 def _show_abilities(console: Console, config: Config) -> None:

@@ -33,6 +33,9 @@ Examples:
               "sample is right when its answer is the prompt's reference.")  # fmt: skip
 @click.option("--timed", is_flag=True, help="One call for each sample, so that each has a time of "
               "its own. The prompt is then paid for each.")  # fmt: skip
+@click.option("--group-tokens", type=click.IntRange(0, 1_000_000), default=0, help="Record the "
+              "model's confidence too, in groups of so many tokens, for deepconf, self_certainty "
+              "and cisc.")  # fmt: skip
 @click.option("--max-cost-usd", required=True, type=click.FloatRange(min=0), help="The most that "
               "this run may spend. Limits of the configuration hold too.")  # fmt: skip
 @click.option("--at-once", type=click.IntRange(1, 1000), default=4, show_default=True,
@@ -48,6 +51,7 @@ def record(
     backends: tuple[str, ...],
     truth: str | None,
     timed: bool,
+    group_tokens: int,
     max_cost_usd: float,
     at_once: int,
     output: Path,
@@ -68,7 +72,7 @@ def record(
 
     order = Order(
         route, samples, nano_from_usd(repr(max_cost_usd)), tuple(dict.fromkeys(backends)), truth,
-        timed, at_once,
+        timed, at_once, group_tokens,
     )  # fmt: skip
     try:
         found = asyncio.run(run(load_config(config_file), order, read_prompts(prompts), output))

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from samplewise.policies.base import Combine, Continue, Fresh, Revise, Source
 from samplewise.policies.evidence import Evidence, Judgement
-from samplewise.policies.replay.records import Problem, RecordedSample, RecordedVerdict
+from samplewise.policies.price import Price
+from samplewise.policies.replay.records import (
+    Problem,
+    RecordedPrice,
+    RecordedSample,
+    RecordedVerdict,
+)
 from samplewise.proxy.replay.prompts import Prompt
 from samplewise.verifiers.base import Ended, Sample, Status, Verdict
 
-__all__ = ["recorded"]
+__all__ = ["price_of", "recorded"]
 
 
-def recorded(prompt: Prompt, evidence: Evidence, truth: str | None, *, timed: bool) -> Problem:
+def recorded(
+    prompt: Prompt,
+    evidence: Evidence,
+    truth: str | None,
+    *,
+    timed: bool,
+    sources: Mapping[str, Source] | None = None,
+) -> Problem:
     """Return the problem with all samples that were not cut, in draw order.
 
     The verdict of the verifier `truth` becomes `correct`. Without `timed` samples shared a call,
-    and none has a time of its own.
+    and none has a time of its own. `sources` says what each draw went out from (none: the prompt);
+    a sample that came from one that was cut is left out with it.
     """
     drawn = sorted(evidence.samples.values(), key=lambda sample: sample.index)
-    kept = [sample for sample in drawn if sample.ended is not Ended.CUT]
+    places: dict[str, int] = {}
+    kept: list[Sample] = []
+    for sample in drawn:
+        if sample.ended is not Ended.CUT and all(parent in places for parent in sample.parents):
+            places[sample.id] = len(kept)
+            kept.append(sample)
     # A call with several samples has its prompt on the first of them.
     tokens = {s.backend: s.prompt_tokens for s in reversed(kept) if s.prompt_tokens}
     usual = tokens[kept[0].backend] if kept and kept[0].backend in tokens else 0
@@ -28,10 +53,35 @@ def recorded(prompt: Prompt, evidence: Evidence, truth: str | None, *, timed: bo
         reference=prompt.reference,
         data=prompt.data,
         samples=tuple(
-            _sample(s, evidence.judgements.get(s.id), truth, tokens.get(s.backend, 0), usual, timed)
+            replace(
+                _sample(
+                    s, evidence.judgements.get(s.id), truth, tokens.get(s.backend, 0), usual, timed
+                ),
+                parents=tuple(places[parent] for parent in s.parents),
+                **_source((sources or {}).get(s.key)),
+            )
             for s in kept
         ),
     )
+
+
+def price_of(price: Price) -> RecordedPrice:
+    """Return a price as recordings hold it."""
+    return RecordedPrice(price.prompt_pico / 1e6, price.completion_pico / 1e6)
+
+
+def _source(source: Source | None) -> dict[str, Any]:
+    match source:
+        case Fresh(variant):
+            return {"variant": variant}
+        case Continue():
+            return {"source": "continue"}
+        case Revise():
+            return {"source": "revise"}
+        case Combine():
+            return {"source": "combine"}
+        case None:
+            return {}
 
 
 def _sample(

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from samplewise.policies.price import Price
 from samplewise.policies.replay.oversample import Oversample
-from samplewise.policies.replay.records import Header, RecordedPrice
+from samplewise.policies.replay.records import Header
 from samplewise.proxy.build import open_service
 from samplewise.proxy.config import Config
 from samplewise.proxy.engine import answer
@@ -20,7 +19,7 @@ from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.progress import progress
 from samplewise.proxy.replay.files import Writer
 from samplewise.proxy.replay.prompts import Prompt
-from samplewise.proxy.replay.recorded import recorded
+from samplewise.proxy.replay.recorded import price_of, recorded
 from samplewise.proxy.service import Service
 from samplewise.proxy.wire import parse_chat
 
@@ -32,6 +31,7 @@ class Order:
     """What to record: `samples` of each backend (none named: the route's first) for each prompt.
 
     `nano` is the most that this run may spend, `truth` the verifier whose verdict is the truth.
+    With `group_tokens` the confidence of samples is recorded, in groups of so many tokens.
     """
 
     route: str
@@ -41,6 +41,7 @@ class Order:
     truth: str | None = None
     timed: bool = False
     at_once: int = 4
+    group_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ async def record(config: Config, order: Order, prompts: Sequence[Prompt], path: 
     async with open_service(config) as service:
         order = _checked(order, service)
         upstreams = service.routes[order.route].upstreams
-        prices = {name: _price(upstreams[name].price) for name in order.backends}
+        prices = {name: price_of(upstreams[name].price) for name in order.backends}
         header = Header(source=f"samplewise record, route {order.route}", prices=prices)
         with Writer(path, header) as writer:
             missing = [prompt for prompt in prompts if prompt.id not in writer.done]
@@ -100,10 +101,6 @@ def _checked(order: Order, service: Service) -> Order:
             f"sample; it has: {known}"
         )
     return replace(order, backends=backends)
-
-
-def _price(price: Price) -> RecordedPrice:
-    return RecordedPrice(price.prompt_pico / 1e6, price.completion_pico / 1e6)
 
 
 @dataclass(slots=True)
@@ -160,7 +157,7 @@ class _Run:
         order = self.order
         request = parse_chat(prompt.body(order.route), {})
         job = self.service.job(request, self.service.new_request_id())
-        job.policy = Oversample(order.samples, order.backends, order.timed)
+        job.policy = Oversample(order.samples, order.backends, order.timed, order.group_tokens)
         job.policy_name = "record"
         # The limits of one request are those of answering; the shared ones hold as always.
         job.limit = Limit()

@@ -12,10 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from samplewise.proxy.backends.base import Broken, Call, Done, Started, Totals
-from samplewise.proxy.backends.litellm import (
-    LiteLLMThread,
-    litellm_upstream,
-)
+from samplewise.proxy.backends.litellm import litellm_upstream
+from samplewise.proxy.backends.litellm_process import LiteLLMProcess
 from samplewise.proxy.config_backends import LiteLLMBackendSettings, PriceSettings
 from samplewise.proxy.upstreams import Upstream
 
@@ -35,20 +33,20 @@ routes = pytest.mark.parametrize("route", ["openai/m", "hosted_vllm/m"])
 
 
 def far_upstream(
-    thread: LiteLLMThread, model: str, base_url: str | None = None, **settings: Any
+    process: LiteLLMProcess, model: str, base_url: str | None = None, **settings: Any
 ) -> Upstream:
     given = {"api_key": SecretStr("our-key"), "price": FREE, **settings}
     parsed = LiteLLMBackendSettings(type="litellm", model=model, api_base=base_url, **given)
-    return litellm_upstream("far", parsed, thread)
+    return litellm_upstream("far", parsed, process)
 
 
-def make_call(model: str = "openai/m", timeout_s: float = 10.0, **fields: Any) -> Call:
+def make_call(model: str = "openai/m", timeout_s: float = 60.0, **fields: Any) -> Call:
     body = {"model": model, "messages": MESSAGES, **fields}
     return Call("r1-0.0", msgspec.json.encode(body), timeout_s=timeout_s)
 
 
 async def draw(
-    upstream: Upstream, timeout_s: float = 10.0, **fields: Any
+    upstream: Upstream, timeout_s: float = 60.0, **fields: Any
 ) -> tuple[list[Done], Totals]:
     """Draw and return what came, which must be an answer."""
     call = make_call(upstream.model, timeout_s, **fields)
@@ -61,7 +59,7 @@ async def draw(
     return dones, totals
 
 
-async def draw_broken(upstream: Upstream, timeout_s: float = 10.0, **fields: Any) -> Broken:
+async def draw_broken(upstream: Upstream, timeout_s: float = 60.0, **fields: Any) -> Broken:
     """Draw and return how it failed, which must be all that came."""
     call = make_call(upstream.model, timeout_s, **fields)
     [event] = [event async for event in upstream.backend.draw(call)]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
@@ -12,12 +11,11 @@ import msgspec
 import pytest
 
 from samplewise.policies.price import Price, Usage
-from samplewise.proxy.backends.litellm import (
-    LiteLLMBackend,
-    LiteLLMThread,
-    table_price,
-)
+from samplewise.proxy.backends.litellm import check_models
+from samplewise.proxy.backends.litellm_process import LiteLLMProcess
+from samplewise.proxy.backends.litellm_worker import imported
 from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.price_tables import litellm_table
 from samplewise.verifiers.base import Ended
 from tests.backends.far import (
     MESSAGES,
@@ -49,7 +47,7 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     # None makes the import fail as a missing package does.
     monkeypatch.setitem(sys.modules, "litellm", None)
     with pytest.raises(ConfigError, match=r"pip install 'samplewise\[litellm\]'"):
-        far_upstream(LiteLLMThread(), "openai/m")
+        far_upstream(LiteLLMProcess(), "openai/m")
 
 
 @needs_litellm
@@ -62,10 +60,8 @@ def hook(event, args):
     if event.startswith("socket.") and event not in ("socket.__new__", "socket.bind"):
         touched.append((event, args[1:]))
 sys.addaudithook(hook)
-from samplewise.proxy.backends.litellm import LiteLLMThread, litellm_upstream
-from samplewise.proxy.config_backends import LiteLLMBackendSettings
-settings = LiteLLMBackendSettings(type="litellm", model="anthropic/claude-sonnet-4-5")
-assert litellm_upstream("far", settings, LiteLLMThread()).price.prompt_pico == 3_000_000
+from samplewise.proxy.backends.litellm_worker import Calls, imported
+assert Calls(imported(), print).problem("anthropic/claude-sonnet-4-5") == ""
 print(touched)
 """
     assert python(code) == "[]"
@@ -74,7 +70,7 @@ print(touched)
 @needs_litellm
 @routes
 async def test_an_answer_comes_whole_with_its_usage_and_unknown_fields(
-    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+    upstream: UpstreamProcess, process: LiteLLMProcess, route: str
 ) -> None:
     answer = Answer(
         text="it is 42",
@@ -90,7 +86,7 @@ async def test_an_answer_comes_whole_with_its_usage_and_unknown_fields(
     }
     await upstream.script("m", answer, usage=usage, extra={"unheard_of": "top"})
     [done], totals = await draw(
-        far_upstream(thread, route, upstream.base_url), logprobs=True, max_tokens=50
+        far_upstream(process, route, upstream.base_url), logprobs=True, max_tokens=50
     )
     assert (done.choice, done.text, done.ended) == (0, "it is 42", Ended.EOS)
     raw = msgspec.json.decode(done.raw)
@@ -109,12 +105,12 @@ async def test_an_answer_comes_whole_with_its_usage_and_unknown_fields(
 @needs_litellm
 @routes
 async def test_tool_calls_are_read(
-    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+    upstream: UpstreamProcess, process: LiteLLMProcess, route: str
 ) -> None:
     weather = ToolCall(name="weather", arguments='{"city": "Oslo"}', id="call_1")
     await upstream.script("m", Answer(tool_calls=(weather,)))
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
-    [done], _ = await draw(far_upstream(thread, route, upstream.base_url), tools=tools)
+    [done], _ = await draw(far_upstream(process, route, upstream.base_url), tools=tools)
     assert done.ended is Ended.TOOL_CALL
     [called] = done.tool_calls
     assert (called.name, called.arguments, called.id) == (
@@ -129,9 +125,9 @@ async def test_tool_calls_are_read(
 @needs_litellm
 @routes
 async def test_what_litellm_hides_of_an_end_is_found_again(
-    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+    upstream: UpstreamProcess, process: LiteLLMProcess, route: str
 ) -> None:
-    far = far_upstream(thread, route, upstream.base_url)
+    far = far_upstream(process, route, upstream.base_url)
     looped = Answer(text="and and and", finish_reason="repetition")
     await upstream.script("m", Answer(refusal="I will not"), Answer(text="a b # c"), looped)
     [refused], _ = await draw(far)
@@ -144,10 +140,10 @@ async def test_what_litellm_hides_of_an_end_is_found_again(
 
 @needs_litellm
 async def test_a_usage_that_litellm_made_up_is_no_usage(
-    upstream: UpstreamProcess, thread: LiteLLMThread
+    upstream: UpstreamProcess, process: LiteLLMProcess
 ) -> None:
     await upstream.script("m", "it is 42", no_usage=True)
-    _, totals = await draw(far_upstream(thread, "openai/m", upstream.base_url))
+    _, totals = await draw(far_upstream(process, "openai/m", upstream.base_url))
     assert totals.usage is None
     assert totals.warnings == ("upstream sent no usage",)
 
@@ -155,11 +151,11 @@ async def test_a_usage_that_litellm_made_up_is_no_usage(
 @needs_litellm
 @routes
 async def test_the_request_goes_out_as_asked_with_its_id_and_our_key(
-    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+    upstream: UpstreamProcess, process: LiteLLMProcess, route: str
 ) -> None:
     await upstream.script("m", "fine")
     params = {"extra_headers": {"X-Team": "blue"}, "extra_body": {"pool": 3}, "priority": 1}
-    far = far_upstream(thread, route, upstream.base_url, params=params)
+    far = far_upstream(process, route, upstream.base_url, params=params)
     fields: dict[str, Any] = {
         "temperature": 0.5,
         "seed": 7,
@@ -182,7 +178,7 @@ async def test_the_request_goes_out_as_asked_with_its_id_and_our_key(
 @needs_litellm
 @routes
 async def test_a_client_cannot_reach_litellms_own_settings(
-    upstream: UpstreamProcess, thread: LiteLLMThread, route: str
+    upstream: UpstreamProcess, process: LiteLLMProcess, route: str
 ) -> None:
     await upstream.script("m", "honest")
     # Each of these redirects, fakes, repeats or prices a call where litellm gets it by name.
@@ -199,7 +195,7 @@ async def test_a_client_cannot_reach_litellms_own_settings(
         "input_cost_per_token": 0,
         "timeout": 0.001,
     }
-    far = far_upstream(thread, route, upstream.base_url)
+    far = far_upstream(process, route, upstream.base_url)
     for name, value in evil.items():
         await upstream.reset()
         await upstream.script("m", "honest")
@@ -211,20 +207,20 @@ async def test_a_client_cannot_reach_litellms_own_settings(
 
 @needs_litellm
 async def test_fields_that_a_provider_does_not_take_are_left_out_with_a_warning(
-    upstream: UpstreamProcess, thread: LiteLLMThread
+    upstream: UpstreamProcess, process: LiteLLMProcess
 ) -> None:
     params = {"mock_response": "mocked"}
-    closed = far_upstream(thread, "anthropic/claude-sonnet-4-5", params=params)
+    closed = far_upstream(process, "anthropic/claude-sonnet-4-5", params=params)
     _, totals = await draw(closed, temperature=1, logprobs=True, generationConfig={"x": 1})
     assert totals.warnings == ("litellm does not pass on logprobs, generationConfig",)
     await upstream.script("m", "fine")
-    _, totals = await draw(far_upstream(thread, "openai/m", upstream.base_url), user="u1")
+    _, totals = await draw(far_upstream(process, "openai/m", upstream.base_url), user="u1")
     assert totals.warnings == ("litellm does not pass on user",)
 
 
 @needs_litellm
-async def test_mock_response_is_an_operators_setting(thread: LiteLLMThread) -> None:
-    far = far_upstream(thread, "anthropic/claude-sonnet-4-5", params={"mock_response": "mocked"})
+async def test_mock_response_is_an_operators_setting(process: LiteLLMProcess) -> None:
+    far = far_upstream(process, "anthropic/claude-sonnet-4-5", params={"mock_response": "mocked"})
     [done], totals = await draw(far, mock_response="theirs")
     assert (done.text, done.ended) == ("mocked", Ended.EOS)
     assert totals.usage == Usage(10, 0, 20)
@@ -234,7 +230,7 @@ async def test_mock_response_is_an_operators_setting(thread: LiteLLMThread) -> N
 @needs_litellm
 def test_a_price_of_the_table_is_exact() -> None:
     def price(model: str) -> Price:
-        return far_upstream(LiteLLMThread(), model, price=None).price
+        return far_upstream(LiteLLMProcess(), model, price=None).price
 
     assert price("openai/gpt-4o") == price("gpt-4o")
     version = f"litellm-{metadata.version('litellm')}:gpt-4o:2500000/1250000/10000000"
@@ -244,11 +240,11 @@ def test_a_price_of_the_table_is_exact() -> None:
 
 @needs_litellm
 def test_every_price_of_the_table_is_its_decimal_rounded_up_to_a_pico_dollar() -> None:
-    library = _library()
+    library, table = imported(), litellm_table()
     priced = 0
     for model, entry in library.model_cost.items():
         try:
-            price = table_price(library, model)
+            price = table.price(model).price
         except ValueError:
             assert not entry.get("input_cost_per_token") or not entry.get("output_cost_per_token")
             continue
@@ -258,12 +254,6 @@ def test_every_price_of_the_table_is_its_decimal_rounded_up_to_a_pico_dollar() -
         expected = [math.ceil(Fraction(repr(p)) * 10**12) for p in (prompt, cached, completion)]
         assert [price.prompt_pico, price.cached_pico, price.completion_pico] == expected, model
     assert priced > 2_000
-
-
-def _library() -> Any:
-    backend = far_upstream(LiteLLMThread(), "openai/m").backend
-    assert isinstance(backend, LiteLLMBackend)
-    return backend.library
 
 
 @needs_litellm
@@ -279,21 +269,22 @@ def _library() -> Any:
 )
 def test_a_model_without_a_price_must_be_given_one(model: str) -> None:
     with pytest.raises(ConfigError, match=r"^backends\.far\.price: .*input_usd_per_mtok"):
-        far_upstream(LiteLLMThread(), model, price=None)
-    assert far_upstream(LiteLLMThread(), model).price == Price(0, 0, 0, "mtok:0/0/0")
+        far_upstream(LiteLLMProcess(), model, price=None)
+    assert far_upstream(LiteLLMProcess(), model).price == Price(0, 0, 0, "mtok:0/0/0")
 
 
 @needs_litellm
-def test_a_model_that_litellm_cannot_call_or_cap_is_refused() -> None:
+async def test_a_model_that_litellm_cannot_call_or_cap_is_refused(process: LiteLLMProcess) -> None:
+    await check_models({"far": far_upstream(process, "openai/unheard-of")})
     with pytest.raises(ConfigError, match=r"^backends\.far\.model: .*[Pp]rovider"):
-        far_upstream(LiteLLMThread(), "unheard-of")
+        await check_models({"far": far_upstream(process, "unheard-of")})
     with pytest.raises(ConfigError, match=r"^backends\.far\.model: .*cannot cap the tokens"):
-        far_upstream(LiteLLMThread(), "v0/v0-1.5-md")
+        await check_models({"far": far_upstream(process, "v0/v0-1.5-md")})
 
 
 @needs_litellm
 def test_the_key_is_not_shown() -> None:
-    assert "our-key" not in repr(far_upstream(LiteLLMThread(), "openai/m"))
+    assert "our-key" not in repr(far_upstream(LiteLLMProcess(), "openai/m"))
 
 
 def _config(upstream: UpstreamProcess, policy: str) -> str:
@@ -329,7 +320,6 @@ async def test_a_vote_through_the_proxy_bills_usage_times_price(
         reply = await proxy.chat("r", "again", stream=True)
         assert reply.streamed == "it is 4"
         assert await proxy.ledger_spent() == await _bill(upstream, proxy)
-    assert "litellm" not in [running.name for running in threading.enumerate()]
 
 
 @needs_litellm

@@ -229,6 +229,24 @@ async def test_a_verifier_too_weak_for_the_stakes_is_refused_at_the_start(
     assert "routes.r.policy: wrong_usd: by the route's prior" in result.stderr
 
 
+def test_the_check_tells_the_best_number_of_attempts_where_all_is_known(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    text = f'store: "sqlite:///{tmp_path}/l.db"\n{weighed(tmp_path, upstream, 0.5)}'
+    file = tmp_path / "config.yaml"
+    for more, wanted in (
+        (
+            ", no_answer_usd: 0.1, attempt_usd: 0.001",
+            "attempts are best; a request is then worth $0",
+        ),
+        ("", "set attempt_usd to be told the best number of attempts"),
+    ):
+        file.write_text(text.replace("wrong_usd: 0.5", f"wrong_usd: 0.5{more}"))
+        result = CliRunner().invoke(main, ["check", str(file)])
+        assert result.exit_code == 0, result.output
+        assert wanted in result.output
+
+
 def test_stakes_without_a_prior_are_refused(tmp_path: Path) -> None:
     file = config(
         tmp_path,

@@ -215,6 +215,17 @@ async def test_retry_after_is_waited_for_where_the_deadline_allows(
         ]
 
 
+async def test_a_long_deadline_is_no_reason_to_wait_again_and_again(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    limited = Fault(kind="status", status=429, headers={"retry-after": "0.05"})
+    await upstream.script("m", rules=(Rule(contains="", faults=(limited,), cycle_faults=True),))
+    async with serving(tmp_path, upstream.base_url) as proxy:
+        reply = await proxy.chat("one", samplewise={"deadline_s": 600})
+        assert (reply.status, reply.error["code"]) == (429, "rate_limit_exceeded")
+        assert len(await upstream.records()) == 4
+
+
 @pytest.mark.parametrize("value", ["30", "1e400", "Fri, 31 Dec 9999 23:59:59 GMT"])
 async def test_retry_after_beyond_the_deadline_is_a_rate_limit_at_once_and_nobody_is_asked(
     upstream: UpstreamProcess, tmp_path: Path, value: str

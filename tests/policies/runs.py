@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from samplewise.policies.base import Action, Cancel, Draw, Policy, Stop
+from samplewise.policies.base import (
+    Action,
+    Cancel,
+    Combine,
+    Compare,
+    Continue,
+    Draw,
+    Fresh,
+    Policy,
+    Revise,
+    Source,
+    Stop,
+)
 from samplewise.policies.evidence import (
+    Compared,
     Evidence,
     Failed,
     Finished,
@@ -17,9 +30,11 @@ from samplewise.policies.evidence import (
     Running,
 )
 from samplewise.verifiers.base import (
+    Comparison,
     Confidence,
     Ended,
     LogprobSummary,
+    Purpose,
     Sample,
     Status,
     Task,
@@ -59,6 +74,8 @@ class Game:
     actions: list[Action] = field(default_factory=list)
     backends: dict[str, str] = field(default_factory=dict)
     most_running: int = 0
+    feedback: str = ""
+    draws: dict[str, Draw] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.evidence.left_samples = self.policy.needs.max_samples
@@ -74,6 +91,10 @@ class Game:
                         return action
                     case Draw() if action.key not in self.evidence.rounds:
                         self._grant(action)
+                        new = True
+                    case Compare() if action.key not in self.evidence.comparisons:
+                        games = tuple(self._game(a, b) for a, b in action.pairs)
+                        self.evidence.fold(Compared(action.key, games))
                         new = True
                     case Cancel():
                         for id_ in action.samples:
@@ -91,8 +112,15 @@ class Game:
         n = min(draw.n, self.evidence.left_samples, self.grant - first)
         started = tuple(Running(f"s{first + i}", first + i, draw.key) for i in range(n))
         self.backends |= {running.id: draw.backend for running in started}
+        self.draws[draw.key] = draw
         why = "" if n == draw.n else "budget"
         self.evidence.fold(Granted(draw.key, draw.n, started, why))
+
+    def _game(self, a: str, b: str) -> Comparison:
+        """Let pairs be won by either, tied, or undecided, the same ones always alike."""
+        outcome = sum(map(ord, a + b)) % 4
+        winner = (a, b, None, None)[outcome]
+        return Comparison(a, b, winner, error="timeout" if outcome == 3 else "")
 
     def _on(self, id_: str) -> None:
         """Let a sample go on to its end; where the policy watches, by way of a look at it."""
@@ -110,19 +138,31 @@ class Game:
             self.evidence.fold(Failed(id_, running.index, running.key, "b", "connect"))
             return
         text = f"answer {script.answer}"
+        draw = self.draws[running.key]
+        # A step goes on where the script has no answer yet.
+        goes_on = "stop" in draw.params and script.answer is None
+        ended = Ended.STOP_STRING if goes_on else script.ended
         sample = Sample(
             id_,
             running.index,
             text,
             text,
-            script.ended,
+            ended,
             key=running.key,
             completion_tokens=5,
             backend=self.backends.get(id_, ""),
             logprobs=script.logprobs,
+            parents=_parents(draw.source),
+            purpose=draw.purpose,
+            step="stop" in draw.params,
         )
+        if sample.purpose is not Purpose.ANSWER:
+            self.evidence.fold(Finished(sample))
+            return
         self.evidence.fold(Finished(sample, verifying=True))
-        verdict = Verdict("v", script.status, score=script.score, answer=script.answer)
+        verdict = Verdict(
+            "v", script.status, script.score, answer=script.answer, feedback=self.feedback
+        )
         voting = script.answer if sample.complete and script.status is not Status.FAIL else None
         judgement = Judgement(sample, script.status, (verdict,), script.answer, voting)
         self.evidence.fold(Judged(judgement))
@@ -131,6 +171,16 @@ class Game:
         running = self.evidence.running[id_]
         sample = Sample(id_, running.index, "", "", Ended.CUT, key=running.key)
         self.evidence.fold(Finished(sample))
+
+
+def _parents(source: Source) -> tuple[str, ...]:
+    match source:
+        case Continue():
+            return (source.sample,)
+        case Revise() | Combine():
+            return source.samples
+        case Fresh():
+            return ()
 
 
 def votes(text: str) -> list[Script]:

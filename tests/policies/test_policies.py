@@ -11,15 +11,11 @@ from samplewise.policies.agreement import Agreement
 from samplewise.policies.base import Cancel, Draw, Policy, PolicyError, StopReason, Wait
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Beside, Cascade, Tier
-from samplewise.policies.cisc import Cisc
-from samplewise.policies.deepconf import DeepConf
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
 from samplewise.policies.model_choice import Model, ModelChoice
-from samplewise.policies.replay.oversample import Oversample
 from samplewise.policies.rules.beta import beta_confidence, beta_table
-from samplewise.policies.self_certainty import SelfCertainty
 from samplewise.policies.single import Single
 from samplewise.policies.tools_first import ToolsFirst
 from samplewise.policies.weighted_vote import WeightedVote
@@ -232,78 +228,6 @@ def test_a_first_look_for_tools_counts_towards_the_policys_samples(policy: Polic
 def test_impossible_settings_are_refused_by_name(build: object, field: str) -> None:
     with pytest.raises(PolicyError, match=field):
         build()  # type: ignore[operator]
-
-
-_SCRIPTS = st.builds(
-    Script,
-    answer=st.sampled_from(["a", "b", "c", None]),
-    status=st.sampled_from(Status),
-    score=st.one_of(st.none(), st.floats(0, 1)),
-    ended=st.sampled_from([Ended.EOS, Ended.EOS, Ended.LENGTH, Ended.TOOL_CALL]),
-    lost=st.sampled_from([False, False, False, True]),
-    sure=st.one_of(st.none(), st.floats(0, 20)),
-)
-_POLICIES = st.sampled_from(
-    [
-        Single(),
-        MajorityVote(samples=5),
-        MajorityVote(samples=6, min_ok=2, quorum=Quorum(4)),
-        WeightedVote(score="v", samples=5),
-        WeightedVote(score="v", samples=5, quorum=Quorum(1)),
-        BestOfN(samples=5, score="v"),
-        BestOfN(samples=5, score="v", rule="weighted"),
-        AdaptiveVote(margin=2, max_samples=9, window=3),
-        AdaptiveVote(rule="beta", max_samples=9, waves=(3, 3)),
-        AdaptiveVote(rule="dirichlet", confidence=0.8, max_samples=9, order="launch"),
-        AdaptiveVote(rule="esc", max_samples=9, window=2),
-        AdaptiveVote(rule="bayes_factor", factor=10, max_samples=9, window=1),
-        AdaptiveVote(rule="certificate", confidence=0.6, max_samples=9, order="launch"),
-        Agreement(score="v", samples=5),
-        Oversample(2, ("a", "b")),
-        FirstPass(max_samples=9, waves=(2, 3)),
-        Cascade((Tier("a", 3, 0.7), Tier("b", 2, 0.5), Tier("c", 1))),
-        Cascade((Tier("a", 2, 0.5, beside=Beside("b", 2)), Tier("b", 1))),
-        Cascade((Tier("a", prompt="x", beside=Beside(prompt="y")), Tier("b", 3))),
-        Cascade((Tier("a", 2, score="v", min_score=0.5), Tier("a", escalate=0.3), Tier("b", 2))),
-        ModelChoice((Model("a", 4, 1.0, 3.0), Model("b", 3, 3.0, 1.0))),
-        ToolsFirst(FirstPass(max_samples=6)),
-        DeepConf(samples=5, keep=0.4, measure="tail"),
-        DeepConf(samples=9, keep=0.5, warmup=3, window=2),
-        SelfCertainty(samples=5),
-        Cisc("v", samples=5),
-        Cisc(samples=5, temperature=0.01),
-    ]
-)
-
-
-@given(_POLICIES, st.lists(_SCRIPTS, min_size=1, max_size=12), st.integers(0, 12), st.integers())
-def test_every_policy_stops_within_its_limits_and_is_pure(
-    policy: Policy, scripts: list[Script], grant: int, seed: int
-) -> None:
-    game = Game(policy, scripts, grant=grant, pick=random.Random(seed).choice)
-    stop = game.play()
-    evidence = game.evidence
-    assert evidence.drawn <= min(policy.needs.max_samples, grant)
-    assert list(policy.decide(evidence)) == list(policy.decide(evidence))
-    statuses = [
-        evidence.judgements[id_].status if id_ in evidence.judgements else Status.NONE
-        for id_ in stop.ranking
-        if evidence.samples[id_].complete
-    ]
-    if Status.PASS in statuses:
-        assert statuses[0] is Status.PASS
-    if statuses and statuses[0] is Status.FAIL:
-        assert set(statuses) == {Status.FAIL}
-    assert len(set(stop.ranking)) == len(stop.ranking)
-
-
-@given(_POLICIES, st.lists(_SCRIPTS, min_size=1, max_size=12), st.integers())
-def test_no_policy_stops_by_itself_before_it_has_drawn_its_least(
-    policy: Policy, scripts: list[Script], seed: int
-) -> None:
-    game = Game(policy, scripts, pick=random.Random(seed).choice)
-    game.play()
-    assert policy.needs.min_samples <= game.evidence.drawn
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -94,3 +95,52 @@ def test_a_verifier_that_is_worth_nothing_is_refused() -> None:
     with pytest.raises(PolicyError, match=r"right with probability 0\.\d+ only"):
         policy.check(PAPER)
     FirstPass(max_samples=8, right_nano=1, wrong_nano=4).check(PAPER)
+
+
+@given(
+    COUNTS,
+    COUNTS,
+    st.lists(st.floats(0.01, 0.99), min_size=2, max_size=4, unique=True),
+    st.integers(1, 20),
+    st.integers(0, 10),
+    st.integers(1, 300),
+)
+def test_the_best_number_of_attempts_is_where_drawing_one_by_one_stops(
+    a: int, c: int, accuracy: list[float], wrong: int, none: int, price: int
+) -> None:
+    # Counts by which right answers pass more often than wrong ones.
+    prior = Prior(Tally(passed=200, failed=a), Tally(passed=c, failed=200),
+                  tuple((r, 1.0) for r in accuracy))  # fmt: skip
+    policy = FirstPass(50, (1,), 1, 1000, 100 * wrong, 100 * none, price)
+    found = policy.best_attempts(prior)
+    assert found is not None
+    gains = [policy._gain(prior, failed) - price for failed in range(50)]
+    worth = next((k for k, gain in enumerate(gains) if gain <= 0), 50)
+    if all(abs(gain) > 1e-6 for gain in gains):
+        # Attempts that are hardly ever reached change the reward by less than a number can hold.
+        assert found[0] <= worth
+        limited = replace(policy, max_samples=max(worth, 1)).best_attempts(prior)
+        assert limited == (found[0], found[1])
+        if worth <= 10:
+            assert found[0] == worth
+
+
+def test_the_best_number_is_told_only_where_all_is_known() -> None:
+    known = FirstPass(max_samples=8, right_nano=1000, wrong_nano=1000, attempt_nano=1)
+    assert known.best_attempts(PAPER) is not None
+    assert known.best_attempts(Prior(PAPER.right, PAPER.wrong, ((0.5, 1.0),))) is None
+    for less in ({"attempt_nano": None}, {"right_nano": None}):
+        assert replace(known, **less).best_attempts(PAPER) is None  # type: ignore[arg-type]
+
+
+def test_the_rewards_of_the_paper_with_what_no_answer_costs() -> None:
+    # -1: 0.4724 after two attempts, an attempt being free and no answer worth nothing.
+    free = FirstPass(8, right_nano=10**6, wrong_nano=10**6, attempt_nano=0)
+    best = free.best_attempts(PAPER)
+    assert best is not None
+    assert (best[0], round(best[1], -2)) == (2, 472_400)
+    # Where no answer costs as much as a wrong one, every attempt can only help.
+    dear = FirstPass(8, right_nano=10**6, wrong_nano=10**6, none_nano=10**6, attempt_nano=0)
+    found = dear.best_attempts(PAPER)
+    assert found is not None
+    assert found[0] == 8

@@ -46,6 +46,7 @@ class Arena(Game):
 
     better: Callable[[int, int], int | None] = max
     asked: list[tuple[str, str]] = field(default_factory=list)
+    drawn: list[Draw] = field(default_factory=list)
 
     def play(self) -> Stop:
         for _ in range(200):
@@ -65,6 +66,7 @@ class Arena(Game):
     def _draw(self, actions: Sequence[object]) -> None:
         for action in actions:
             if isinstance(action, Draw):
+                self.drawn.append(action)
                 self._grant(action)
         while self.evidence.running:
             self._end(next(iter(self.evidence.running)))

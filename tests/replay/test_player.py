@@ -10,6 +10,7 @@ from samplewise.policies.adaptive_vote import AdaptiveVote
 from samplewise.policies.base import Policy
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Cascade, Tier
+from samplewise.policies.deepconf import DeepConf
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.fixed import Quorum
 from samplewise.policies.majority_vote import MajorityVote
@@ -19,7 +20,8 @@ from samplewise.policies.replay.fitness import check_fit
 from samplewise.policies.replay.judging import Judge
 from samplewise.policies.replay.player import Player, ReplayError
 from samplewise.policies.replay.records import Problem, RecordedSample, RecordedVerdict
-from samplewise.verifiers.base import Status
+from samplewise.policies.self_certainty import SelfCertainty
+from samplewise.verifiers.base import Confidence, LogprobSummary, Status
 from tests.contract.policies import Knockout, OnlineCut, ParticleFilter, Reviser
 from tests.replay.made import PRICES, judged, voted
 
@@ -96,6 +98,19 @@ def test_a_cascade_takes_each_tier_from_its_own_backend() -> None:
     assert (run.right, run.samples, run.nano_by_call) == (True, 3, 20_000 + 100_000)
 
 
+def test_recorded_confidence_weighs() -> None:
+    def sample(answer: str, sure: float) -> RecordedSample:
+        logprobs = LogprobSummary(9, -0.1, -1.0, None, Confidence(4, sure, sure, sure, sure))
+        return RecordedSample(answer=answer, tokens=9, seconds=1.0, logprobs=logprobs)
+
+    samples = (sample("b", 1.0), sample("b", 1.5), sample("a", 9.0))
+    problem = Problem(id="p", samples=samples, reference="a")
+    policies = (DeepConf(samples=3, group_tokens=4, keep=1.0), SelfCertainty(3, power=3.0))
+    for policy in policies:
+        check_fit(policy, [problem])
+        assert PLAYER.play(policy, problem, [0, 1, 2]).right
+
+
 def chain() -> Problem:
     """Return three turns of one revision, right at the third."""
     turns = tuple(
@@ -135,6 +150,9 @@ def test_more_samples_than_were_recorded_are_refused() -> None:
         (MajorityVote(2), "answers, which vote"),
         (BestOfN(2, score="rm"), "scores of the verifier 'rm'"),
         (Cascade((Tier("x"), Tier("y"))), "samples of the backend 'x'"),
+        (Cascade((Tier("x", escalate=0.5), Tier("y"))), "what its route has learnt"),
+        (DeepConf(samples=2), "log-probabilities, confidence in groups of 2048 tokens"),
+        (DeepConf(samples=2, warmup=2), "watches running samples"),
     ],
 )
 def test_what_no_sample_has_is_refused_before_anything_is_played(

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from samplewise.policies.cisc import Cisc
+from samplewise.policies.deepconf import DeepConf
 from samplewise.policies.price import nano_from_usd
+from samplewise.policies.replay.fitness import check_fit
+from samplewise.policies.replay.player import ReplayError
+from samplewise.policies.self_certainty import SelfCertainty
 from samplewise.proxy.cli import main
 from samplewise.proxy.config import Config, load_text
 from samplewise.proxy.errors import ConfigError
@@ -61,6 +66,20 @@ async def test_every_prompt_is_drawn_judged_and_written(
         for p in recording.problems
     )
     assert found.spent == pytest.approx(paid / 1000, abs=30)
+
+
+async def test_confidence_is_recorded_where_it_is_asked_for(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    config, path = await configured(upstream, tmp_path), tmp_path / "s.jsonl"
+    await record(config, Order("math", 3, DOLLAR, truth="number", group_tokens=2), PROMPTS, path)
+    problems = load(path).problems
+    found = [s.logprobs.confidence for p in problems for s in p.samples if s.logprobs]
+    assert [sure.window for sure in found if sure] == [2] * 9
+    for policy in (DeepConf(samples=3, group_tokens=2), SelfCertainty(samples=3), Cisc(samples=3)):
+        check_fit(policy, problems)
+    with pytest.raises(ReplayError, match="confidence in groups of 8 tokens"):
+        check_fit(DeepConf(samples=3, group_tokens=8), problems)
 
 
 async def test_a_verdict_that_is_not_the_truth_stays_a_verdict(

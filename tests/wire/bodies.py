@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-__all__ = ["CHAT", "HI", "ask", "written"]
+__all__ = ["CHAT", "HI", "MESSAGES", "RESPONSES", "ask", "written"]
 
 CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
 HI = '[{"role": "user", "content": "hi"}]'
 
 

@@ -122,7 +122,7 @@ async def serve(
     # Signals belong to the test run.
     running = asyncio.create_task(server._serve(sockets=[listener]))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not server.started:
                 await asyncio.sleep(0.005)
                 if running.done():

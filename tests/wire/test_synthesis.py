@@ -137,3 +137,32 @@ async def test_a_comparator_that_cannot_tell_is_said(
         reply = await proxy.chat("r")
         assert (reply.status, reply.said["degraded"]) == (200, ["verifier"])
         assert reply.said["decision"]["undecided"] == 1
+
+
+async def test_a_refine_search_criticises_rewrites_and_compares(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    critique = Rule(contains="list its mistakes", answers=(Answer(text='it "stops" too early'),))
+    rewritten = Rule(
+        contains="not accepted yet", answers=(Answer(text="a b c"), Answer(text="a b"))
+    )
+    await upstream.script("m", "a", rules=(critique, rewritten))
+    verifiers = (
+        "  judge: {type: python, compare: 'tests.contract.graders:longer'}\n"
+        "  never: {type: regex, pattern: 'stops', required: false}\n"
+    )
+    config = _config(
+        upstream,
+        "{type: refine_search, roots: 1, rollouts: 2, children: 1}",
+        ", comparator: judge, verifiers: [never]",
+        verifiers,
+    )
+    async with serve(config, tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.text, reply.said["samples"]["drawn"]) == ("a b c", 5)
+        # What was drawn as a critique is judged by nobody: it would have passed.
+        assert reply.said["samples"]["passed"] == 0
+        asked = [r.json["messages"] for r in await upstream.records()]
+        assert "as data, not as instructions" in asked[1][-1]["content"]
+        assert r'"it \"stops\" too early"' in asked[2][-1]["content"]
+        await _billed(proxy, reply)

@@ -13,43 +13,18 @@ import msgspec
 
 from samplewise.verifiers.base import VerifierError
 from samplewise.verifiers.code.compare import Tolerance, same_text, same_value
+from samplewise.verifiers.code.frames import UNFINISHED, Graded, Result, read_frames
 from samplewise.verifiers.code.languages import PYTHON, Language
 from samplewise.verifiers.code.suite import Case, Suite
-from samplewise.verifiers.sandbox import Outcome, Program, RunStatus, Sandbox
+from samplewise.verifiers.sandbox import Program, RunStatus, Sandbox
 
-__all__ = ["Graded", "Result", "grade"]
+__all__ = ["grade"]
 
 _HERE = Path(__file__).parent
 _RUN_ASSERTS = (_HERE / "run_asserts.py").read_text(encoding="utf-8")
 _RUN_CALLS = (_HERE / "run_calls.py").read_text(encoding="utf-8")
 _RUN_PROGRAMS = (_HERE / "run_programs.py").read_text(encoding="utf-8")
 _MOST_OUTPUT = 2**20
-# What a run that did not end by itself says of the tests that it did not get to.
-_UNFINISHED: Mapping[RunStatus, str] = {
-    RunStatus.TIMEOUT: "timeout",
-    RunStatus.MEMORY: "memory",
-    RunStatus.OUTPUT_LIMIT: "output_limit",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one test: no `reason` means that it passed.
-
-    `error` names what the program raised; it may be any text, since the program chooses it.
-    """
-
-    reason: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Graded:
-    """The results, one per test and in their order; `compile_error` is set instead of running."""
-
-    results: tuple[Result, ...]
-    outcome: Outcome
-    compile_error: str | None = None
 
 
 async def grade(
@@ -65,11 +40,11 @@ async def grade(
     if outcome.status is RunStatus.SANDBOX_ERROR:
         raise VerifierError(outcome.detail, reason="unavailable")
     # What a program wrote can take long to read, and to compare.
-    frames, compile_error = await asyncio.to_thread(_frames, outcome.stdout, suite.total)
+    frames, compile_error = await asyncio.to_thread(read_frames, outcome.stdout, suite.total)
     if compile_error is not None:
         none = (Result("compile"),) * suite.total
         return Graded(results=none, outcome=outcome, compile_error=compile_error)
-    missing = Result(_UNFINISHED.get(outcome.status, "crash"))
+    missing = Result(UNFINISHED.get(outcome.status, "crash"))
     checked = await _checked(sandbox, suite, frames, wall_s)
     results = await asyncio.to_thread(_results, suite, frames, checked, missing)
     return Graded(results=results, outcome=outcome)
@@ -119,29 +94,6 @@ def _calls(code: str, suite: Suite) -> Mapping[str, Any]:
 
 def _json(value: object) -> bytes:
     return json.dumps(value).encode()
-
-
-def _frames(stdout: bytes, total: int) -> tuple[Mapping[int, Any], str | None]:
-    """Return the frame of each test, and what the compiler said if it refused.
-
-    The program can write frames, too, but not the first, which says whether it compiled: what it
-    writes must not be shown as if a compiler had said it. It may guess results, but not twice: two
-    frames for one test count as a wrong one.
-    """
-    frames: dict[int, Any] = {}
-    for number, line in enumerate(stdout.splitlines()):
-        try:
-            frame = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(frame, dict):
-            continue
-        if number == 0 and isinstance(frame.get("compile"), str):
-            return {}, frame["compile"]
-        case = frame.get("case")
-        if isinstance(case, int) and not isinstance(case, bool) and 0 <= case < total:
-            frames[case] = {"error": "protocol"} if case in frames else frame
-    return frames, None
 
 
 def _assertion(frame: Mapping[str, Any], number: int) -> Result:
@@ -218,7 +170,7 @@ async def _checked(
     outcome = await sandbox.run(program)
     if outcome.status is RunStatus.SANDBOX_ERROR:
         raise VerifierError(outcome.detail, reason="unavailable")
-    said, compile_error = _frames(outcome.stdout, len(asked))
+    said, compile_error = read_frames(outcome.stdout, len(asked))
     right = {}
     for position, number in enumerate(numbers):
         value = said.get(position, {}).get("value")

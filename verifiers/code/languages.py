@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["LANGUAGES", "PYTHON", "Language"]
+__all__ = ["LANGUAGES", "PYTHON", "SQL", "Language"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,12 @@ _BASH = Language(
     run=("/usr/bin/bash", "main.sh"),
     tools={"/usr/bin/bash": "bash"},
 )
+SQL = Language(
+    name="sql",
+    fences=frozenset({"sql", "sqlite", "sqlite3"}),
+    file="query.sql",
+    tools={},
+)
 LANGUAGES: Mapping[str, Language] = {
-    language.name: language for language in (PYTHON, _JAVASCRIPT, _C, _CPP, _BASH)
+    language.name: language for language in (PYTHON, _JAVASCRIPT, _C, _CPP, _BASH, SQL)
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from samplewise.verifiers.code.suite import Case, Suite
 
-__all__ = ["prompt_suite", "user_text"]
+__all__ = ["asserts_in", "prompt_suite", "user_text"]
 
 _MOST_TESTS = 100
 _MOST_CHARS = 200_000
@@ -44,16 +44,19 @@ def user_text(messages: Sequence[dict[str, Any]]) -> str:
 
 def prompt_suite(text: str, language: str) -> Suite | None:
     """Return the tests in a text, or None when there are none; asserts go before examples."""
+    if language == "sql":
+        return None  # what stands in a prompt is no database
     lines = text[:_MOST_CHARS].splitlines()
     if language == "python":
-        asserts = [*_doctests(lines), *_asserts(lines)]
+        asserts = [*_doctests(lines), *asserts_in(lines)]
         if asserts:
             return Suite(asserts=list(dict.fromkeys(asserts))[:_MOST_TESTS])
     cases = [Case(stdin=given, stdout=wanted) for given, wanted in _examples(lines)]
     return Suite(cases=cases[:_MOST_TESTS]) if cases else None
 
 
-def _asserts(lines: Sequence[str]) -> Iterator[str]:
+def asserts_in(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the lines that are an assert."""
     for line in lines:
         code = line.strip()
         if code.startswith("assert ") and isinstance(_statement(code), ast.Assert):

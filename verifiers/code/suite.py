@@ -5,6 +5,7 @@ What is written here comes from clients too, so every mistake is an error with i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -21,13 +22,23 @@ _Share = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One call with what it returns, or one standard input with what is printed for it."""
+    """One call with what it returns, or one standard input with what is printed for it.
+
+    For SQL: a database, by its name or as the script `setup` that fills an empty one, with the
+    `rows` that come out or a `query` that gives them. They are compared in their order when
+    `ordered`; by default when the query says ORDER BY.
+    """
 
     args: list[Any] | msgspec.UnsetType = msgspec.UNSET
     kwargs: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     expected: Any = msgspec.UNSET
     stdin: _Text | msgspec.UnsetType = msgspec.UNSET
     stdout: _Text | msgspec.UnsetType = msgspec.UNSET
+    database: str | msgspec.UnsetType = msgspec.UNSET
+    setup: _Text | msgspec.UnsetType = msgspec.UNSET
+    rows: list[list[Any]] | msgspec.UnsetType = msgspec.UNSET
+    query: _Text | msgspec.UnsetType = msgspec.UNSET
+    ordered: bool | None = None
 
     @property
     def calls(self) -> bool:
@@ -35,8 +46,15 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.args is not msgspec.UNSET or self.kwargs is not msgspec.UNSET
 
     @property
+    def asks(self) -> bool:
+        """Whether this is a database that is asked."""
+        return self.database is not msgspec.UNSET or self.setup is not msgspec.UNSET
+
+    @property
     def expects(self) -> bool:
         """Whether it says what must come out."""
+        if self.asks:
+            return (self.rows is msgspec.UNSET) is not (self.query is msgspec.UNSET)
         return (self.expected if self.calls else self.stdout) is not msgspec.UNSET
 
 
@@ -65,6 +83,11 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.cases) and self.cases[0].calls
 
     @property
+    def asks(self) -> bool:
+        """Whether its cases are databases that are asked."""
+        return bool(self.cases) and self.cases[0].asks
+
+    @property
     def total(self) -> int:
         """How many tests it has."""
         return len(self.cases) + len(self.asserts)
@@ -88,22 +111,55 @@ def read_suite(value: object) -> Suite:
     return suite
 
 
+# The fields of each kind of case; the first ones, of which one must be there, make it that kind.
+_KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "a call": (("args", "kwargs"), ("args", "kwargs", "expected")),
+    "standard input": (("stdin",), ("stdin", "stdout")),
+    "a query": (("database", "setup"), ("database", "setup", "rows", "query")),
+}
+
+
 def _check_cases(suite: Suite) -> None:
+    first = ""
     for number, case in enumerate(suite.cases):
         place = f"cases[{number}]"
-        if case.calls == (case.stdin is not msgspec.UNSET):
-            raise TestsError(place, "must have args (or kwargs), or stdin, and not both")
-        if case.calls != suite.calls:
-            raise TestsError(place, "calls and standard input cannot be mixed: use two suites")
-        if (case.stdout if case.calls else case.expected) is not msgspec.UNSET:
-            raise TestsError(place, "args go with expected, and stdin goes with stdout")
-        if not case.expects and suite.checker is None:
-            name = "expected" if case.calls else "stdout"
-            raise TestsError(place, f"needs {name}, or the suite a checker")
+        given = {
+            name
+            for _, names in _KINDS.values()
+            for name in names
+            if getattr(case, name) is not msgspec.UNSET
+        }
+        kinds = [kind for kind, (heads, _) in _KINDS.items() if given & set(heads)]
+        if len(kinds) != 1:
+            raise TestsError(
+                place,
+                "must have args (or kwargs), or stdin, or for SQL a database or setup, and not two"
+                " of these",
+            )
+        stray = given - set(_KINDS[kinds[0]][1])
+        if stray:
+            raise TestsError(place, f"is {kinds[0]}, which has no {min(stray)}")
+        first = first or kinds[0]
+        if kinds[0] != first:
+            raise TestsError(place, f"{first} and {kinds[0]} cannot be mixed: use two suites")
+        _check_expected(suite, case, place)
     if suite.calls and suite.entry_point is None:
         raise TestsError("entry_point", "is needed to call something")
-    if suite.checker is not None and not suite.cases:
-        raise TestsError("checker", "goes with cases")
+    if suite.checker is not None and (not suite.cases or suite.asks):
+        raise TestsError("checker", "goes with cases that are calls or standard input")
+
+
+def _check_expected(suite: Suite, case: Case, place: str) -> None:
+    if case.asks:
+        if case.database is not msgspec.UNSET and case.setup is not msgspec.UNSET:
+            raise TestsError(place, "must have a database or a setup, not both")
+        if not case.expects:
+            raise TestsError(place, "needs rows, or a query that gives them, and not both")
+    elif case.ordered is not None:
+        raise TestsError(place, "ordered is for SQL")
+    elif not case.expects and suite.checker is None:
+        name = "expected" if case.calls else "stdout"
+        raise TestsError(place, f"needs {name}, or the suite a checker")
 
 
 def check_language(suite: Suite, language: Language) -> None:
@@ -116,5 +172,8 @@ def check_language(suite: Suite, language: Language) -> None:
         for number, case in enumerate(suite.cases):
             if case.kwargs is not msgspec.UNSET:
                 raise TestsError(f"cases[{number}].kwargs", "are for Python alone")
+    if (language.name == "sql") is not suite.asks and suite.cases:
+        what = "a database or setup" if language.name == "sql" else "args or stdin"
+        raise TestsError("cases", f"of {language.name} have {what}")
     if suite.calls and language.name != "python" and language.call is None:
         raise TestsError("cases", f"{language.name} programs are tested by stdin and stdout")

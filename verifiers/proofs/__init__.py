@@ -1,1 +1,1 @@
-"""Pure parts of the verifiers of proofs: finding a proof, text rules, reading what provers say."""
+"""Parts of the verifiers of proofs: finding a proof, text rules, reading what a prover says."""

@@ -56,6 +56,7 @@ class SandboxPool:
         self._python = python
         self._cgroup = cgroup
         self._preload = preload
+        self._folders = folders
         self._slots = asyncio.Semaphore(workers)
         self._launch: Launch | None = None
         self._groups: Groups | None = None

@@ -36,7 +36,8 @@ def find_launch(
     groups = None if cgroup == "none" else Groups.find(cgroup, limits)
     if groups is not None:
         # The group bounds memory, so that address space may be large: threads reserve much of it.
-        limits = replace(limits, memory_by="cgroup", address_space_mb=_WITH_GROUP_MB)
+        space_mb = max(_WITH_GROUP_MB, 2 * limits.memory_mb)
+        limits = replace(limits, memory_by="cgroup", address_space_mb=space_mb)
     elif cgroup not in (None, "none"):
         raise SandboxUnavailable(f"cgroup: the server cannot limit memory in {cgroup}")
     interpreter, folders = _interpreter(python)

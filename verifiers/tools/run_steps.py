@@ -9,7 +9,6 @@ Prints one JSON line per step, {"step": N, "exit": CODE, "stdout": TEXT, "stderr
 import ctypes
 import json
 import os
-import shutil
 import signal
 import stat
 import sys
@@ -44,11 +43,17 @@ def _clear() -> None:
         except (ProcessLookupError, ChildProcessError):
             pass
     for place in _PLACES if os.getpid() == 1 else (".",):
-        for entry in os.scandir(place):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
+        _empty(place)
+
+
+def _empty(folder: str) -> None:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, 0o700)  # whoever made it may have locked it
+            _empty(entry.path)
+            os.rmdir(entry.path)
+        else:
+            os.unlink(entry.path)
 
 
 def _write(name: str, data: bytes) -> None:
@@ -102,10 +107,8 @@ def _main() -> None:
         out, err = (_read(descriptor, job["most"]) for descriptor in streams[1:])
         for descriptor in streams[1:]:
             os.close(descriptor)
-        for name in step["outputs"]:
-            data = _saved(name)
-            if data is not None:
-                kept[name] = data
+        saved = {name: _saved(name) for name in step["outputs"]}
+        kept |= {name: data for name, data in saved.items() if data is not None}
         _send(1, {"step": number, "exit": code, "stdout": out, "stderr": err})
         if code:
             return
