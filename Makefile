@@ -100,6 +100,8 @@ bench: $(DEV) postgresql bubblewrap
 	@$(BIN)/python -m bench.replay
 	@echo 'bench: sandbox'
 	@$(BIN)/python -m bench.sandbox $(ARGS)
+	@echo 'bench: verifications that come too late'
+	@$(BIN)/python -m bench.queued $(ARGS)
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
 	@echo 'bench: overload'
