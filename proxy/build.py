@@ -262,7 +262,8 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     store = service.keys = key_store(url, actor="admin")
     stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
-    await stack.enter_async_context(_keeping(service, Keeper(store.place)))
+    keeper = service.records = Keeper(store.place)
+    await stack.enter_async_context(keeper.running(lambda: service.setup.records))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
     for key in guard.keys:
@@ -276,19 +277,6 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
         await asyncio.wait([following])
 
     stack.push_async_callback(stop)
-
-
-@asynccontextmanager
-async def _keeping(service: Service, keeper: Keeper) -> AsyncIterator[None]:
-    """Keep records while the service runs, and write the last of them."""
-    service.records = keeper
-    running = asyncio.create_task(keeper.run(lambda: service.setup.records))
-    try:
-        yield
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
-        await keeper.flush()
 
 
 def _open_model(stack: AsyncExitStack) -> Batcher:

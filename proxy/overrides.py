@@ -62,7 +62,10 @@ class PolicyChoice:
                 f"{own['type']} as route {self.route!r} has it; got {name[:60]!r}",
                 param="samplewise.policy",
             )
-        return {"type": name}
+        if name == "single":
+            return {"type": name}
+        number = "max_samples" if name in ("adaptive_vote", "first_pass") else "samples"
+        return {"type": name, number: self.ceiling}
 
     def _built(self, fields: Mapping[str, Any]) -> Policy:
         try:
