@@ -58,7 +58,7 @@ from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.reload import Known, Parts, Reload, unchanged
-from samplewise.proxy.replay.live import Recorder
+from samplewise.proxy.replay.live import open_recorder
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service, Setup
 from samplewise.proxy.unmetered import UnmeteredLedger
@@ -219,18 +219,6 @@ async def _open_parts(
     return parts
 
 
-def _recorder(config: Config, shared: _Shared, old: Parts | None) -> Recorder | None:
-    """Return what writes live requests down: the one that does already, where nothing changed."""
-    if old is not None and old.config.recording == config.recording:
-        return old.setup.recorder
-    if config.recording is None:
-        return None
-    recorder = Recorder(config.recording, shared.metrics.recorded)
-    recorder.prepare()
-    shared.stack.callback(recorder.close)
-    return recorder
-
-
 def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
     """Build what a configuration says, with what is the same as before; nothing is opened."""
     upstreams, checks = {}, {}
@@ -244,9 +232,10 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         if name not in upstreams
     }
     _add_checkpoints(config, upstreams, shared.ledger)
-    models = Connected(upstreams, _score_servers(config, shared.session))
+    models = Connected(upstreams, _score_servers(config, shared.session), shared.metrics)
     wanted = {**config.verifiers, **implied_verifiers(config.routes)}
     checks |= make_checks({n: v for n, v in wanted.items() if n not in checks}, models)
+    recorder = None if old is None else old.setup.recorder
     setup = Setup(
         routes={
             name: make_route(name, route, config, upstreams, checks)
@@ -259,7 +248,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         plain_keep_alive=config.server.plain_keep_alive,
         records=Keeping(config.records.keep_days, config.records.text),
         tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
-        recorder=_recorder(config, shared, old),
+        recorder=open_recorder(config.recording, recorder, shared.metrics.recorded, shared.stack),
     )
     return Parts(config, upstreams, checks, setup)
 
@@ -331,7 +320,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         min_bytes_per_s=settings.min_bytes_per_s,
         max_response_bytes=settings.max_response_bytes,
         # Only a choice between hosts needs it.
-        ask_load=len(settings.base_urls) > 1,
+        ask_load=len(settings.hosts) > 1,
     )
     most, profile = settings.max_in_flight, settings.profile_data
     return Upstream(
@@ -354,7 +343,8 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         max_in_flight=most,
         queue_s=settings.queue_s,
         hedge=None if settings.hedge is None else settings.hedge.share,
-        pool=settings.health.pool(settings.base_urls),
+        pool=settings.health.pool(settings.hosts),
+        relays=True,
     )
 
 

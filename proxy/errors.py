@@ -4,7 +4,8 @@ SamplewiseError
 |-- ConfigError            the configuration is wrong; the server does not start
 |-- StoreError        503  the ledger cannot be reached: nothing is dispatched
 `-- AnswerError            a request ends without an answer; carries the HTTP status
-    |-- RequestError  400  the request is wrong (401, 403, 404, 405, 413 by `status`)
+    |-- RequestError  400  the request is wrong (401, 404, 405, 413 by `status`)
+    |   `-- Forbidden 403  the key may not do this
     |-- Elsewhere     409  another process works on this request, or has its answer
     |-- RateLimited   429  a key sends more requests than it may
     |-- Overloaded    503  there is no place for the request, nothing was reserved
@@ -25,6 +26,7 @@ __all__ = [
     "BudgetExceeded",
     "ConfigError",
     "Elsewhere",
+    "Forbidden",
     "NoVerifiedAnswer",
     "Overloaded",
     "RateLimited",
@@ -80,6 +82,13 @@ class RequestError(AnswerError):
 
     status = 400
     type = "invalid_request_error"
+
+
+class Forbidden(RequestError):
+    """The key may not do this, whoever holds it."""
+
+    status = 403
+    type = "permission_error"
 
 
 class Elsewhere(AnswerError):

@@ -22,6 +22,7 @@ from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
+from samplewise.proxy.config_backends import HttpBackendSettings
 from samplewise.proxy.config_cascade import CascadeSettings
 from samplewise.proxy.config_models import asked_models
 from samplewise.proxy.config_routes import RouteSettings
@@ -122,6 +123,14 @@ def _show_abilities(console: Console, config: Config) -> None:
         cells = (backend, *(said[value] for _, value in abilities.named()), abilities.version)
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
+    unasked = [
+        name
+        for name, settings in config.backends.items()
+        if isinstance(settings, HttpBackendSettings) and settings.probe == "none"
+    ]
+    if unasked:
+        text = f"Not asked: {', '.join(unasked)}. This is their profile; probe: full asks them."
+        console.print(Text(text), soft_wrap=True)
 
 
 def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) -> int | None:
