@@ -127,12 +127,11 @@ async def open_service(
         kept = Kept()
         unmetered = config.store_failure == "serve_unmetered"
         serving = UnmeteredLedger(ledger, shared.metrics) if unmetered else ledger
+        claims = Claims(ledger, peers or Peers(), may_lose_store=unmetered)
         service = Service(
             engine=Engine(serving, shared.metrics, kept),
             setup=parts.setup,
-            retries=Retries(
-                kept, shared.metrics, Claims(ledger, peers or Peers(), may_lose_store=unmetered)
-            ),
+            retries=Retries(kept, shared.metrics, claims),
             rates=Rates(serving),
             may_lose_ledger=unmetered,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),

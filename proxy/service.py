@@ -20,6 +20,7 @@ from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
+    Elsewhere,
     Forbidden,
     NoVerifiedAnswer,
     Overloaded,
@@ -57,6 +58,7 @@ _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
     Forbidden: "client_error",
     RateLimited: "client_error",
+    Elsewhere: "client_error",
     Overloaded: "shed",
     BudgetExceeded: "budget_refused",
     NoVerifiedAnswer: "no_verified_answer",
