@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from typing import assert_never
 
 from samplewise.models.arithmetic import Expression
@@ -195,6 +196,7 @@ def _webhook(name: str, settings: WebhookSettings) -> Verifier:
     return Webhook(
         name=name,
         url=settings.url,
+        networks=tuple(map(ip_network, settings.networks)),
         timeout_s=settings.timeout_s,
         secret=None if settings.secret is None else settings.secret.get_secret_value(),
         pass_threshold=settings.pass_threshold,
