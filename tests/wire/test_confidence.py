@@ -124,8 +124,9 @@ async def test_an_unsure_sample_is_cut_while_it_streams_and_billed(
         assert reply.text == "it is 4"
         assert (reply.said["samples"]["drawn"], reply.said["samples"]["cancelled"]) == (4, 1)
         await _billed(proxy, reply)
-        paid = sum(record.total_tokens for record in await upstream.records())
-        assert reply.json["usage"]["completion_tokens"] == paid
+        # Three whole samples of three tokens, and what had come of the fourth when it was cut.
+        made = sum(record.total_tokens for record in await upstream.records())
+        assert 9 < reply.json["usage"]["completion_tokens"] <= made
 
 
 async def test_p_true_of_a_generative_verifier_weighs_the_votes(
