@@ -34,7 +34,7 @@ from samplewise.proxy.config_recording import RecordingSettings, recording_probl
 from samplewise.proxy.config_records import RecordsSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
-from samplewise.proxy.config_store import check_store
+from samplewise.proxy.config_store import check_store, is_postgres
 from samplewise.proxy.config_types import Name, Settings
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.config_yaml import Document, Path, Problem, near, quoted, read
@@ -75,6 +75,7 @@ class Config(Settings):
     keys: Keys = KeysSettings()
     store: Annotated[str, AfterValidator(check_store)] = "sqlite:///samplewise.db"
     store_failure: Literal["refuse", "serve_unmetered"] = "refuse"
+    store_chunk_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
     records: RecordsSettings = RecordsSettings()
     recording: RecordingSettings | None = None
@@ -238,6 +239,9 @@ class _Checks:
                 self._warn(("backends", name, "price"), wrong)
 
     def _store(self) -> None:
+        if self.config.store_chunk_usd is not None and not is_postgres(self.config.store):
+            wrong = "only a PostgreSQL store has chunks: leave it out"
+            self._problem(("store_chunk_usd",), wrong)
         if self.config.store_failure == "refuse":
             return
         wrong = (

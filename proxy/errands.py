@@ -14,6 +14,8 @@ __all__ = ["Errand", "cancel_soon", "next_errand", "preferred"]
 
 # Calls that were never sent: another host of the same upstream would not take them either.
 _NOT_SENT = frozenset({"cooling", "busy"})
+# A deadline of minutes, as clients' own time limits make it, is no reason to wait again and again.
+_MOST_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def next_errand(
     """Return how to ask again for what a call has lost; None when that cannot help.
 
     Another host of the same upstream comes first, then the next upstream, then to wait as long as
-    the host has asked for. `may_repeat` is asked before the same upstream gets more calls; the next
-    one has not seen these samples yet, so it needs no leave.
+    the host has asked for, a few times. `may_repeat` is asked before the same upstream gets more
+    calls; the next one has not seen these samples yet, so it needs no leave.
     """
     broken, pool = trip.facts.broken, errand.upstream.pool
     again = replace(errand, attempt=errand.attempt + 1)
@@ -73,7 +75,8 @@ def next_errand(
             return replace(again, tried=tried)
     if len(errand.order) > 1:
         return Errand(errand.prompt, preferred(errand.order[1:]), again.attempt)
-    if broken.reason not in _NOT_SENT and trip.can_wait() and may_repeat(errand.upstream, calls):
+    waits = broken.reason not in _NOT_SENT and again.attempt < _MOST_TRIES and trip.can_wait()
+    if waits and may_repeat(errand.upstream, calls):
         return replace(again, tried=frozenset())
     return None
 

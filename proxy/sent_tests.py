@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from samplewise.proxy.errors import RequestError
+from samplewise.proxy.errors import Forbidden, RequestError
 from samplewise.proxy.job import Route
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.options import Options
@@ -19,9 +19,8 @@ def check_tests(options: Options, key: ClientKey | None, route: Route) -> bool:
     if tests == b"null":
         return True
     if key is not None and not key.terms.tests and not _only_named(tests):
-        raise RequestError(
+        raise Forbidden(
             "samplewise.tests: this key may not send tests; leave them out, or name a suite by ref",
-            status=403,
             code="tests_not_allowed",
             param="samplewise.tests",
         )

@@ -26,11 +26,24 @@ __all__ = [
     "Started",
     "Totals",
     "Trace",
+    "ranked",
+    "unranked",
 ]
 
 
 # More than any server reports in one place.
 ALL: Final = 1_000_000
+
+
+def ranked(url: str, rank: int) -> str:
+    """Return the host that is one data-parallel rank of the server at a base URL."""
+    return f"{url}#{rank}"
+
+
+def unranked(host: str) -> tuple[str, str]:
+    """Return the base URL of a host, and its rank; empty where it is no rank."""
+    url, _, rank = host.partition("#")
+    return url, rank
 
 
 def _nothing() -> None:
@@ -59,7 +72,9 @@ class Call:
     the upstream's own bytes. `timeout_s` bounds the whole call. `host` is the base URL to ask,
     empty where the upstream has none. `reading` says what of log-probabilities matters. The backend
     calls `sending` before the first byte of the request can have left: what is given up before that
-    costs nothing.
+    costs nothing. `path` is where it goes below the host, `echo` says that the answer may repeat
+    the prompt, which is no completion, and `whole` that the answer has no choices: `Totals.head` is
+    all of it, as it came.
     """
 
     id: str
@@ -71,6 +86,9 @@ class Call:
     host: str = ""
     reading: Reading = Reading()
     sending: Callable[[], None] = _nothing
+    path: str = "/chat/completions"
+    echo: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from samplewise.proxy.backends.base import (
     SampleEvent,
     Started,
     Totals,
+    unranked,
 )
 from samplewise.proxy.backends.choices import Assembly, ProtocolError, read_choice, read_usage
 from samplewise.proxy.backends.events import EventSplitter, TooLarge
@@ -41,6 +42,7 @@ _LONGEST_WAIT_S = 86_400.0
 _WHOLE = ("application/json", "text/html")
 # vLLM then tells with its answer how many requests wait.
 _ASK_LOAD = {"endpoint-load-metrics-format": "json"}
+_RANK = "X-data-parallel-rank"
 _chunk = msgspec.json.Decoder()
 
 
@@ -92,10 +94,11 @@ class OpenAIBackend:
 
     async def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
         """Send the call and yield what comes. Closing the iterator closes the connection."""
+        url, rank = unranked(call.host)
         try:
             async with self.client.post(
-                f"{call.host}/chat/completions",
-                self._headers(call),
+                f"{url}{call.path}",
+                self._headers(call, rank),
                 call.body,
                 self._patience(call),
                 call.sending,
@@ -116,12 +119,13 @@ class OpenAIBackend:
         except ProtocolError as error:
             yield Broken("protocol", self._scrubbed(str(error)))
 
-    def _headers(self, call: Call) -> dict[str, str]:
+    def _headers(self, call: Call, rank: str) -> dict[str, str]:
         return {
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
             "X-Request-Id": call.id,
             **(_ASK_LOAD if self.ask_load else {}),
+            **({_RANK: rank} if rank else {}),
             **self.headers,
         }
 
@@ -185,7 +189,7 @@ class OpenAIBackend:
 
     async def _read_stream(self, call: Call, answer: HttpAnswer) -> AsyncIterator[SampleEvent]:
         splitter = EventSplitter(self.max_response_bytes)
-        stream = _Stream(call.n, call.reading)
+        stream = _Stream(call.n, call.reading, call.echo)
         pace = self._pace()
         while part := await self._piece(answer, pace):
             touched: set[int] = set()
@@ -211,6 +215,7 @@ class _Stream:
 
     n: int
     reading: Reading
+    echo: bool = False
     choices: dict[int, Assembly] = field(default_factory=dict)
     head: dict[str, object] = field(default_factory=dict)
     usage: object = None
@@ -266,7 +271,8 @@ class _Stream:
         events: list[SampleEvent] = [*dones]
         if not self.ended and len(events) < min(self.n, max(1, len(self.choices))):
             return [*events, Broken("cut", "the stream ended before the answer did")]
-        usage, warning = read_usage(encode(self.usage) if self.usage else None, said=_said(dones))
+        said = not self.echo and _said(dones)
+        usage, warning = read_usage(encode(self.usage) if self.usage else None, said=said)
         model = self.head.get("model")
         warnings = (warning,) if warning else ()
         totals = Totals(usage, model if isinstance(model, str) else "", encode(self.head), warnings)
@@ -287,13 +293,16 @@ def _read_whole(body: bytes, content_type: str, call: Call) -> list[SampleEvent]
         raw_choices = msgspec.json.decode(fields.get("choices", b"[]"), type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ProtocolError(f"answered 200 with {content_type}, which is no completion") from None
+    if call.whole:
+        usage, warning = read_usage(fields.get("usage"))
+        return [Totals(usage, "", body, (warning,) if warning else ())]
     if not raw_choices:
         raise ProtocolError(f"answered 200 without choices: {_message(body)}")
     # The position counts, not the index: some servers number every choice 0.
     dones = [
         read_choice(bytes(raw), number=i, reading=call.reading) for i, raw in enumerate(raw_choices)
     ]
-    usage, warning = read_usage(fields.get("usage"), said=_said(dones))
+    usage, warning = read_usage(fields.get("usage"), said=not call.echo and _said(dones))
     model = fields.get("model", b'""')
     head = object_text((k, v) for k, v in fields.items() if k not in ("choices", "usage"))
     name = msgspec.json.decode(model) if model.startswith(b'"') else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -215,6 +216,17 @@ async def test_retry_after_is_waited_for_where_the_deadline_allows(
         ]
 
 
+async def test_a_long_deadline_is_no_reason_to_wait_again_and_again(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    limited = Fault(kind="status", status=429, headers={"retry-after": "0.05"})
+    await upstream.script("m", rules=(Rule(contains="", faults=(limited,), cycle_faults=True),))
+    async with serving(tmp_path, upstream.base_url) as proxy:
+        reply = await proxy.chat("one", samplewise={"deadline_s": 600})
+        assert (reply.status, reply.error["code"]) == (429, "rate_limit_exceeded")
+        assert len(await upstream.records()) == 4
+
+
 @pytest.mark.parametrize("value", ["30", "1e400", "Fri, 31 Dec 9999 23:59:59 GMT"])
 async def test_retry_after_beyond_the_deadline_is_a_rate_limit_at_once_and_nobody_is_asked(
     upstream: UpstreamProcess, tmp_path: Path, value: str
@@ -282,3 +294,29 @@ async def test_a_host_that_never_says_a_word_within_the_deadline_is_to_blame(
         ends = [(await proxy.chat("one", samplewise={"deadline_s": 0.3})).status for _ in range(8)]
         assert ends.count(504) == mute.connections == 2
         assert await hosts(proxy) == {"closed": 1, "open": 1}
+
+
+def rank(request: bytes) -> bytes:
+    found = re.search(rb"(?i)x-data-parallel-rank: (\d+)\r", request)
+    assert found is not None
+    return found[1]
+
+
+async def test_ranks_behind_one_address_are_hosts_that_a_header_names(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="yes", hold="gate"))
+    async with through(upstream.port) as server:
+        vllm = backend("pool", server.base_url, data_parallel_ranks=2, probe="none")
+        vllm = vllm.replace("type: openai", "type: vllm")
+        text = f"backends:\n{vllm}{backend('spare', server.base_url, model='other')}routes:{ROUTES}"
+        async with serve(text, tmp_path) as proxy:
+            asked = [asyncio.create_task(proxy.chat("each", f"prompt {i}")) for i in range(2)]
+            await upstream.wait("held", equals=16)
+            for i in range(2):
+                calls = [r for r in server.requests if f"prompt {i}".encode() in r]
+                ranks = {rank(r) for r in calls}
+                assert (len(calls), len(ranks)) == (8, 1)
+            await upstream.release("gate")
+            assert {(await reply).status for reply in asked} == {200}
+        assert {rank(r) for r in server.requests} == {b"0", b"1"}

@@ -146,7 +146,9 @@ async def test_a_key_sees_and_uses_only_its_routes(
         headers = _bearer(secret)
         assert (await proxy.chat("one", headers=headers)).status == 200
         for route in ("many", "nowhere"):
-            message = _refused(await proxy.chat(route, headers=headers), 403, "route_not_allowed")
+            reply = await proxy.chat(route, headers=headers)
+            message = _refused(reply, 403, "route_not_allowed")
+            assert reply.error["type"] == "permission_error"
             assert message == f"model: this key may not use {route!r}; it may use: one"
         message = _refused(await proxy.chat("gone", headers=headers), 404, "model_not_found")
         assert "many" not in message

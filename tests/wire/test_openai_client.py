@@ -220,7 +220,8 @@ async def test_upstream_trouble_is_a_rate_limit_or_a_server_error(
         Rule(contains="crash", faults=(Fault(kind="status", status=500),), cycle_faults=True),
     )
     await upstream.script("m", "no", rules=rules)
-    async with serving(upstream, tmp_path) as proxy, asking(proxy) as client:
+    # With more time than that, the wait that is asked for would be kept.
+    async with serving(upstream, tmp_path) as proxy, asking(proxy, timeout=6.5) as client:
         with pytest.raises(openai.InternalServerError) as crashed:
             await client.chat.completions.create(
                 model=route, messages=[{"role": "user", "content": "crash"}], stream=stream
