@@ -344,6 +344,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         queue_s=settings.queue_s,
         hedge=None if settings.hedge is None else settings.hedge.share,
         pool=settings.health.pool(settings.hosts),
+        relays=True,
     )
 
 

@@ -243,11 +243,29 @@ class Service:
             **_of_key(job.key),
         )
 
+    def relayed(self, job: Job, nano: int) -> None:
+        """Count and log a request that was passed on and answered."""
+        seconds = asyncio.get_running_loop().time() - job.began
+        self.engine.metrics.relayed(job.route.name, seconds)
+        _log.info(
+            "relayed",
+            request_id=job.request_id,
+            route=job.route.name,
+            cost_usd=usd(nano),
+            seconds=round(seconds, 3),
+            **_of_key(job.key),
+        )
+
     def refused(
-        self, route: str, error: AnswerError, request_id: str, key: ClientKey | None = None
+        self,
+        route: str,
+        error: AnswerError,
+        request_id: str,
+        key: ClientKey | None = None,
+        endpoint: str = "chat",
     ) -> None:
         """Count and log a request that ended without an answer."""
-        self.engine.metrics.refused(route, _ended(error))
+        self.engine.metrics.refused(route, _ended(error), endpoint)
         _log.info(
             "refused",
             request_id=request_id,

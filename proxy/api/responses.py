@@ -27,7 +27,7 @@ from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT
 
-__all__ = ["answer_responses"]
+__all__ = ["Responses", "answer_responses"]
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 # What the service promises to say of every response, where the request says nothing.
@@ -57,10 +57,10 @@ _REPEATED = (
 
 async def answer_responses(request: Request, service: Service) -> Response:
     """Answer one request."""
-    return await answer_request(request, service, _Responses())
+    return await answer_request(request, service, Responses())
 
 
-class _Responses:
+class Responses:
     """The wire format of `/v1/responses`."""
 
     names = NAMES

@@ -200,10 +200,15 @@ class Waiting(Response):
 
 
 @asynccontextmanager
-async def watching(request: Request, job: Job) -> AsyncIterator[None]:
-    """Tell a job when its client closes the connection."""
+async def watching(request: Request, *jobs: Job) -> AsyncIterator[None]:
+    """Tell jobs when their client closes the connection."""
+
+    def leave() -> None:
+        for job in jobs:
+            job.leave()
+
     # A plain handler is not told that its client left: it has to listen beside the work.
-    watch = asyncio.create_task(wait_gone(request, job.leave))
+    watch = asyncio.create_task(wait_gone(request, leave))
     try:
         yield
     finally:

@@ -62,9 +62,9 @@ def turns(route: str, text: str = "how many", **fields: Any) -> dict[str, Any]:
     return {"model": route, "messages": [{"role": "user", "content": text}], **fields}
 
 
-def post(path: str, body: dict[str, Any]) -> Path_:
+def post(path: str, body: dict[str, Any] | None = None, **fields: Any) -> Path_:
     async def ask(proxy: Proxy, upstream: UpstreamProcess) -> None:
-        reply = await proxy.post(path, msgspec.json.encode(body))
+        reply = await proxy.post(path, msgspec.json.encode({**(body or {}), **fields}))
         assert reply.status == 200, reply.body
 
     return ask
@@ -91,6 +91,15 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
     "n answers": (chat("vote", n=2), 1, True),
     "vote": (chat("vote"), 1, True),
     "vote, streamed": (chat("vote", stream=True), 1, True),
+    "a prompt": (post("/v1/completions", model="vote", prompt="how many"), 1, True),
+    "prompts": (post("/v1/completions", model="one", prompt=["how", [1, 2]]), 2, True),
+    "a prompt, streamed": (post("/v1/completions", model="one", prompt="a", stream=True), 1, True),
+    "a scored prompt": (
+        post("/v1/completions", model="vote", prompt="a b", echo=True, max_tokens=0),
+        1,
+        True,
+    ),
+    "embeddings": (post("/v1/embeddings", model="both", input=["how many"]), 1, True),
     "streams that may be cut": (chat("window"), 6, True),
     "verifiers": (chat("first"), 4, True),
     "more samples asked for": (chat("vote", samplewise={"samples": 3}), 1, True),
@@ -124,6 +133,8 @@ ASKED = {
     "/v1/responses",
     "/v1/messages",
     "/v1/messages/count_tokens",
+    "/v1/completions",
+    "/v1/embeddings",
     "/v1/samplewise/estimate",
     "/v1/samplewise/spend",
     "/v1/samplewise/budgets",
