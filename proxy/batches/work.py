@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class Work:
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _running: int = 0
     _poor: int = 0
-    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiting: deque[asyncio.Event] = field(default_factory=deque)
 
     async def run(
         self, source: AsyncIterator[tuple[int, bytes | None]], put: Callable[[Result], None]
@@ -69,9 +70,9 @@ class Work:
         finally:
             self.places.release()
             self._running -= 1
-            # Who waits for money looks again.
-            self._ended.set()
-            self._ended = asyncio.Event()
+            if self._waiting:
+                # Of those that wait for money the first looks again.
+                self._waiting.popleft().set()
 
     async def _said(self, number: int, text: bytes | None) -> Said | None:
         if text is None:
@@ -106,9 +107,11 @@ class Work:
                 self.stopped.set()
                 raise _Left
             return False
+        turn = asyncio.Event()
+        self._waiting.append(turn)
         self._poor += 1
         try:
-            await self._ended.wait()
+            await turn.wait()
         finally:
             self._poor -= 1
         return True

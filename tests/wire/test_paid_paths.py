@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from starlette.routing import Route
@@ -73,6 +74,28 @@ def post(path: str, **fields: Any) -> Path_:
     return ask
 
 
+async def batch(proxy: Proxy, upstream: UpstreamProcess) -> None:
+    lines = [
+        {"custom_id": f"{i}", "method": "POST", "url": "/v1/chat/completions",
+         "body": {"model": "vote", "messages": [{"role": "user", "content": "how many"}]}}
+        for i in range(3)
+    ]  # fmt: skip
+    form = aiohttp.FormData({"purpose": "batch"})
+    form.add_field("file", b"\n".join(map(msgspec.json.encode, lines)), filename="in.jsonl")
+    async with proxy.http.post(f"{proxy.url}/v1/files", data=form) as reply:
+        file = (await reply.json())["id"]
+    asked = {
+        "input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h",
+    }  # fmt: skip
+    made = (await proxy.post("/v1/batches", msgspec.json.encode(asked))).json
+
+    async def over() -> bool:
+        found = (await proxy.get(f"/v1/batches/{made['id']}")).json
+        return bool(found["status"] == "completed" and found["request_counts"]["completed"] == 3)
+
+    await soon(over, "the batch has ended", 30)
+
+
 def estimate(proxy: Proxy, upstream: UpstreamProcess) -> Awaitable[None]:
     async def ask() -> None:
         body = {"model": "vote", "messages": [{"role": "user", "content": "how many"}]}
@@ -105,6 +128,7 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
         True,
     ),
     "embeddings": (post("/v1/embeddings", model="both", input=["how many"]), 1, True),
+    "a batch": (batch, 3, True),
     "streams that may be cut": (chat("window"), 6, True),
     "verifiers": (chat("first"), 4, True),
     "more samples asked for": (chat("vote", samplewise={"samples": 3}), 1, True),
@@ -134,6 +158,9 @@ ASKED = {
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/batches/{id}",
     "/v1/samplewise/estimate",
     "/v1/samplewise/spend",
     "/v1/samplewise/budgets",
@@ -145,6 +172,9 @@ ASKED = {
 }
 # They read the ledger or change keys; no upstream is known there. See test_books and test_admin.
 APART = {
+    "/v1/files/{id}",
+    "/v1/files/{id}/content",
+    "/v1/batches/{id}/cancel",
     "/v1/samplewise/keys",
     "/v1/samplewise/keys/{name:path}",
     "/v1/samplewise/keys/{name:path}/rotate",
