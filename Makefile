@@ -23,7 +23,7 @@ TORCH_INDEX ?=
 
 PYTEST_PARALLEL := -n auto --maxprocesses 8
 
-.PHONY: help bubblewrap check test test-slow test-litellm test-vllm test-gpu postgresql demo bench format lock clean
+.PHONY: help bubblewrap z3 coq check test test-slow test-litellm test-vllm test-gpu postgresql demo bench format lock clean
 
 help:
 	@echo 'make check         formatting, lint, types'
@@ -38,6 +38,7 @@ help:
 	@echo 'make lock          write requirements*.lock anew (UPGRADE=--upgrade takes newer versions)'
 	@echo 'make clean         remove environments, caches and build output'
 	@echo 'test, test-slow and bench install the Debian packages postgresql and bubblewrap where they may; POSTGRESQL=no forbids the first.'
+	@echo 'test and test-slow also install z3, and test-slow coq, which takes a gigabyte.'
 	@echo 'Variables: PYTHON=python3.12 picks the interpreter, ARGS="-k name" goes to pytest, ARGS="--quick" to bench.'
 
 check: $(DEV)
@@ -46,11 +47,11 @@ check: $(DEV)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
-test: $(DEV) postgresql bubblewrap
+test: $(DEV) postgresql bubblewrap z3
 	@echo 'test: fast tests'
 	@$(BIN)/pytest -q $(PYTEST_PARALLEL) -m 'not slow and not gpu and not network and not litellm and not vllm' $(ARGS)
 
-test-slow: $(DEV) postgresql bubblewrap
+test-slow: $(DEV) postgresql bubblewrap z3 coq
 	@echo 'test-slow: slow tests'
 	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm and not vllm' $(ARGS)
 
@@ -99,23 +100,37 @@ bench: $(DEV) postgresql bubblewrap
 	@$(BIN)/python -m bench.replay
 	@echo 'bench: sandbox'
 	@$(BIN)/python -m bench.sandbox $(ARGS)
+	@echo 'bench: verifications that come too late'
+	@$(BIN)/python -m bench.queued $(ARGS)
 	@echo 'bench: proxies'
 	@$(BIN)/python -m bench.proxies $(ARGS)
 	@echo 'bench: overload'
 	@$(BIN)/python -m bench.overload
 
+# $(call debian,COMMAND,PACKAGE): install a package for the tests that need its command.
+define debian
+@set -eu; \
+if command -v $(1) >/dev/null; then exit 0; fi; \
+$(as_root); \
+if [ "$$root" = none ] || ! command -v apt-get >/dev/null; then \
+	echo '$(2): not installed, and cannot be from here: its tests are skipped'; exit 0; \
+fi; \
+echo '$(2): installing the Debian package'; \
+package() { $$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(2) >/dev/null 2>&1; }; \
+package || { $$root apt-get update -qq >/dev/null 2>&1 && package; } || \
+	echo '$(2): could not be installed: its tests are skipped'
+endef
+
 # The sandbox of code verifiers; without it their tests are skipped.
 bubblewrap:
-	@set -eu; \
-	if command -v bwrap >/dev/null; then exit 0; fi; \
-	$(as_root); \
-	if [ "$$root" = none ] || ! command -v apt-get >/dev/null; then \
-		echo 'bubblewrap: not installed, and cannot be from here: its tests are skipped'; exit 0; \
-	fi; \
-	echo 'bubblewrap: installing the Debian package'; \
-	$$root apt-get install -qq -y bubblewrap >/dev/null 2>&1 || \
-		{ $$root apt-get update -qq && $$root apt-get install -qq -y bubblewrap; } >/dev/null 2>&1 || \
-		echo 'bubblewrap: could not be installed: its tests are skipped'
+	$(call debian,bwrap,bubblewrap)
+
+z3:
+	$(call debian,z3,z3)
+
+# A gigabyte, with the OCaml that it brings along: for the slow tests alone.
+coq:
+	$(call debian,coqc,coq)
 
 format: $(DEV)
 	@echo 'format: ruff'

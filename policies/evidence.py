@@ -40,8 +40,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a backend offers now. `free_slots` is None without a limit; `p50_s` is None unknown.
+    """What a backend offers now. `p50_s` is None unknown.
 
+    `free_slots` is None without a limit, and 0 while requests wait at all of its servers.
     `room` is how many more samples its servers cope with, None where they do not say. What it
     honours is True, False, or None where nobody knows.
     """

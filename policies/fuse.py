@@ -62,7 +62,9 @@ class Fuse:
     def needs(self) -> Needs:
         """Nothing special; answers are used where the route has them."""
         most = self.samples + self.rounds * self.merged
-        return Needs(most, self.min_ok, min_samples=self.samples)
+        # A first round may show all of the panel, later ones what the round before has merged.
+        shown = self.subset or max(self.samples, self.merged if self.rounds > 1 else 0)
+        return Needs(most, self.min_ok, min_samples=self.samples, shown=shown)
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Draw the panel, then round after round."""

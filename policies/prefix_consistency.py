@@ -57,6 +57,7 @@ class PrefixConsistency:
             continuation=True,
             answers=True,
             min_samples=self.samples,
+            shown=1,
         )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:

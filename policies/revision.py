@@ -49,7 +49,8 @@ class Revision:
     def needs(self) -> Needs:
         """Verifiers that judge and say what is wrong."""
         most = self.chains * self.turns
-        return Needs(most, self.min_ok, verdicts=True, min_samples=self.chains)
+        shown = min(self.history, self.turns - 1)
+        return Needs(most, self.min_ok, verdicts=True, min_samples=self.chains, shown=shown)
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Revise all chains, a turn at a time."""

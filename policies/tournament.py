@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from samplewise.policies.base import (
     WAIT,
@@ -23,6 +23,8 @@ from samplewise.policies.ranking import by_order, ranked, why_ended
 from samplewise.verifiers.base import Comparison, Sample, Status
 
 __all__ = ["Tournament"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,16 @@ class Tournament:
     @property
     def needs(self) -> Needs:
         """A comparator."""
-        return Needs(self.samples, self.min_ok, comparator=True, min_samples=self.samples)
+        games = self.samples - 1
+        if self.rule != "knockout":
+            games = sum(1 for _ in _circle(range(self.samples), self.opponents))
+        return Needs(
+            self.samples,
+            self.min_ok,
+            comparator=True,
+            min_samples=self.samples,
+            comparisons=games * self.times,
+        )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Draw all, then play until one leads."""
@@ -144,7 +155,7 @@ def _plays(evidence: Evidence, sample: Sample) -> bool:
     return sample.complete and (judgement is None or judgement.status is not Status.FAIL)
 
 
-def _circle(players: Sequence[Sample], opponents: int) -> Iterator[tuple[Sample, Sample]]:
+def _circle(players: Sequence[T], opponents: int) -> Iterator[tuple[T, T]]:
     """Yield pairs in which everybody meets about `opponents` others, nobody twice."""
     count = len(players)
     for step in range(1, min(-(-opponents // 2), count // 2) + 1):

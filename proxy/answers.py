@@ -22,7 +22,7 @@ from samplewise.proxy.errors import (
 )
 from samplewise.proxy.job import Answer, Degraded, Job, Outcome
 from samplewise.proxy.ledger.base import Account, Scope
-from samplewise.proxy.purse import Purse
+from samplewise.proxy.purse import Purse, Short
 from samplewise.verifiers.base import Ended, Purpose, Sample, Status
 
 __all__ = ["conclude", "named_limit", "pick"]
@@ -47,6 +47,7 @@ def conclude(job: Job, evidence: Evidence, stop: Stop, purse: Purse, draws: Draw
         job.warnings.append(
             "the ledger could not be reached: this answer counts in no limit but the request's own"
         )
+    job.warnings += _shortfalls(evidence)
     first = chosen[0]
     usage = sum((row.usage for row in purse.rows.values()), Usage())
     verification = purse.cost_by_purpose.get("verify", 0)
@@ -143,7 +144,7 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
         verdict.reason
         for judgement in evidence.judgements.values()
         for verdict in judgement.verdicts
-        if verdict.status is Status.ERROR and verdict.reason != "cut"
+        if verdict.status is Status.ERROR and verdict.reason not in ("cut", "deadline")
     ]
     games = (game for games in evidence.comparisons.values() for game in games)
     errors += [game.reason for game in games if game.error]
@@ -163,6 +164,19 @@ def _degraded(evidence: Evidence, stop: Stop, draws: Draws) -> tuple[Degraded, .
     return tuple(name for name, held in found.items() if held)
 
 
+def _shortfalls(evidence: Evidence) -> list[str]:
+    """Return, in words, what an upstream did not give; `degraded` alone does not say why."""
+    failed = list(evidence.failed.values())
+    found = []
+    if failed:
+        found.append(f"{len(failed)} of {evidence.drawn} samples failed ({_reasons(failed)})")
+    if any(round_.why == "backend" for round_ in evidence.rounds.values()):
+        found.append("fewer samples were drawn than wanted: the backend has no room for more now")
+    if any(round_.why == "refused" for round_ in evidence.rounds.values()):
+        found.append("fewer samples were drawn than wanted: the backend has refused this prompt")
+    return found
+
+
 def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:
     """Return the error that explains best why too few samples came back."""
     failed = list(evidence.failed.values())
@@ -170,7 +184,8 @@ def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:
     if evidence.good == drawn and any(r.why == "budget" for r in evidence.rounds.values()):
         wave = f"a wave of {least} samples" if drawn else "the smallest wave"
         return BudgetExceeded(
-            f"{wave} of route {job.route.name!r} does not fit into {named_limit(purse.blocked)}",
+            f"{wave} of route {job.route.name!r} does not fit into {named_limit(purse.blocked)}"
+            f"{_missing(purse.short)}",
             headers={"x-should-retry": "false"},
         )
     if evidence.deadline_passed:
@@ -204,6 +219,24 @@ def _reasons(failed: Sequence[Failed]) -> str:
     # Only our own bounded words: an upstream's text may hold what is not the client's to see.
     words = Counter(f"{f.backend}: {f.reason}{f' {f.status}' if f.status else ''}" for f in failed)
     return ", ".join(f"{word} x{count}" for word, count in words.most_common(5)) or "none sent"
+
+
+def _missing(short: Short | None) -> str:
+    """Say what the first sample may cost and what is left for it, where that is the trouble."""
+    if short is None:
+        return ""
+    need, left = short.need, short.left
+    said = [
+        (need.nano, left.nano, shown_usd),
+        (need.tokens, left.tokens, "{} tokens".format),
+        (need.samples, left.samples, "{} samples".format),
+    ]
+    parts = [
+        f"{show(wanted)}, {show(rest)} left"
+        for wanted, rest, show in said
+        if wanted is not None and rest is not None and wanted > rest
+    ]
+    return f": one sample and its verdicts may cost {' and '.join(parts)}" if parts else ""
 
 
 def named_limit(account: Account | None) -> str:

@@ -21,10 +21,12 @@ from samplewise.proxy.api.embeddings import embeddings
 from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.messages import answer_messages
 from samplewise.proxy.api.models import list_models, show_model
+from samplewise.proxy.api.relay import has_run
 from samplewise.proxy.api.request_ids import RequestIds
 from samplewise.proxy.api.requests import show_request
-from samplewise.proxy.api.responses import answer_responses, no_response
+from samplewise.proxy.api.responses import answer_responses
 from samplewise.proxy.api.shapes import path_error
+from samplewise.proxy.api.stored import delete_response, no_response, show_response
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.batches.running import Runner, Sizes, running_batches
 from samplewise.proxy.batches.store import batch_store
@@ -33,22 +35,28 @@ from samplewise.proxy.config import Config
 from samplewise.proxy.errors import AnswerError, RequestError
 from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.logs import set_up_logs
+from samplewise.proxy.peers import PEER_RUNS, Peers
 from samplewise.proxy.service import Service
 
 __all__ = ["create_app"]
 
 
-def create_app(config: Config, known: Mapping[str, Abilities] | None = None) -> FastAPI:
+def create_app(
+    config: Config,
+    known: Mapping[str, Abilities] | None = None,
+    peers: Peers | None = None,
+) -> FastAPI:
     """Return the proxy as an ASGI application. Everything is opened in its lifespan, once.
 
     `known` is what was found out of the upstreams before, by name; they are not asked again.
+    `peers` are the other processes of this server, None if there are none.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         set_up_logs(config.server.log_format, config.server.log_level)
         async with (
-            open_service(config, known=known) as service,
+            open_service(config, known=known, peers=peers) as service,
             running_batches(service, batch_store(config.store), _sizes(config)) as runner,
         ):
             app.state.service, app.state.runner = service, runner
@@ -112,6 +120,10 @@ def _add_routes(app: FastAPI) -> None:
     async def responses(request: Request) -> Response:
         return await answer_responses(request, _service(request))
 
+    async def response(request: Request) -> Response:
+        one = delete_response if request.method == "DELETE" else show_response
+        return await one(request, _service(request))
+
     async def messages(request: Request) -> Response:
         return await answer_messages(request, _service(request))
 
@@ -146,6 +158,9 @@ def _add_routes(app: FastAPI) -> None:
     async def bill(request: Request) -> Response:
         return await show_request(request, _service(request))
 
+    async def run(request: Request) -> Response:
+        return await has_run(request, _service(request))
+
     async def keys(request: Request) -> Response:
         return await admin.key_collection(request, _service(request))
 
@@ -160,7 +175,7 @@ def _add_routes(app: FastAPI) -> None:
     app.add_route("/v1/completions", texts, methods=["POST"])
     app.add_route("/v1/embeddings", embed, methods=["POST"])
     app.add_route("/v1/responses", responses, methods=["POST"])
-    app.add_route("/v1/responses/{response_id}", no_response, methods=["GET", "DELETE"])
+    app.add_route("/v1/responses/{response_id}", response, methods=["GET", "DELETE"])
     app.add_route("/v1/responses/{response_id}/cancel", no_response, methods=["POST"])
     app.add_route("/v1/responses/{response_id}/input_items", no_response, methods=["GET"])
     app.add_route("/v1/messages", messages, methods=["POST"])
@@ -175,6 +190,7 @@ def _add_routes(app: FastAPI) -> None:
     app.add_route("/v1/samplewise/keys/{name:path}", key, methods=_METHODS)
     app.add_route("/v1/models", models, methods=["GET"])
     app.add_route("/v1/models/{name:path}", model, methods=["GET"])
+    app.add_route(f"{PEER_RUNS}{{name}}", run, methods=["GET"])
     app.add_route("/livez", livez, methods=["GET"])
     app.add_route("/readyz", readyz, methods=["GET"])
     app.add_route("/metrics", metrics, methods=["GET"])

@@ -1,7 +1,9 @@
 """Models as verifiers ask them: a configured backend, its room, its price, and what a call cost.
 
 Chat models go through the same `Backend.draw` as samples; reward models over plain JSON calls.
-Nothing is tried again here: a verdict that does not come is an error, which rejects nothing.
+A call that was lost and cost nothing is sent once more where the upstream's retry budget allows,
+because a verdict is reserved for one paid call. One that does not come is an error, which rejects
+nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any, NoReturn, Protocol
 
 from samplewise.policies.price import Price
@@ -41,6 +44,26 @@ _REFUSALS = frozenset({400, 404, 405, 413, 415, 422})
 _REASONS = {"connect": "unavailable", "status": "unavailable", "timeout": "timeout"}
 
 
+class Counts(Protocol):
+    """Counts calls: `Metrics` does."""
+
+    def called(self, upstream: Upstream, facts: CallFacts, seconds: float) -> None:
+        """Count a call that has ended."""
+        ...
+
+    def repeated(self, upstream: str, calls: int, sent: bool) -> None:
+        """Count a call that repeats a lost one, or would have."""
+        ...
+
+
+class _Uncounted:
+    def called(self, upstream: Upstream, facts: CallFacts, seconds: float) -> None:
+        """Take no note."""
+
+    def repeated(self, upstream: str, calls: int, sent: bool) -> None:
+        """Take no note."""
+
+
 class Models(Protocol):
     """Gives verifiers the models of configured backends."""
 
@@ -59,6 +82,7 @@ class UpstreamChat:
 
     upstream: Upstream
     timeout_s: float
+    counts: Counts = field(default_factory=_Uncounted)
 
     @property
     def biller(self) -> Biller:
@@ -70,7 +94,19 @@ class UpstreamChat:
         return _worst(self.upstream.price, prompt_bytes, max_tokens)
 
     async def ask(self, question: Question, tab: Tab) -> Reply:
-        """Ask once; raises `VerifierError` without a reply."""
+        """Ask; raises `VerifierError` without a reply."""
+        tried: set[str] = set()
+        facts = await self._asked(question, tab, tried)
+        if _again(self.upstream, facts, self.counts):
+            facts = await self._asked(question, tab, tried)
+        if facts.broken is not None:
+            _raise(facts.broken)
+        done = facts.dones.get(0)
+        if done is None:
+            raise VerifierError("the model's server sent no choice", reason="protocol")
+        return Reply(done.text, done.raw)
+
+    async def _asked(self, question: Question, tab: Tab, tried: set[str]) -> CallFacts:
         upstream = self.upstream
         prompt = _prompt_bytes(question)
         facts = CallFacts(False, question.max_tokens, prompt + _TEMPLATE_TOKENS)
@@ -80,8 +116,9 @@ class UpstreamChat:
             timeout_s=self.timeout_s,
             sending=facts.note_sent,
         )
+        worst = self.worst(prompt, question.max_tokens)
         async with (
-            _billed(upstream, facts, self.worst(prompt, question.max_tokens), tab) as host,
+            _billed(upstream, facts, worst, tab, tried, self.counts) as host,
             aclosing(upstream.backend.draw(replace(call, host=host.url))) as events,
         ):
             async for event in events:
@@ -95,12 +132,7 @@ class UpstreamChat:
                     case Started():
                         if event.waiting is not None:
                             upstream.pool.heard(host, event.waiting)
-        if facts.broken is not None:
-            _raise(facts.broken)
-        done = facts.dones.get(0)
-        if done is None:
-            raise VerifierError("the model's server sent no choice", reason="protocol")
-        return Reply(done.text, done.raw)
+        return facts
 
     def _body(self, question: Question) -> bytes:
         cap = self.upstream.token_field or "max_tokens"
@@ -115,6 +147,7 @@ class UpstreamScores:
     upstream: Upstream
     backend: ScoresBackend
     timeout_s: float
+    counts: Counts = field(default_factory=_Uncounted)
 
     @property
     def biller(self) -> Biller:
@@ -128,12 +161,24 @@ class UpstreamScores:
     async def post(
         self, path: str, body: Mapping[str, Any], prompt_bytes: int, tab: Tab
     ) -> dict[str, Any]:
-        """Send a body once; raises `VerifierError` without an answer."""
+        """Send a body; raises `VerifierError` without an answer."""
         text = encode({"model": self.upstream.model, **body})
+        tried: set[str] = set()
+        facts, answer = await self._posted(path, text, prompt_bytes, tab, tried)
+        if _again(self.upstream, facts, self.counts):
+            facts, answer = await self._posted(path, text, prompt_bytes, tab, tried)
+        if facts.broken is not None:
+            _raise(facts.broken)
+        return answer
+
+    async def _posted(
+        self, path: str, text: bytes, prompt_bytes: int, tab: Tab, tried: set[str]
+    ) -> tuple[CallFacts, dict[str, Any]]:
         facts = CallFacts(False, 0, prompt_bytes + _TEMPLATE_TOKENS)
         call = Call(id=tab.id, body=text, timeout_s=self.timeout_s, sending=facts.note_sent)
         answer: dict[str, Any] = {}
-        async with _billed(self.upstream, facts, self.worst(prompt_bytes), tab) as host:
+        worst = self.worst(prompt_bytes)
+        async with _billed(self.upstream, facts, worst, tab, tried, self.counts) as host:
             found = await self.backend.post(path, replace(call, host=host.url))
             if isinstance(found, Answered):
                 answer = found.answer
@@ -141,9 +186,7 @@ class UpstreamScores:
                 facts.totals = Totals(usage)
             else:
                 facts.broken = found
-        if facts.broken is not None:
-            _raise(facts.broken)
-        return answer
+        return facts, answer
 
     async def fields(self) -> Mapping[str, frozenset[str]] | None:
         """Return what each path takes, as the server describes itself."""
@@ -156,21 +199,30 @@ class Connected:
 
     upstreams: Mapping[str, Upstream]
     servers: Mapping[str, ScoresBackend] = field(default_factory=dict)
+    counts: Counts = field(default_factory=_Uncounted)
 
     def chat(self, backend: str, timeout_s: float) -> ChatModel:
         """Return the chat model of a backend."""
-        return UpstreamChat(self.upstreams[backend], timeout_s)
+        return UpstreamChat(self.upstreams[backend], timeout_s, self.counts)
 
     def scores(self, backend: str, timeout_s: float) -> ScoringModel:
         """Return the reward model of a backend."""
-        return UpstreamScores(self.upstreams[backend], self.servers[backend], timeout_s)
+        upstream, server = self.upstreams[backend], self.servers[backend]
+        return UpstreamScores(upstream, server, timeout_s, self.counts)
 
 
 @asynccontextmanager
 async def _billed(
-    upstream: Upstream, facts: CallFacts, worst: Cost, tab: Tab
+    upstream: Upstream,
+    facts: CallFacts,
+    worst: Cost,
+    tab: Tab,
+    tried: set[str],
+    counts: Counts,
 ) -> AsyncIterator[Host]:
     """Take a place at a host of the upstream; put on the tab what the call cost, also when cut.
+
+    `tried` are hosts to go round if possible; the one that was taken is added.
 
     Raises:
         VerifierError: `unavailable` when every host has asked to wait.
@@ -178,11 +230,15 @@ async def _billed(
     pool = upstream.pool
     try:
         async with upstream.slots or nullcontext():
-            host = pool.pick()
+            if not tried:
+                pool.earn()
+            host = pool.pick(tried=tried)
             if host is None:
                 raise VerifierError("every host has asked to wait", reason="unavailable")
+            tried.add(host.url)
             upstream.in_flight += 1
             pool.began(host, 1)
+            began = perf_counter()
             try:
                 yield host
             finally:
@@ -191,6 +247,7 @@ async def _billed(
                 broken = facts.broken
                 if broken is not None and broken.retry_after_s:
                     pool.cool(host, broken.retry_after_s, broken.status or 429)
+                counts.called(upstream, facts, perf_counter() - began)
     finally:
         hold = Hold(tab.id, tab.id, 0, upstream.name, "", "verify", worst.nano, worst.tokens, "")
         (row,) = settlements([hold], upstream.price, facts)
@@ -201,6 +258,22 @@ async def _billed(
         tab.completion_tokens += usage.completion
         tab.reasoning_tokens += usage.reasoning
         tab.exact &= row.source in (UsageSource.PROVIDER, UsageSource.NONE)
+
+
+def _again(upstream: Upstream, facts: CallFacts, counts: Counts) -> bool:
+    """Say whether a lost call is to be sent once more; takes the room for it.
+
+    Only one that has cost nothing: not sent, or answered with an error. A verdict is reserved for
+    what one call can cost.
+    """
+    broken = facts.broken
+    if broken is None or broken.status in _REFUSALS or upstream.pool.wait_s():
+        return False
+    if facts.sent and broken.sent and broken.status is None:
+        return False
+    room = upstream.pool.may_repeat(1)
+    counts.repeated(upstream.name, 1, room)
+    return room
 
 
 def _worked(facts: CallFacts) -> bool | None:

@@ -26,8 +26,10 @@ from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
 from samplewise.proxy.backends.through_aiohttp import AiohttpClient
 from samplewise.proxy.backends.token_counts import count_tokens
+from samplewise.proxy.build_ledger import open_ledger
 from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
+from samplewise.proxy.claims import Claims
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import (
     BackendSettings,
@@ -37,7 +39,7 @@ from samplewise.proxy.config_backends import (
     TinyBackendSettings,
     VllmBackendSettings,
 )
-from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
+from samplewise.proxy.config_store import is_postgres, store_path
 from samplewise.proxy.embedded import load
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import ConfigError
@@ -48,15 +50,15 @@ from samplewise.proxy.keys.rates import Rates
 from samplewise.proxy.keys.store import key_store
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.ledger.orphans import RecoverableLedger
-from samplewise.proxy.ledger.sqlite import SqliteLedger
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.on_tools import implied_verifiers
 from samplewise.proxy.pace import Pace, following_load
+from samplewise.proxy.peers import Peers
 from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.recovery import recovering
 from samplewise.proxy.reload import Known, Parts, Reload, unchanged
-from samplewise.proxy.replay.live import Recorder
+from samplewise.proxy.replay.live import open_recorder
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service, Setup
 from samplewise.proxy.unmetered import UnmeteredLedger
@@ -93,19 +95,24 @@ async def preflight(config: Config, known: Known = None) -> dict[str, Abilities]
 
 @asynccontextmanager
 async def open_service(
-    config: Config, *, recover: bool = True, known: Mapping[str, Abilities] | None = None
+    config: Config,
+    *,
+    recover: bool = True,
+    known: Mapping[str, Abilities] | None = None,
+    peers: Peers | None = None,
 ) -> AsyncIterator[Service]:
     """Open everything a server needs and close it again, the ledger last.
 
     `recover` says whether to end, beside all else, what processes that died have left open. `known`
-    is what was found out of the upstreams before; without it they are asked as configured.
+    is what was found out of the upstreams before; without it they are asked as configured. `peers`
+    are the other processes of the server.
 
     Raises:
         ConfigError: a verifier, policy or backend cannot be built from its settings.
         StoreError: the ledger cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        ledger = await _open_ledger(config.store)
+        ledger = await open_ledger(config.store, config.store_chunk_usd)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
         sessions, lean = Sessions(), LeanClient()
@@ -123,7 +130,9 @@ async def open_service(
         service = Service(
             engine=Engine(serving, shared.metrics, kept),
             setup=parts.setup,
-            retries=Retries(kept, shared.metrics),
+            retries=Retries(
+                kept, shared.metrics, Claims(ledger, peers or Peers(), may_lose_store=unmetered)
+            ),
             rates=Rates(serving),
             may_lose_ledger=unmetered,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
@@ -210,18 +219,6 @@ async def _open_parts(
     return parts
 
 
-def _recorder(config: Config, shared: _Shared, old: Parts | None) -> Recorder | None:
-    """Return what writes live requests down: the one that does already, where nothing changed."""
-    if old is not None and old.config.recording == config.recording:
-        return old.setup.recorder
-    if config.recording is None:
-        return None
-    recorder = Recorder(config.recording, shared.metrics.recorded)
-    recorder.prepare()
-    shared.stack.callback(recorder.close)
-    return recorder
-
-
 def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
     """Build what a configuration says, with what is the same as before; nothing is opened."""
     upstreams, checks = {}, {}
@@ -235,9 +232,10 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         if name not in upstreams
     }
     _add_checkpoints(config, upstreams, shared.ledger)
-    models = Connected(upstreams, _score_servers(config, shared.session))
+    models = Connected(upstreams, _score_servers(config, shared.session), shared.metrics)
     wanted = {**config.verifiers, **implied_verifiers(config.routes)}
     checks |= make_checks({n: v for n, v in wanted.items() if n not in checks}, models)
+    recorder = None if old is None else old.setup.recorder
     setup = Setup(
         routes={
             name: make_route(name, route, config, upstreams, checks)
@@ -250,7 +248,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         plain_keep_alive=config.server.plain_keep_alive,
         records=Keeping(config.records.keep_days, config.records.text),
         tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
-        recorder=_recorder(config, shared, old),
+        recorder=open_recorder(config.recording, recorder, shared.metrics.recorded, shared.stack),
     )
     return Parts(config, upstreams, checks, setup)
 
@@ -293,14 +291,6 @@ async def _keeping(service: Service, keeper: Keeper) -> AsyncIterator[None]:
         await keeper.flush()
 
 
-async def _open_ledger(url: str) -> RecoverableLedger:
-    if not is_postgres(url):
-        return await SqliteLedger.open(store_path(url))
-    with postgres_extra():
-        from samplewise.proxy.ledger.postgres import PostgresLedger
-    return await PostgresLedger.open(url)
-
-
 def _open_model(stack: AsyncExitStack) -> Batcher:
     """Load the embedded model and start its batch."""
     model = load()
@@ -330,7 +320,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         min_bytes_per_s=settings.min_bytes_per_s,
         max_response_bytes=settings.max_response_bytes,
         # Only a choice between hosts needs it.
-        ask_load=len(settings.base_urls) > 1,
+        ask_load=len(settings.hosts) > 1,
     )
     most, profile = settings.max_in_flight, settings.profile_data
     return Upstream(
@@ -353,7 +343,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         max_in_flight=most,
         queue_s=settings.queue_s,
         hedge=None if settings.hedge is None else settings.hedge.share,
-        pool=settings.health.pool(settings.base_urls),
+        pool=settings.health.pool(settings.hosts),
         relays=True,
     )
 

@@ -14,7 +14,9 @@ from samplewise.verifiers.generated_tests import GeneratingTests, Generator
 from samplewise.verifiers.patch.repository import Instance
 from samplewise.verifiers.patch.rules import PathRules
 from samplewise.verifiers.patch_tests import PatchTests
+from samplewise.verifiers.sandbox.opening import OpenedSandbox
 from samplewise.verifiers.sandbox.pool import SandboxPool
+from samplewise.verifiers.sandbox.remote import RemoteSandbox
 
 __all__ = ["build_code_tests", "build_patch_tests"]
 
@@ -42,8 +44,20 @@ def build_code_tests(name: str, settings: CodeTestsSettings, models: Models) -> 
     )
 
 
-def _code_tests(name: str, settings: CodeTestsSettings) -> CodeTests:
-    sandbox = SandboxPool(
+def _sandbox(settings: CodeTestsSettings) -> OpenedSandbox:
+    executor = settings.executor
+    if executor is not None:
+        key = executor.api_key
+        return RemoteSandbox(
+            executor.url,
+            executor.api,
+            key=None if key is None else key.get_secret_value(),
+            version=executor.version,
+            workers=settings.workers,
+            memory_mb=settings.memory_mb,
+            output_bytes=_PROGRAM_OUTPUT,
+        )
+    return SandboxPool(
         workers=settings.workers,
         spare=settings.spare,
         memory_mb=settings.memory_mb,
@@ -52,9 +66,12 @@ def _code_tests(name: str, settings: CodeTestsSettings) -> CodeTests:
         cgroup=settings.cgroup,
         preload=("json",),  # results come as JSON
     )
+
+
+def _code_tests(name: str, settings: CodeTestsSettings) -> CodeTests:
     return CodeTests(
         name=name,
-        sandbox=sandbox,
+        sandbox=_sandbox(settings),
         language=LANGUAGES[settings.language],
         sources=tuple(source for source in settings.sources if source != "generated"),
         tests=None if settings.tests is None else read_suite(settings.tests),

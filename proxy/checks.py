@@ -170,14 +170,18 @@ class Checks:
             else:
                 verdicts += await self._ungated(sample, [c for c in checks if not c.gate], verdicts)
         except asyncio.CancelledError:
-            verdicts = [
-                _error(check.name, "cut", "stopped before it could tell") for check in checks
-            ]
+            verdicts = [self._stopped(check) for check in checks]
             self.emit(Judged(Judgement(sample, Status.ERROR, tuple(verdicts))))
             raise
         self.forgo(sample.id)
         status = combined_status(self._fitting(sample), verdicts)
         self.emit(Judged(await self._judgement(sample, status, tuple(verdicts))))
+
+    def _stopped(self, check: Check) -> Verdict:
+        """Return what is said of a sample whose verification was given up."""
+        if self.evidence.deadline_passed:
+            return _error(check.name, "deadline", "the deadline passed before it could tell")
+        return _error(check.name, "cut", "stopped before it could tell")
 
     async def _ungated(
         self, sample: Sample, checks: Sequence[Check], before: Sequence[Verdict]
@@ -201,7 +205,7 @@ class Checks:
         try:
             verdict = await self._verdict(check, before.sample)
         except asyncio.CancelledError:
-            verdict = _error(check.name, "cut", "stopped before it could tell")
+            verdict = self._stopped(check)
             self.emit(Judged(replace(before, verdicts=(*before.verdicts, verdict))))
             raise
         verdicts = (*before.verdicts, verdict)
@@ -263,7 +267,7 @@ class Checks:
 
     async def _run(self, check: Check, sample: Sample) -> Verdict:
         began = perf_counter()
-        verdict = _error(check.name, "cut", "stopped before it could tell")
+        verdict = self._stopped(check)
         tab = Tab(f"{sample.id}:{check.name}")
         verifier = check.verifier if check.metered is None else check.metered.on(tab)
         try:

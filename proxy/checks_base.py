@@ -19,7 +19,7 @@ from samplewise.proxy.config_verifiers import (
     VerifierSettings,
 )
 from samplewise.verifiers.asking import Cost, Metered
-from samplewise.verifiers.base import Equivalence, Keyed, Task, Verifier
+from samplewise.verifiers.base import Equivalence, Keyed, Selective, Task, Verifier
 from samplewise.verifiers.final_answer import FinalAnswer
 
 __all__ = ["Check", "make_check", "plain_voter"]
@@ -48,6 +48,7 @@ class Check:
     keyed: Keyed | None = field(init=False)
     equivalence: Equivalence | None = field(init=False)
     metered: Metered | None = field(init=False)
+    selective: Selective | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Look at what the verifier can do."""
@@ -56,6 +57,8 @@ class Check:
         equivalence = verifier if isinstance(verifier, Equivalence) else None
         object.__setattr__(self, "equivalence", equivalence)
         object.__setattr__(self, "metered", verifier if isinstance(verifier, Metered) else None)
+        selective = verifier if isinstance(verifier, Selective) else None
+        object.__setattr__(self, "selective", selective)
 
     @property
     def priced(self) -> bool:

@@ -30,11 +30,11 @@ from samplewise.proxy.config_models import (
 from samplewise.proxy.config_policies import (
     AdaptiveVoteSettings,
 )
-from samplewise.proxy.config_recording import RecordingSettings
+from samplewise.proxy.config_recording import RecordingSettings, recording_problems
 from samplewise.proxy.config_records import RecordsSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
-from samplewise.proxy.config_store import check_store
+from samplewise.proxy.config_store import check_store, is_postgres
 from samplewise.proxy.config_types import Name, Settings
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.config_yaml import Document, Path, Problem, near, quoted, read
@@ -75,6 +75,7 @@ class Config(Settings):
     keys: Keys = KeysSettings()
     store: Annotated[str, AfterValidator(check_store)] = "sqlite:///samplewise.db"
     store_failure: Literal["refuse", "serve_unmetered"] = "refuse"
+    store_chunk_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     budget: GlobalBudgetSettings = GlobalBudgetSettings()
     records: RecordsSettings = RecordsSettings()
     recording: RecordingSettings | None = None
@@ -189,7 +190,9 @@ class _Checks:
         self._keys()
         self._backends()
         self._store()
-        self._recording()
+        wrong, said = recording_problems(self.config.recording, self._known("routes"))
+        self.document.problems += wrong
+        self.warnings += said
         for name, route in self.config.routes.items():
             path = ("routes", name)
             self._names(route, path)
@@ -236,6 +239,9 @@ class _Checks:
                 self._warn(("backends", name, "price"), wrong)
 
     def _store(self) -> None:
+        if self.config.store_chunk_usd is not None and not is_postgres(self.config.store):
+            wrong = "only a PostgreSQL store has chunks: leave it out"
+            self._problem(("store_chunk_usd",), wrong)
         if self.config.store_failure == "refuse":
             return
         wrong = (
@@ -251,18 +257,6 @@ class _Checks:
         if bare:
             wrong += f"; no usd_per_request bounds one of {', '.join(bare)} either"
         self._warn(("store_failure",), wrong)
-
-    def _recording(self) -> None:
-        recording = self.config.recording
-        if recording is None:
-            return
-        known = self._known("routes")
-        for index, name in enumerate(recording.routes):
-            if name not in known:
-                wrong = f"no route {quoted(name)}{near(name, known)}"
-                self._problem(("recording", "routes", index), wrong)
-        said = f"prompts and answers of {', '.join(recording.routes)} are written to files in"
-        self._warn(("recording",), f"{said} {recording.folder}, as they are: private texts, too")
 
     def _names(self, route: RouteSettings, path: Path) -> None:
         for index, name in enumerate(route.backends):

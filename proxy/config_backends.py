@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from samplewise.proxy.backends.base import ranked
 from samplewise.proxy.backends.profiles import (
     PLAIN,
     PROFILES,
@@ -130,6 +131,11 @@ class HttpBackendSettings(Settings):
         return self.many_urls if self.one_url is None else (self.one_url,)
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """What calls are spread over: the base URLs."""
+        return self.base_urls
+
+    @property
     def max_response_bytes(self) -> int:
         """The largest decoded answer, in bytes."""
         return int(self.max_response_mb * 2**20)
@@ -176,13 +182,23 @@ class ServeSettings(Settings):
 class VllmBackendSettings(HttpBackendSettings):
     """vLLM: servers that run already, or one that is started and stopped with the proxy (`serve`).
 
-    Without `model` the server offers what it loads, under the same name.
+    Without `model` the server offers what it loads, under the same name. With several
+    `data_parallel_ranks` behind each address, each of them is a host of its own.
     """
 
     type: Literal["vllm"]
     serve: ServeSettings | None = None
+    data_parallel_ranks: Annotated[int, Field(ge=1, le=1024)] = 1
     follow_load: bool = True
     probe: Literal["none", "free", "full"] = "full"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The base URLs, each once for every rank behind it."""
+        ranks = range(self.data_parallel_ranks)
+        if len(ranks) == 1:
+            return self.base_urls
+        return tuple(ranked(url, rank) for url in self.base_urls for rank in ranks)
 
     @property
     def profile_data(self) -> Profile:

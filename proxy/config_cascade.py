@@ -15,8 +15,8 @@ from samplewise.proxy.config_types import Count, Many, Name, Settings
 __all__ = [
     "BesideSettings",
     "CascadeSettings",
+    "ChoiceSettings",
     "ModelChoiceSettings",
-    "ModelSettings",
     "TierSettings",
 ]
 
@@ -86,7 +86,7 @@ class CascadeSettings(Settings):
         return Cascade(tuple(tier.build() for tier in self.tiers), self.min_ok)
 
 
-class ModelSettings(Settings):
+class ChoiceSettings(Settings):
     """A backend that may be chosen; `alpha` and `beta` as `samplewise curve` fits them."""
 
     backend: Name
@@ -104,7 +104,7 @@ class ModelChoiceSettings(Settings):
     """The cheapest model and number of samples that are likely enough to pass."""
 
     type: Literal["model_choice"]
-    models: Annotated[Many[ModelSettings], AfterValidator(_two)]
+    models: Annotated[Many[ChoiceSettings], AfterValidator(_two)]
     chance: Annotated[float, Field(gt=0, lt=1)] = 0.9
     min_ok: _Samples = 1
 

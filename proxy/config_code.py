@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from samplewise.proxy.config_judges import Sampling
-from samplewise.proxy.config_types import Many, Name, Seconds, Settings, Text
+from samplewise.proxy.config_types import Many, Name, Seconds, Secret, Settings, Text, Url
 from samplewise.proxy.config_verifier_base import Megabytes, PooledSettings
 from samplewise.verifiers.base import TestsError
 from samplewise.verifiers.code.grade_sql import check_databases
 from samplewise.verifiers.code.languages import LANGUAGES
 from samplewise.verifiers.code.suite import check_language, read_suite
 
-__all__ = ["CodeTestsSettings", "GeneratorSettings"]
+__all__ = ["CodeTestsSettings", "ExecutorSettings", "GeneratorSettings"]
 
 
 def _tests(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -45,6 +45,15 @@ class GeneratorSettings(Settings):
     timeout_s: Seconds = 60.0
 
 
+class ExecutorSettings(Settings):
+    """A server elsewhere that runs programs; `version` is Piston's name for the Python to take."""
+
+    url: Url
+    api: Literal["sandbox_fusion", "piston"]
+    api_key: Secret | None = None
+    version: Text = "*"
+
+
 class CodeTestsSettings(PooledSettings):
     """Programs against tests, in a sandbox.
 
@@ -67,6 +76,7 @@ class CodeTestsSettings(PooledSettings):
     memory_mb: Megabytes = 512
     python: Text | None = None
     cgroup: Text | None = None
+    executor: ExecutorSettings | None = None
 
     @model_validator(mode="after")
     def _tests_fit(self) -> CodeTestsSettings:
@@ -82,7 +92,16 @@ class CodeTestsSettings(PooledSettings):
         if self.sources == ("config",) and self.tests is None:
             raise ValueError("sources: config needs tests")
         self._generator_fits()
+        self._executor_fits()
         return self
+
+    def _executor_fits(self) -> None:
+        if self.executor is None:
+            return
+        if self.language != "python":
+            raise ValueError("executor: runs Python alone; other languages need the sandbox here")
+        if self.python is not None or self.cgroup is not None:
+            raise ValueError("executor: python and cgroup are of the sandbox here: remove them")
 
     def _generator_fits(self) -> None:
         if ("generated" in self.sources) is (self.generator is None):

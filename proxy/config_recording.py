@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from samplewise.proxy.config_types import Count, Many, Name, Settings, Text
+from samplewise.proxy.config_yaml import Problem, near, quoted
 
-__all__ = ["RecordingSettings"]
+__all__ = ["RecordingSettings", "recording_problems"]
 
 
 def _filled(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -34,3 +35,21 @@ class RecordingSettings(Settings):
     def file_bytes(self) -> int:
         """The size at which a file is closed and the next one begun."""
         return int(self.file_mb * 2**20)
+
+
+def recording_problems(
+    recording: RecordingSettings | None, known: list[str]
+) -> tuple[list[Problem], list[Problem]]:
+    """Return what is wrong, and what must be said aloud; `known` are all routes' names."""
+    if recording is None:
+        return [], []
+    wrong = [
+        Problem(("recording", "routes", i), f"no route {quoted(name)}{near(name, known)}")
+        for i, name in enumerate(recording.routes)
+        if name not in known
+    ]
+    said = (
+        f"prompts and answers of {', '.join(recording.routes)} are written to files in "
+        f"{recording.folder}, as they are: private texts, too"
+    )
+    return wrong, [Problem(("recording",), said)]

@@ -93,7 +93,9 @@ class LeanSettings(_VerifierSettings):
     api_key: Secret | None = None
     statement: Text = "{{reference}}"
     preamble: str = "import Mathlib"
-    axioms: Many[Text] = ("propext", "Classical.choice", "Quot.sound")
+    axioms: Many[Text] = Field(
+        default_factory=lambda: ("propext", "Classical.choice", "Quot.sound"), strict=False
+    )
     replay: ReplaySettings | None = None
     timeout_s: Seconds = 60.0
 

@@ -6,6 +6,7 @@ SamplewiseError
 `-- AnswerError            a request ends without an answer; carries the HTTP status
     |-- RequestError  400  the request is wrong (401, 404, 405, 413 by `status`)
     |   `-- Forbidden 403  the key may not do this
+    |-- Elsewhere     409  another process works on this request, or has its answer
     |-- RateLimited   429  a key sends more requests than it may
     |-- Overloaded    503  there is no place for the request, nothing was reserved
     |-- BudgetExceeded 402 the first wave does not fit into a limit
@@ -24,6 +25,7 @@ __all__ = [
     "AnswerError",
     "BudgetExceeded",
     "ConfigError",
+    "Elsewhere",
     "Forbidden",
     "NoVerifiedAnswer",
     "Overloaded",
@@ -87,6 +89,32 @@ class Forbidden(RequestError):
 
     status = 403
     type = "permission_error"
+
+
+class Elsewhere(AnswerError):
+    """Another process works on this request, or has its answer, and is at `address` if anywhere.
+
+    What a client is told if it cannot be passed on to there.
+    """
+
+    status = 409
+    type = "invalid_request_error"
+
+    def __init__(self, address: str, kept_ms: int | None = None) -> None:
+        """Keep the address; `kept_ms` is how long the answer is kept, None while it is made."""
+        if kept_ms is None:
+            said = "another server works on this request already; try again in a moment"
+            code = "idempotency_running_elsewhere"
+        else:
+            said = (
+                "another server has answered this request, and keeps the answer for"
+                f" {max(1, round(kept_ms / 1000))} s: try again, there if you can; to have it"
+                " answered and billed anew, use a new idempotency key"
+            )
+            code = "idempotency_finished_elsewhere"
+        headers = {"retry-after": "1", "x-should-retry": "true"}
+        super().__init__(said, code=code, headers=headers)
+        self.address = address
 
 
 class RateLimited(AnswerError):

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 
 from samplewise.policies.price import Usage, usd
-from samplewise.proxy.job import Job, likely_bytes
+from samplewise.proxy.job import Job
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Recent
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import prompt_bound
+from samplewise.proxy.worst import worst_of
 
 __all__ = ["RECENT_DAYS", "best_nano", "estimate", "most_samples", "worst_nano"]
 
@@ -61,20 +62,36 @@ def most_samples(job: Job) -> int:
 def worst_nano(job: Job) -> int:
     """Return the most that samples drawn once can cost, in nano-dollars.
 
-    Every sample at the dearest backend, with a token for every byte of the prompt, all the tokens
-    it may have and all its verdicts in all their time; never above the request's limit.
+    Every sample at the dearest backend, with a token for every byte of the longest prompt that the
+    policy makes, all the tokens it may have and all its verdicts in all their time, and every pair
+    compared; never above the request's limit.
     """
-    tokens = job.max_tokens
-    judges = {c.name: c for c in (*job.route.checks, job.route.voter) if c is not None}
-    likely = likely_bytes(tokens)
-    checks = sum(check.worst(job.task, likely).nano for check in judges.values())
-    each = max(
-        u.price.worst_nano(
-            prompt_bound(job.request, None, u.max_tokens_per_image), tokens, job.request.images
+    route, request, tokens = job.route, job.request, job.max_tokens
+    judges = {c.name: c for c in (*route.checks, route.voter) if c is not None}
+    variants = max((len(encode(text)) for text in route.prompts.values()), default=0)
+
+    def sample(more: int) -> int:
+        return max(
+            u.price.worst_nano(
+                prompt_bound(request, None, u.max_tokens_per_image) + variants + more,
+                tokens,
+                request.images,
+            )
+            for u in route.upstreams.values()
         )
-        for u in job.route.upstreams.values()
+
+    def verdicts(size: int) -> int:
+        return sum(check.worst(job.task, size).nano for check in judges.values())
+
+    def comparison(size: int) -> int:
+        return 0 if route.comparator is None else route.comparator.worst(job.task, size).nano
+
+    worst = worst_of(
+        *(job.policy.needs, most_samples(job), tokens),
+        sample=sample,
+        verdicts=verdicts,
+        comparison=comparison,
     )
-    worst = (each + checks) * most_samples(job)
     return worst if job.limit.nano is None else min(worst, job.limit.nano)
 
 

@@ -123,12 +123,17 @@ class Side:
 class Retry:
     """What makes two requests the same: `name` finds a run, `digest` tells its whole content.
 
-    `again` says that the client repeats a request, or would not mind if it did.
+    `again` says that the client repeats a request, or would not mind if it did; `keyed` that it has
+    an idempotency key, `passed_on` that another process of this server has sent it here. `body` is
+    the request as it came.
     """
 
     name: bytes
     digest: bytes
     again: bool
+    keyed: bool = False
+    passed_on: bool = False
+    body: bytes = b""
 
 
 @dataclass(slots=True)
@@ -140,7 +145,7 @@ class Job:
     wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags,
     `given_id` is the name that came with the request, `evidence` what is known since it runs,
     `mirrored` is the id of the second run that a mirror began, `sources` what each draw went out
-    from.
+    from. `also` is what its surface adds to its record, where records have text.
     """
 
     request_id: str
@@ -165,6 +170,7 @@ class Job:
     pool: list[Sample] = field(default_factory=list)
     tagged: tuple[Account, ...] = ()
     given_id: str = ""
+    also: Callable[[Answer], Mapping[str, Any]] | None = None
     evidence: Evidence | None = None
     mirrored: str = ""
     sources: dict[str, Source] = field(default_factory=dict)

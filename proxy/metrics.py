@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from samplewise.policies.evidence import Evidence
 from samplewise.policies.price import NANO
+from samplewise.proxy.billing import CallFacts
 from samplewise.proxy.calls import Trip
 from samplewise.proxy.job import Answer
 from samplewise.proxy.ledger.base import Balance, Hold, Settlement
@@ -289,17 +290,21 @@ class Metrics:
 
     def call_ended(self, trip: Trip) -> None:
         """Count one upstream call."""
-        name, broken = trip.upstream.name, trip.facts.broken
-        self._gauge_of(self.upstream_inflight, name).dec()
-        self.pooled(trip.upstream)
+        self._gauge_of(self.upstream_inflight, trip.upstream.name).dec()
+        self.called(trip.upstream, trip.facts, trip.seconds)
+
+    def called(self, upstream: Upstream, facts: CallFacts, seconds: float) -> None:
+        """Count how a call ended that was sent to a host, for a sample or a verdict."""
+        name, broken = upstream.name, facts.broken
+        self.pooled(upstream)
         if broken is not None and broken.status is not None and broken.sent:
             status = "429" if broken.status == 429 else f"{broken.status // 100}xx"
         elif broken is not None:
             status = broken.reason
         else:
-            status = "2xx" if trip.facts.totals is not None else "cancelled"
+            status = "2xx" if facts.totals is not None else "cancelled"
         self._add(self.upstream_requests, 1, name, status)
-        self._observe(self.upstream_seconds, trip.seconds, name)
+        self._observe(self.upstream_seconds, seconds, name)
 
     def repeated(self, upstream: str, calls: int, sent: bool) -> None:
         """Count calls that repeat lost ones, or would have."""

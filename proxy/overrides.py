@@ -89,10 +89,10 @@ class PolicyChoice:
 
 def _with_samples(fields: dict[str, Any], samples: int) -> dict[str, Any]:
     """Return policy fields for at most so many samples; waves that no longer fit are cut."""
-    kind = fields["type"]
-    if kind in ("single", "cascade", "model_choice", "python"):
+    name = next((name for name in ("max_samples", "samples") if name in fields), None)
+    if name is None:
+        # It has no number of its own; the limit of the request cuts it short.
         return fields
-    name = "max_samples" if kind in ("adaptive_vote", "first_pass") else "samples"
     changed = {**fields, name: samples}
     if fields.get("waves"):
         changed["waves"] = _cut_waves(fields["waves"], samples)

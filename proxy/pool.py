@@ -95,6 +95,12 @@ class Pool:
         """Return the seconds until a host may be asked that all have told to wait; 0 if any may."""
         return max(0.0, min(host.cool_until for host in self.hosts) - self.clock())
 
+    @property
+    def crowded(self) -> bool:
+        """Whether requests wait in the queues of all hosts, by what they said lately."""
+        now = self.clock()
+        return all(host.queue(now) > 0 for host in self.hosts)
+
     def waiting(self) -> float:
         """Return how many requests wait in the servers' own queues, by what they said lately."""
         now = self.clock()

@@ -17,6 +17,7 @@ from samplewise.policies.evidence import Money
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.base import (
     Account,
+    Balance,
     Hold,
     Ledger,
     Limit,
@@ -27,11 +28,19 @@ from samplewise.proxy.ledger.base import (
     Window,
 )
 
-__all__ = ["Purse"]
+__all__ = ["Purse", "Short"]
 
 _log = structlog.get_logger("samplewise.purse")
 # Samples of one wave end close together: their settlements share one write.
 _GATHER_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """What the smallest wave may cost, and what a limit has left for it; None where it has none."""
+
+    need: Limit
+    left: Limit = field(default_factory=Limit)
 
 
 @dataclass(slots=True)
@@ -40,6 +49,7 @@ class Purse:
 
     `limit` is what the request itself may hold and spend; `accounts` are the shared ones. `told` is
     called with the new state after every change, `posted` with every settled row and its hold.
+    `blocked` is the limit that the last refused wave did not fit into, `short` what was missing.
     `unmetered` says that the ledger could not be reached, and some of it counts in `limit` alone.
     """
 
@@ -58,6 +68,7 @@ class Purse:
     rows: dict[str, Settlement] = field(default_factory=dict)
     cost_by_purpose: dict[str, int] = field(default_factory=dict)
     blocked: Account | None = None
+    short: Short | None = None
     unmetered: bool = False
     _posted: list[Settlement] = field(default_factory=list)
     _flushing: asyncio.TimerHandle | None = None
@@ -78,6 +89,7 @@ class Purse:
         if len(fit) < len(bundles):
             self.blocked = Account(Scope.REQUEST, self.request_id, Window.TOTAL, self.limit)
         if not fit:
+            self.short = Short(_sum(bundles[0]), self._own_room())
             return 0
         # Held in memory before the first await: two waves of one request cannot both take the room.
         self._hold(fit)
@@ -92,6 +104,8 @@ class Purse:
         self._drop(fit[grant.bundles :])
         if grant.bundles < len(fit):
             self.blocked = grant.blocked
+        if not grant.bundles and grant.blocked is not None:
+            self.short = await self._short(grant.blocked, fit[0])
         self.told(self._money())
         return grant.bundles
 
@@ -159,6 +173,23 @@ class Purse:
         # The rows stay reserved, which is the safe side; recovery settles them.
         _log.error("settle failed", request_id=self.request_id, error=str(error))
 
+    async def _short(self, account: Account, bundle: tuple[Hold, ...]) -> Short:
+        """Return how much was missing where not even one sample fits."""
+        need = _sum(hold for hold in bundle if account.counts(hold))
+        try:
+            (balance,) = await self.ledger.balances([account])
+        except StoreError:
+            return Short(need)
+        return Short(need, room(account.limit, balance))
+
+    def _own_room(self) -> Limit:
+        """Return what this request may still hold, as its own limit says."""
+        tokens = self.limit.tokens
+        return Limit(
+            None if self.left is None else max(0, self.left),
+            None if tokens is None else max(0, tokens - self.tokens),
+        )
+
     def _concerned(self, bundles: Sequence[tuple[Hold, ...]]) -> tuple[Account, ...]:
         """Return the accounts that these rows are posted to."""
         asked = {hold.backend for bundle in bundles for hold in bundle}
@@ -195,3 +226,26 @@ class Purse:
 
     def _money(self) -> Money:
         return Money(self.spent, self.reserved, self.left)
+
+
+def room(limit: Limit, balance: Balance) -> Limit:
+    """Return what an account has left for each of its limits, at least 0."""
+
+    def left(most: int | None, spent: int | None, reserved: int | None) -> int | None:
+        return None if most is None else max(0, most - (spent or 0) - (reserved or 0))
+
+    spent, reserved = balance.spent, balance.reserved
+    return Limit(
+        left(limit.nano, spent.nano, reserved.nano),
+        left(limit.tokens, spent.tokens, reserved.tokens),
+        left(limit.samples, spent.samples, reserved.samples),
+    )
+
+
+def _sum(holds: Iterable[Hold]) -> Limit:
+    rows = list(holds)
+    return Limit(
+        sum(hold.nano for hold in rows),
+        sum(hold.tokens for hold in rows),
+        sum(hold.sample for hold in rows),
+    )

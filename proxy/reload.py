@@ -65,7 +65,7 @@ def restart_needed(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     changed = [f for f in _FIXED if getattr(old.server, f) != getattr(new.server, f)]
     kept = {name: getattr(old.server, name) for name in changed}
     names = [f"server.{name}" for name in changed]
-    stays = {name: getattr(old, name) for name in ("store", "store_failure")}
+    stays = {name: getattr(old, name) for name in ("store", "store_failure", "store_chunk_usd")}
     names += [name for name, value in stays.items() if getattr(new, name) != value]
     server = new.server.model_copy(update=kept)
     return new.model_copy(update={"server": server, **stays}), tuple(names)

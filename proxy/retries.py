@@ -1,7 +1,8 @@
 """The same request again: it joins the run that is on its way, or goes on where that was left.
 
 Clients try again after a timeout, and libraries above them once more. What was bought for the first
-try serves the next one: nothing is paid for twice. Runs are known to one process.
+try serves the next one: nothing is paid for twice. Runs are known to one process; `claims` says
+which of them it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hashlib import blake2b
 import structlog
 
 from samplewise.policies.evidence import Evidence
+from samplewise.proxy.claims import Claims, key_reused
 from samplewise.proxy.errors import AnswerError, RequestError
 from samplewise.proxy.job import Answer, Job, Retry
 from samplewise.proxy.kept import Kept
@@ -28,8 +30,10 @@ _log = structlog.get_logger("samplewise.retries")
 _LONGEST_KEY = 255
 
 
-def read_retry(headers: Mapping[str, str], body: bytes) -> Retry:
+def read_retry(headers: Mapping[str, str], body: bytes, *, passed_on: bool = False) -> Retry:
     """Return what makes two requests the same, and whether this one says that it is a repetition.
+
+    `passed_on` says that another process of this server sends it.
 
     Raises:
         RequestError: the idempotency key is too long.
@@ -43,7 +47,9 @@ def read_retry(headers: Mapping[str, str], body: bytes) -> Retry:
     who = credentials(headers) or ""
     asked = sorted(f"{k}:{headers[k]}" for k in headers if k.startswith("x-samplewise-"))
     digest = _digest(who, *asked, body=body)
-    return Retry(name=_digest(who, key) if key else digest, digest=digest, again=repeated(headers))
+    name = _digest(who, key) if key else digest
+    again = repeated(headers)
+    return Retry(name, digest, again, keyed=bool(key), passed_on=passed_on, body=body)
 
 
 def repeated(headers: Mapping[str, str]) -> bool:
@@ -80,15 +86,24 @@ class _Run:
 
 @dataclass(slots=True)
 class Retries:
-    """The runs of the last `seconds`, at most `most` and `most_samples` in finished ones."""
+    """The runs that are on their way, and those that have ended in the last `seconds`.
+
+    Of the latter at most `most`, with at most `most_samples`.
+    """
 
     kept: Kept
     metrics: Metrics
+    claims: Claims = field(default_factory=Claims)
     seconds: float = 60.0
     most: int = 1_000
     most_samples: int = 2_000
-    _runs: OrderedDict[bytes, _Run] = field(default_factory=OrderedDict)
+    _runs: dict[bytes, _Run] = field(default_factory=dict)
+    _ended: OrderedDict[bytes, _Run] = field(default_factory=OrderedDict)
     _samples: int = 0
+
+    def has(self, name: bytes) -> bool:
+        """Say whether a repetition of a request would find its run here."""
+        return name in self._runs
 
     async def answer(self, job: Job, run: Callable[[], Awaitable[Answer]]) -> Answer:
         """Return the answer of the same request if it is known or on its way, else of `run`.
@@ -99,18 +114,16 @@ class Retries:
         retry = job.retry
         if retry is None:
             return await run()
-        found = self._runs.get(retry.name) if retry.again else None
-        if found is not None:
+        while (found := self._runs.get(retry.name) if retry.again else None) is not None:
             if found.digest != retry.digest:
-                raise RequestError(
-                    "idempotency-key: was used for another request a moment ago; use a new one",
-                    status=409,
-                    code="idempotency_key_reused",
-                    param="idempotency-key",
-                )
+                raise key_reused()
             if not found.job.left and not (found.done.done() and found.done.cancelled()):
                 return await self._join(found, job)
-            job.pool = self._pool(found.job)
+            if found.done.done():
+                job.pool = self._pool(found.job)
+                break
+            # Its client has left, and it is about to end: then it is known what there is.
+            await asyncio.wait([found.done])
         return await self._begin(retry, job, run)
 
     async def _join(self, found: _Run, job: Job) -> Answer:
@@ -142,13 +155,21 @@ class Retries:
             raise
         finally:
             mine.done.cancel()  # changes nothing where there is an answer or an error
-            if not found_again:
+            if found_again:
+                self._keep(retry.name, mine)
+            else:
                 self._drop(retry.name, mine)
-        # Another run may have its place by now: only what is kept counts, or it would for ever.
-        if self._runs.get(retry.name) is mine:
-            self._samples += len(answer.evidence.samples)
-            self._trim()
         return answer
+
+    def _keep(self, name: bytes, run: _Run) -> None:
+        # Another run may have its place by now: only what is kept counts, or it would for ever.
+        if self._runs.get(name) is not run:
+            return
+        self._ended[name] = run
+        self._samples += _samples(run)
+        self.claims.keep(name, self.seconds)
+        asyncio.get_running_loop().call_later(self.seconds, self._drop, name, run)
+        self._trim()
 
     def _pool(self, job: Job) -> list[Sample]:
         """Return the whole samples of a run whose client left."""
@@ -156,19 +177,29 @@ class Retries:
         return whole_samples(evidence) if evidence else []
 
     def _put(self, name: bytes, run: _Run) -> None:
-        self._drop(name, self._runs.get(name))
+        self._forget(name)
         self._runs[name] = run
-        asyncio.get_running_loop().call_later(self.seconds, self._drop, name, run)
-        self._trim()
 
     def _trim(self) -> None:
-        while len(self._runs) > self.most or self._samples > self.most_samples:
-            name, run = next(iter(self._runs.items()))
+        while len(self._ended) > self.most or self._samples > self.most_samples:
+            name, run = next(iter(self._ended.items()))
             self._drop(name, run)
 
     def _drop(self, name: bytes, run: _Run | None) -> None:
         if run is None or self._runs.get(name) is not run:
             return
         del self._runs[name]
-        if run.done.done() and not run.done.cancelled() and run.done.exception() is None:
-            self._samples -= len(run.done.result().evidence.samples)
+        self._forget(name)
+        self.claims.keep(name, 0)
+
+    def _forget(self, name: bytes) -> None:
+        run = self._ended.pop(name, None)
+        if run is not None:
+            self._samples -= _samples(run)
+
+
+def _samples(run: _Run) -> int:
+    """Return how many samples the answer of a run that has ended holds; none without one."""
+    if run.done.cancelled() or run.done.exception() is not None:
+        return 0
+    return len(run.done.result().evidence.samples)

@@ -39,14 +39,15 @@ from samplewise.proxy.ledger.base import Account, Balance, Limit, Recent
 from samplewise.proxy.ledger.books import Books
 from samplewise.proxy.mirror import Mirrors
 from samplewise.proxy.options import Options
+from samplewise.proxy.peers import Peers
 from samplewise.proxy.records.keeper import Keeper, Keeping
 from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.sent_tests import check_tests
 from samplewise.proxy.suffix import without_suffix
+from samplewise.proxy.tasks import seed_of, task_of, unchecked
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
-from samplewise.verifiers.base import Task
 
 __all__ = ["Service", "Setup"]
 
@@ -105,6 +106,11 @@ class Service:
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     @property
+    def peers(self) -> Peers:
+        """The other processes of this server."""
+        return self.retries.claims.peers
+
+    @property
     def routes(self) -> Mapping[str, Route]:
         """The routes that there are now."""
         return self.setup.routes
@@ -139,6 +145,11 @@ class Service:
             # A policy that cannot be made smaller is cut short by its limit.
             with suppress(RequestError):
                 name, policy = route.make_policy(options.policy, most)
+        seed = seed_of(request, route, request_id)
+        task = task_of(request, request_id, route.name, seed)
+        mute = unchecked(request, route, policy, task)
+        if mute is not None and mute[1]:
+            name, policy = "single", Single()
         if policy.needs.answers and route.voter is None:
             # The route's own policy does not vote, the one that was asked for does.
             route = replace(route, voter=plain_voter())
@@ -147,18 +158,19 @@ class Service:
         warnings = _warnings(request, route, policy, most)
         if alone is not None:
             warnings.append(why)
+        if mute is not None:
+            warnings.append(mute[0])
         if not tests_run:
             warnings.append("tests: no verifier of this route runs tests of a request; not run")
         if request.tools is not None and policy.needs.max_samples > 1:
             policy = ToolsFirst(policy) if route.on_tools == "passthrough" else policy
-        seed = _seed(request, route, request_id)
         job = Job(
             request_id=request_id,
             route=route,
             request=request,
             policy=policy,
             policy_name=name,
-            task=_task(request, request_id, route.name, seed),
+            task=task,
             limit=limit,
             began=asyncio.get_running_loop().time(),
             seed=seed,
@@ -299,30 +311,6 @@ def _of_key(key: ClientKey | None) -> dict[str, str]:
 
 def _no_tap(data: bytes) -> None:
     """Drop an event: the stream was not opened."""
-
-
-def _seed(request: ChatRequest, route: Route, request_id: str) -> int:
-    for seed in (request.seed, route.seed):
-        if seed is not None:
-            return seed
-    # Request ids are random already, and random numbers of the system take their time.
-    return int(request_id[-8:], 16)
-
-
-def _task(request: ChatRequest, request_id: str, route: str, seed: int) -> Task:
-    options = request.options
-    tests = bytes(options.tests)
-    return Task(
-        request_id=request_id,
-        route=route,
-        messages=request.messages,
-        tools=request.tools,
-        response_format=request.response_format,
-        reference=options.reference,
-        tests=None if tests == b"null" else tests,
-        item=options.item or {},
-        seed=seed,
-    )
 
 
 def _limit(route: Route, options: Options, most_samples: int | None) -> Limit:

@@ -17,7 +17,7 @@ import structlog
 
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.engine import answer
-from samplewise.proxy.errors import AnswerError, StoreError, store_error
+from samplewise.proxy.errors import AnswerError, Elsewhere, StoreError, store_error
 from samplewise.proxy.job import Answer, Job, Retry
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.room import room_headers
@@ -89,13 +89,17 @@ async def answer_job(service: Service, job: Job) -> Answer:
     """Answer a request that was opened, or join the same one on its way; count how it ended.
 
     Raises:
+        Elsewhere: another process works on it; that was neither counted nor logged.
         AnswerError: there is no answer; it was counted and logged.
     """
     endpoint = job.request.endpoint
     try:
-        with _paid(job):
-            await service.rates.count(job.key, job.request_id)
-        return await service.retries.answer(job, lambda: _bought(service, job))
+        if job.retry is None or not job.retry.passed_on:  # counted where it came in
+            with _paid(job):
+                await service.rates.count(job.key, job.request_id)
+        return await _joined(service, job)
+    except Elsewhere:
+        raise
     except AnswerError as error:
         service.refused(job.route.name, error, job.request_id, job.key, endpoint)
         raise
@@ -131,14 +135,28 @@ def stopping() -> AnswerError:
     )
 
 
+async def _joined(service: Service, job: Job) -> Answer:
+    try:
+        return await service.retries.answer(job, lambda: _bought(service, job))
+    except Elsewhere as elsewhere:
+        if not elsewhere.address or await service.peers.reaches(elsewhere.address):
+            raise
+    # That process has just ended, and its claim with it where the store can tell.
+    return await service.retries.answer(job, lambda: _bought(service, job))
+
+
 async def _bought(service: Service, job: Job) -> Answer:
     with _paid(job), boundary(_crashed, AnswerError, StoreError):
+        await service.retries.claims.make(job.retry)
         async with service.gate.place(job):
             with _recorded(service, job):
                 found = await answer(job, service.engine)
     service.answered(found)
     if service.records is not None:
         service.records.keep(job, found, service.setup.records)
+        if job.also is not None:
+            # The client may come back with its name at once, and meet another process.
+            await service.records.flush()
     id_ = service.new_request_id()
     service.mirrors.offer(found, service.engine, id_, lambda again: service.job(again, id_))
     return found

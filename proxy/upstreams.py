@@ -106,6 +106,9 @@ class Upstream:
     def offer(self) -> Offer:
         """Return what policies may know of this upstream now."""
         free = None if self.max_in_flight is None else max(0, self.max_in_flight - self.in_flight)
+        if self.pool.crowded:
+            # What is sent now would only wait there.
+            free = 0
         able = self.abilities
         return Offer(
             backend=self.name,

@@ -24,6 +24,7 @@ __all__ = [
     "Purpose",
     "ReadsToolCalls",
     "Sample",
+    "Selective",
     "Status",
     "TakesTests",
     "Task",
@@ -284,6 +285,15 @@ class TakesTests(Protocol):
 
     def check_tests(self, tests: bytes) -> bool:
         """Return whether it would run these tests (JSON); raises `TestsError` for wrong ones."""
+        ...
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A verifier that judges only what some requests bring it to judge by."""
+
+    def judges(self, task: Task) -> bool:
+        """Say, at once, whether a sample of this task can pass; True where that is not sure."""
         ...
 
 

@@ -28,7 +28,7 @@ from samplewise.verifiers.code.frames import Graded, Result
 from samplewise.verifiers.code.grade import grade
 from samplewise.verifiers.code.grade_sql import check_databases, grade_sql, load_database
 from samplewise.verifiers.code.languages import SQL, Language
-from samplewise.verifiers.code.prompt_tests import prompt_suite, user_text
+from samplewise.verifiers.code.prompt_tests import may_hold_tests, prompt_suite, user_text
 from samplewise.verifiers.code.suite import Suite, check_language, read_suite
 from samplewise.verifiers.sandbox.opening import OpenedSandbox, open_sandbox
 from samplewise.verifiers.verdicts import failed, undecided
@@ -37,6 +37,7 @@ __all__ = ["CodeTests"]
 
 Source = Literal["request", "config", "prompt"]
 _MOST_PROGRAM = 2**20
+_MOST_ANSWER = 4 * 2**20
 _MOST_LISTED = 100
 _WORDS: Mapping[str, str] = {
     "wrong_answer": "gives a wrong answer",
@@ -91,8 +92,16 @@ class CodeTests:
         self._resolved(_decoded(tests))
         return True
 
+    def judges(self, task: Task) -> bool:
+        """Say whether there are tests, or may be some in the prompt."""
+        given = "request" in self.sources and task.tests is not None
+        own = "config" in self.sources and self.tests is not None
+        return given or own or ("prompt" in self.sources and may_hold_tests(task.messages))
+
     def key(self, sample: Sample) -> str:
         """Return the program: samples that share it share the verdict."""
+        if len(sample.path_text) > _MOST_ANSWER:
+            return sample.path_text  # to look for a program in it would hold the event loop
         return self._program(sample, "") or ""
 
     async def verify(self, task: Task, sample: Sample) -> Verdict:
@@ -116,6 +125,8 @@ class CodeTests:
     ) -> tuple[Verdict, Sequence[Result]]:
         """Run one suite; return the verdict and what became of each test, if any was run."""
         kind = Assurance.TESTS_IN_PROCESS if suite.asserts else Assurance.TESTS_EXTERNAL
+        if len(sample.path_text) > _MOST_ANSWER:
+            return failed(self.name, None, "too_large", "The answer is too large.", kind), ()
         code = self._program(sample, (suite.entry_point or "").partition(".")[0])
         if code is None:
             text = f"The answer holds no program in {self.language.name}."

@@ -6,6 +6,7 @@ the type of the statement, and what it rests on; `coqchk` looks at the compiled 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 
@@ -93,6 +94,21 @@ class Coq:
         statement, theorem = self.statement.fill(task, sample), self.theorem.fill(task, sample)
         if not _NAME.fullmatch(theorem):
             raise VerifierError(f"name: {theorem[:100]!r} is no name in Coq", reason="protocol")
+        proof = await asyncio.to_thread(self._proof, sample, theorem)  # long texts take long
+        if isinstance(proof, Verdict):
+            return proof
+        source, before = proof_file(self.preamble, theorem, statement, proof)
+        goal = goal_file(self.preamble, self.definitions, statement)
+        steps = [
+            _compile("own/Goal.v", goal),
+            _compile("candidate/Proof.v", source),
+            _compile("final/Check.v", check_file(theorem)),
+            Step(command=_CONFIRM),
+        ]
+        return self._read(await run_steps(self.sandbox, steps, self.timeout_s), before)
+
+    def _proof(self, sample: Sample, theorem: str) -> str | Verdict:
+        """Return the proof without comments, or the verdict on an answer without a usable one."""
         text = find_program(sample.path_text, COQ_LANGUAGE, "last_block", theorem)
         if text is None:
             return self._failed("no_proof", "The answer holds no proof in Coq.")
@@ -104,15 +120,7 @@ class Coq:
         forbidden = broken_rule(proof, self.rules)
         if forbidden is not None:
             return self._failed("forbidden", f"A proof must not hold {forbidden!r}.")
-        source, before = proof_file(self.preamble, theorem, statement, proof)
-        goal = goal_file(self.preamble, self.definitions, statement)
-        steps = [
-            _compile("own/Goal.v", goal),
-            _compile("candidate/Proof.v", source),
-            _compile("final/Check.v", check_file(theorem)),
-            Step(command=_CONFIRM),
-        ]
-        return self._read(await run_steps(self.sandbox, steps, self.timeout_s), before)
+        return proof
 
     def _read(self, steps: Steps, before: int) -> Verdict:
         last, number = steps.ran[-1] if steps.ran else None, len(steps.ran)

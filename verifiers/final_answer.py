@@ -25,6 +25,10 @@ class FinalAnswer:
     max_chars: int = 200
     ignore_case: bool = True
 
+    def judges(self, task: Task) -> bool:
+        """Say whether there is a reference to compare with."""
+        return self.check_reference and task.reference is not None
+
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Extract, and compare where a reference is to be checked; never raises."""
         answer = self._answer(sample.path_text)

@@ -51,6 +51,10 @@ class JsonSchema:
         """Close the checker."""
         await self.checker.close()
 
+    def judges(self, task: Task) -> bool:
+        """Say whether there may be a schema."""
+        return self.schema is not None or task.response_format is not None
+
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Check the text.
 

@@ -59,6 +59,10 @@ class Math:
         """Return the final answer: samples that share it share the verdict."""
         return self._answer(sample.path_text)
 
+    def judges(self, task: Task) -> bool:
+        """Say whether there is a reference to compare with."""
+        return self.reference is not None or task.reference is not None
+
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Extract and compare.
 

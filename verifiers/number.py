@@ -45,6 +45,10 @@ class Number:
         if not (self.tolerance_abs >= 0 and self.tolerance_rel >= 0):
             raise VerifierSetupError("a tolerance is negative")
 
+    def judges(self, task: Task) -> bool:
+        """Say whether there is a reference to compare with."""
+        return self.reference is not None or task.reference is not None
+
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Extract and compare; raises `VerifierError` when the reference is not a number."""
         value = self._given(sample.path_text)

@@ -34,6 +34,7 @@ from samplewise.verifiers.verdicts import failed, undecided
 __all__ = ["PatchTests"]
 
 _MOST_PATCH = 2**20
+_MOST_ANSWER = 4 * 2**20
 _KIND = Assurance.TESTS_IN_PROCESS
 _ENDED: Mapping[RunStatus, str] = {
     RunStatus.TIMEOUT: "timeout",
@@ -93,8 +94,14 @@ class PatchTests:
         self._named(tests)
         return True
 
+    def judges(self, task: Task) -> bool:
+        """Say whether there is an instance."""
+        return self.default is not None or task.tests is not None
+
     def key(self, sample: Sample) -> str:
         """Return the patch: samples that share it share the verdict."""
+        if len(sample.path_text) > _MOST_ANSWER:
+            return sample.path_text  # to look for a patch in it would hold the event loop
         return find_patch(sample.path_text, self.extract) or ""
 
     async def verify(self, task: Task, sample: Sample) -> Verdict:
@@ -128,6 +135,8 @@ class PatchTests:
         return verdict
 
     def _patch(self, sample: Sample) -> str:
+        if len(sample.path_text) > _MOST_ANSWER:
+            raise Refused("too_large", "The answer is too large.")
         patch = find_patch(sample.path_text, self.extract)
         if patch is None:
             raise Refused("no_patch", "The answer holds no patch.")

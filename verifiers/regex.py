@@ -57,6 +57,10 @@ class Regex:
             raise VerifierSetupError("reference: true needs a group to compare")
         object.__setattr__(self, "_compiled", compiled)
 
+    def judges(self, task: Task) -> bool:
+        """Say whether a match can pass: not as an answer that is compared with nothing."""
+        return self.group is None or (self.reference and task.reference is not None)
+
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Match; raises `VerifierError` when the text is too long."""
         if len(sample.path_text) > self.max_chars:

@@ -6,6 +6,7 @@ stands. What z3 calls unknown is an error: it could not tell.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import Mapping
@@ -118,12 +119,12 @@ class Smt:
         Raises:
             VerifierError: z3 could not tell, the script is wrong, or an item is missing.
         """
-        text = find_program(sample.path_text, _SMT, "last_block")
+        text = await asyncio.to_thread(find_program, sample.path_text, _SMT, "last_block")
         if text is None:
             return self._failed("no_term", "The answer holds no SMT-LIB term.")
         if len(text) > _MOST_CHARS:
             return self._failed("too_large", "The term is too long.")
-        term = one_term(text)
+        term = await asyncio.to_thread(one_term, text)
         if term is None:
             return self._failed("parse", "The answer is not a single SMT-LIB term.")
         script = self.script.fill(task, sample, term)

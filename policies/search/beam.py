@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from samplewise.policies.base import Action, Draw, Evidence, Needs, PolicyError
 from samplewise.policies.fixed import at_least
@@ -45,7 +45,8 @@ class Beam:
         """Continuation and a verifier that scores steps."""
         layer = -(-self.samples // self.width) * self.width  # a beam is never gone on from in part
         most = layer * self.plan.max_steps * (self.lookahead + 1)
-        return self.plan.needs(most, self.samples)
+        needs = self.plan.needs(most, self.samples)
+        return replace(needs, shown=needs.shown + self.lookahead)
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Draw layer after layer."""

@@ -82,6 +82,7 @@ class Steps:
             step_scores=True,
             answers=self.choice == "weighted_vote",
             verdicts=not self.score,
+            shown=self.max_steps,
             scores=(self.score,) if self.score else (),
         )
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from samplewise.proxy.api.relay import relay
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body
 from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import EVENT_STREAM, Waiting, watching
 from samplewise.proxy.completion import completion, headers
-from samplewise.proxy.errors import AnswerError, error_bytes
+from samplewise.proxy.errors import AnswerError, Elsewhere, error_bytes
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.retries import read_retry
@@ -37,7 +38,7 @@ async def chat_completions(request: Request, service: Service) -> Response:
         chat = parse_chat(body, request.headers)
         named, _ = without_suffix(chat, service.routes)
         route = named if named in service.routes else route
-        retry = read_retry(request.headers, body)
+        retry = read_retry(request.headers, body, passed_on=service.peers.asks(request))
         client = Client(request_id, key, retry, given_id(request.headers))
         job = open_job(service, chat, client)
         if chat.options.dry_run:
@@ -47,7 +48,10 @@ async def chat_completions(request: Request, service: Service) -> Response:
         if service.setup.plain_keep_alive:
             return Waiting(service, job, request, _ChatBody(), chat.read_timeout_s)
         async with watching(request, job):
-            found = await answer_job(service, job)
+            try:
+                found = await answer_job(service, job)
+            except Elsewhere as elsewhere:
+                return await relay(service, job, request, elsewhere)
         return json_reply(completion(found), {**headers(found), **await room(service, key)})
     except asyncio.CancelledError:
         if job is None:

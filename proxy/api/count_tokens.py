@@ -31,7 +31,7 @@ async def count_message_tokens(request: Request, service: Service) -> Response:
         key = service.guard.admit(credentials(request.headers))
         service.rates.check(key)
         body = await read_body(request, service.setup.max_body_bytes)
-        asked = surface.read(body)
+        asked = await surface.read(body, service, key)
         with naming(surface.names):
             chat = parse_chat(asked.body, request.headers)
             job = open_job(service, chat, Client(request_id, key))

@@ -21,6 +21,7 @@ from samplewise.proxy.completion import headers, report, usage_object
 from samplewise.proxy.errors import AnswerError
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode, members_of
+from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT
 
@@ -46,7 +47,7 @@ class Messages:
         """Its names for fields of a chat request."""
         return NAMES
 
-    def read(self, body: bytes) -> _Asked:
+    async def read(self, body: bytes, service: Service, key: ClientKey | None) -> _Asked:
         """Read a request."""
         return _Asked(translate(body, counting=self._counting))
 
@@ -57,9 +58,10 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One request; see `Asked`."""
+    """One request; see `Asked`. Nothing more is kept of it than of any other."""
 
     found: Translated
+    also: None = None
 
     @property
     def body(self) -> bytes:
@@ -87,8 +89,8 @@ class _Asked:
             "usage": _usage(answer),
             "samplewise": report(answer),
         }
-        ids = {"request-id": answer.job.request_id}
-        return json_reply(encode(said), {**headers(answer), **ids})
+        fields = {k: v for k, v in headers(answer).items() if not k.startswith("openai-")}
+        return json_reply(encode(said), {**fields, "request-id": answer.job.request_id})
 
     def blocks(self, job: Job) -> Blocks:
         """Return the blocks of an answer that has none yet."""
@@ -155,6 +157,9 @@ class _Stream:
 
     def finish(self, answer: Answer) -> bytes:
         """Return the answer in pieces, or the end of what has passed through."""
+        if not self._begun:
+            # A repetition has the name of the run that it joined, as far as it has none yet.
+            self._job, self._blocks = answer.job, self._asked.blocks(answer.job)
         usage = _usage(answer)
         data = self._opening({**usage, "output_tokens": 0})
         blocks = self._blocks

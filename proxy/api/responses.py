@@ -1,8 +1,8 @@
-"""`POST /v1/responses`, plain and streamed: a thin form of the same engine, with no memory."""
+"""`POST /v1/responses`, plain and streamed: a thin form of the same engine."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import time
 from typing import Any
@@ -13,24 +13,26 @@ from starlette.responses import Response
 
 from samplewise.proxy.api.deltas import answer_pieces, chosen_reason, event_piece
 from samplewise.proxy.api.replies import error_reply, json_reply
+from samplewise.proxy.api.responses_items import referred
 from samplewise.proxy.api.responses_output import Event, Output
-from samplewise.proxy.api.responses_request import NAMES, Translated, translate
+from samplewise.proxy.api.responses_request import NAMES, Translated, opened, translate
+from samplewise.proxy.api.stored import item_of, items_of, keeps_responses, stored
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
 from samplewise.proxy.completion import headers, report, usage_object
-from samplewise.proxy.errors import AnswerError, RequestError, error_body
+from samplewise.proxy.errors import AnswerError, error_body
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode
+from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT
 
-__all__ = ["Responses", "answer_responses", "no_response"]
+__all__ = ["Responses", "answer_responses"]
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 # What the service promises to say of every response, where the request says nothing.
 _DEFAULTS: Mapping[str, Any] = {
     "background": False,
-    "previous_response_id": None,
     "parallel_tool_calls": True,
     "truncation": "disabled",
     "temperature": 1.0,
@@ -58,25 +60,20 @@ async def answer_responses(request: Request, service: Service) -> Response:
     return await answer_request(request, service, Responses())
 
 
-async def no_response(request: Request) -> Response:
-    """Say that no response is kept, whichever it is and whatever is to be done with it."""
-    name = request.path_params["response_id"][:100]
-    raise RequestError(
-        f"there is no response {name!r}: this server keeps none, send the conversation in `input`",
-        status=404,
-        code="response_not_found",
-        param="response_id",
-    )
-
-
 class Responses:
     """The wire format of `/v1/responses`."""
 
     names = NAMES
 
-    def read(self, body: bytes) -> _Asked:
-        """Read a request."""
-        return _Asked(translate(body))
+    async def read(self, body: bytes, service: Service, key: ClientKey | None) -> _Asked:
+        """Read a request, and what it goes on from."""
+        fields, items, name = opened(body)
+        rows = "" if key is None else key.id
+        before = [] if name is None else await items_of(service, name, rows)
+        for index, id_ in referred(items).items():
+            items[index] = await item_of(service, id_, rows) or items[index]
+        found = translate(fields, [*before, *items], len(before))
+        return _Asked(found, keeps_responses(service))
 
     def refuse(self, error: AnswerError, request_id: str) -> Response:
         """Return an error in OpenAI's shape."""
@@ -85,9 +82,10 @@ class Responses:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One request; see `Asked`."""
+    """One request; see `Asked`. `keeps` says that responses are kept here."""
 
     found: Translated
+    keeps: bool
     created: int = field(default_factory=lambda: int(time()))
 
     @property
@@ -100,16 +98,27 @@ class _Asked:
         """What has no effect."""
         return self.found.warnings
 
+    @property
+    def also(self) -> Callable[[Answer], Mapping[str, Any]] | None:
+        """What is kept of the response, where it may be."""
+        return self._kept if self.keeps and self.found.store else None
+
+    def _kept(self, answer: Answer) -> Mapping[str, Any]:
+        return stored(self.found.items, self._whole(answer))
+
     def stream(self, job: Job) -> _Stream:
         """Return what writes the answer as events."""
         return _Stream(self, job)
 
     def reply(self, answer: Answer) -> Response:
         """Return the response as one JSON text."""
+        return json_reply(encode(self._whole(answer)), headers(answer))
+
+    def _whole(self, answer: Answer) -> dict[str, Any]:
         output = Output(_name(answer.job))
         for _ in _whole(output, answer):
             pass
-        return json_reply(encode(self.resource(answer.job, output, answer)), headers(answer))
+        return self.resource(answer.job, output, answer)
 
     def resource(
         self, job: Job, output: Output | None = None, answer: Answer | None = None
@@ -128,11 +137,11 @@ class _Asked:
             **{name: msgspec.Raw(given[name]) for name in _REPEATED if name in given},
             **self.found.echo,
             "model": job.request.model,
-            "store": False,
+            "store": self.also is not None,
             "output": [] if output is None else output.items,
             "usage": None,
         }
-        return found if answer is None else found | _end(answer)
+        return found if answer is None else found | _end(answer, self.created)
 
 
 class _Stream:
@@ -161,6 +170,9 @@ class _Stream:
 
     def finish(self, answer: Answer) -> bytes:
         """Return the answer in pieces, or the end of what has passed through."""
+        if not self._number:
+            # A repetition has the name of the run that it joined, as far as it has none yet.
+            self._job, self._output = answer.job, Output(_name(answer.job))
         if self._answered:
             rest = self._output.close(cut=chosen_reason(answer) in _INCOMPLETE)
         else:
@@ -212,7 +224,7 @@ def _whole(output: Output, answer: Answer) -> Iterator[Event]:
     yield from output.close(cut=chosen_reason(answer) in _INCOMPLETE)
 
 
-def _end(answer: Answer) -> dict[str, Any]:
+def _end(answer: Answer, created: int) -> dict[str, Any]:
     """Return what a response says when it has ended."""
     why = _INCOMPLETE.get(chosen_reason(answer))
     usage = usage_object(answer)
@@ -220,7 +232,7 @@ def _end(answer: Answer) -> dict[str, Any]:
     return {
         "status": "incomplete" if why else "completed",
         "incomplete_details": {"reason": why} if why else None,
-        "completed_at": None if why else int(time()),
+        "completed_at": None if why else created + round(answer.seconds),
         "usage": {
             "input_tokens": usage["prompt_tokens"],
             "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from samplewise.proxy.api.fields import read, wrong
+from samplewise.proxy.jsontext import encode
 
-__all__ = ["chat_messages"]
+__all__ = ["chat_messages", "input_items", "referred"]
 
 Message = dict[str, Any]
 
-_STORED = "this server keeps no responses; send the item itself (clients do so with `store: false`)"
+_STORED = (
+    "no such item is kept here; send the item itself (clients do so with `store: false`), or let "
+    "responses be kept by `records: {text: true}`"
+)
 _UNKNOWN = (
     "is not supported here; known are message, function_call, function_call_output and reasoning"
 )
@@ -22,6 +26,10 @@ _UNKNOWN = (
 class _Kind(msgspec.Struct):
     type: str | None = None
     role: str | None = None
+
+
+class _Named(msgspec.Struct):
+    id: str
 
 
 class _Message(msgspec.Struct):
@@ -66,20 +74,48 @@ class _Reasoning(msgspec.Struct):
     content: list[_Text] | None = None
 
 
-def chat_messages(raw: bytes, instructions: str | None) -> list[Message]:
-    """Return the chat messages that say what `input` and `instructions` say.
+def input_items(raw: bytes) -> list[msgspec.Raw]:
+    """Return `input` as items; a text is what the user says.
 
-    Instructions and what systems and developers say before all else are one message: chat templates
-    know only one, and only at the beginning. Reasoning goes with what the assistant says next.
+    Raises:
+        RequestError: it is neither a text nor a list.
+    """
+    if raw.startswith(b'"'):
+        turn = {"type": "message", "role": "user", "content": read(raw, str, "input")}
+        return [msgspec.Raw(encode(turn))]
+    return read(raw, list[msgspec.Raw], "input")
+
+
+def referred(items: Sequence[msgspec.Raw]) -> dict[int, str]:
+    """Return the names of items that stand for others, by their place.
+
+    Raises:
+        RequestError: an item is no object, or such a one names nothing.
+    """
+    found = {}
+    for index, raw in enumerate(items):
+        # Most have no such word in them, and need not be read twice.
+        if b"item_reference" in bytes(raw):
+            kind = read(raw, _Kind, f"input.{index}")
+            if kind.type == "item_reference":
+                found[index] = read(raw, _Named, f"input.{index}").id
+    return found
+
+
+def chat_messages(
+    items: Sequence[msgspec.Raw], instructions: str | None, before: int = 0
+) -> list[Message]:
+    """Return the chat messages that say what items and `instructions` say.
+
+    `before` is how many items are not in this request. Instructions and what systems and developers
+    say before all else are one message: chat templates know only one, and only at the beginning.
+    Reasoning goes with what the assistant says next.
 
     Raises:
         RequestError: an item or a part of one cannot be said in a chat; says where it stands.
     """
     first = [] if instructions is None else [instructions]
-    if raw.startswith(b'"'):
-        found: list[Message] = [{"role": "user", "content": read(raw, str, "input")}]
-    else:
-        found = list(_Reader().messages(read(raw, list[msgspec.Raw], "input")))
+    found = list(_Reader(before).messages(items))
     while first and found and found[0]["role"] in ("system", "developer"):
         first.append(found.pop(0)["content"])
     return [{"role": "system", "content": "\n\n".join(first)}, *found] if first else found
@@ -88,14 +124,15 @@ def chat_messages(raw: bytes, instructions: str | None) -> list[Message]:
 class _Reader:
     """Reads items in order; knows what earlier ones said."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: int) -> None:
+        self._before = before
         self._reasoning = ""
         self._called: set[str] = set()
         self._turn: Message | None = None
 
-    def messages(self, items: list[msgspec.Raw]) -> Iterator[Message]:
+    def messages(self, items: Sequence[msgspec.Raw]) -> Iterator[Message]:
         """Yield the messages. Text and calls that follow each other are one turn."""
-        for index, raw in enumerate(items):
+        for index, raw in enumerate(items, -self._before):
             path = f"input.{index}"
             kind = read(raw, _Kind, path)
             type_ = kind.type or ("message" if kind.role is not None else "")

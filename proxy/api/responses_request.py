@@ -9,10 +9,10 @@ from typing import Any, Literal
 import msgspec
 
 from samplewise.proxy.api.fields import check_unset, given, read, wrong
-from samplewise.proxy.api.responses_items import chat_messages
+from samplewise.proxy.api.responses_items import chat_messages, input_items
 from samplewise.proxy.jsontext import encode, members, object_text
 
-__all__ = ["NAMES", "Translated", "translate"]
+__all__ = ["NAMES", "Translated", "opened", "translate"]
 
 NAMES: Mapping[str, str] = {
     "messages": "input",
@@ -39,20 +39,19 @@ _CHATS_OWN = {
     "n": _ONE,
     "best_of": _ONE,
 }
-_STATELESS = "this server keeps no responses; "
 _CANNOT = {
-    "previous_response_id": f"{_STATELESS}send the whole conversation in `input`",
-    "conversation": f"{_STATELESS}send the whole conversation in `input`",
-    "background": f"{_STATELESS}wait for the answer, or stream it",
+    "conversation": "there are no conversations here; send what was said before in `input`",
+    "background": "nothing runs in the background here; wait for the answer, or stream it",
     "prompt": "there are no stored prompts here; send the text in `instructions` and `input`",
     "context_management": "nothing is compacted here; shorten `input`",
 }
 # Read here, or of no meaning for a chat: not forwarded. Every other field goes on as it came.
 _READ = frozenset(
     {
-        *_CANNOT, "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text",
-        "reasoning", "max_output_tokens", "max_tool_calls", "include", "top_logprobs",
-        "stream_options", "metadata", "store", "truncation",
+        *_CANNOT, *_CHATS_OWN, "input", "previous_response_id", "instructions", "tools",
+        "tool_choice", "parallel_tool_calls", "text", "reasoning", "max_output_tokens",
+        "max_tool_calls", "include", "top_logprobs", "stream_options", "metadata", "store",
+        "truncation",
     }
 )  # fmt: skip
 _INCLUDABLE = frozenset(
@@ -104,29 +103,46 @@ class _Reasoning(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """A request in both forms: `body` is the chat request, `echo` what the response repeats."""
+    """A request in both forms: `body` is the chat request, `echo` what the response repeats.
+
+    `items` is the whole conversation so far, `store` whether the client lets it be kept.
+    """
 
     body: bytes
     echo: Mapping[str, Any]
+    items: list[msgspec.Raw]
+    store: bool = True
     warnings: tuple[str, ...] = ()
 
 
-def translate(body: bytes) -> Translated:
-    """Return the chat request that asks the same.
+def opened(body: bytes) -> tuple[dict[str, bytes], list[msgspec.Raw], str | None]:
+    """Return the fields of a request, its input as items, and the response that it goes on from.
 
     Raises:
-        RequestError: something cannot be asked in a chat, or not here; says where it stands.
+        RequestError: it cannot be read, or asks for what cannot be done here.
     """
     fields = members(body)
     check_unset(fields, _CHATS_OWN)
     check_unset(fields, _CANNOT)
     if "input" not in fields:
         raise wrong("input", "missing")
+    name = given(fields.get("previous_response_id"), str, "previous_response_id")
+    return fields, input_items(fields["input"]), name
+
+
+def translate(fields: Mapping[str, bytes], items: list[msgspec.Raw], before: int = 0) -> Translated:
+    """Return the chat request that asks the same.
+
+    `items` is the whole conversation, the first `before` of them from a kept response.
+
+    Raises:
+        RequestError: something cannot be asked in a chat; says where it stands.
+    """
     instructions = given(fields.get("instructions"), str, "instructions")
     chat: dict[str, bytes] = {
         name: value for name, value in fields.items() if name not in _READ and value != b"null"
     }
-    chat["messages"] = encode(chat_messages(fields["input"], instructions))
+    chat["messages"] = encode(chat_messages(items, instructions, before))
     tools = _tools(fields.get("tools"))
     echo: dict[str, Any] = {"instructions": instructions, "tools": tools, "tool_choice": "auto"}
     if tools:
@@ -138,9 +154,11 @@ def translate(body: bytes) -> Translated:
         chat["reasoning_effort"] = encode(effort)
     if fields.get("max_output_tokens", b"null") != b"null":
         chat["max_completion_tokens"] = fields["max_output_tokens"]
-    for name in ("max_output_tokens", "max_tool_calls", "metadata"):
+    for name in ("max_output_tokens", "max_tool_calls", "metadata", "previous_response_id"):
         echo[name] = msgspec.Raw(fields.get(name, b"null"))
-    return Translated(object_text(chat.items()), echo, tuple(_warnings(fields)))
+    store = given(fields.get("store"), bool, "store") is not False
+    text = object_text(chat.items())
+    return Translated(text, echo, items, store, tuple(_warnings(fields)))
 
 
 def _tools(raw: bytes | None) -> list[dict[str, Any]]:

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from samplewise.policies.evidence import Event, Evidence
+from samplewise.proxy.api.relay import relay_stream
 from samplewise.proxy.api.replies import error_reply, wait_gone
-from samplewise.proxy.errors import AnswerError
+from samplewise.proxy.errors import AnswerError, Elsewhere
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.service import Service
 from samplewise.proxy.serving import answer_job, room, stopping
@@ -113,6 +114,9 @@ class Waiting(Response):
         try:
             await self._forward(work)
             found = await work
+        except Elsewhere as elsewhere:
+            await self._relay(elsewhere)
+            return
         except AnswerError as error:
             await self._fail(error)
             return
@@ -122,6 +126,14 @@ class Waiting(Response):
         else:
             reply.headers.update(await room(self._service, self._job.key))
             await reply(self._request.scope, self._request.receive, self._send)
+
+    async def _relay(self, elsewhere: Elsewhere) -> None:
+        if self._opened:  # with a sign of life, and headers of its own
+            elsewhere.address = ""
+        try:
+            await relay_stream(self._service, self._job, self._request, elsewhere, self._send)
+        except AnswerError as error:
+            await self._fail(error)
 
     async def _forward(self, work: asyncio.Task[Answer]) -> None:
         # The end of the work joins the queue behind every event, so nothing is lost or waited for.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from samplewise.proxy.api.fields import naming
+from samplewise.proxy.api.relay import relay
 from samplewise.proxy.api.replies import json_reply, read_body
+from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import Dialect, Waiting, watching
-from samplewise.proxy.errors import AnswerError
+from samplewise.proxy.errors import AnswerError, Elsewhere
 from samplewise.proxy.job import Answer, Job
+from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.retries import read_retry
 from samplewise.proxy.service import Service
@@ -37,6 +41,11 @@ class Asked(Protocol):
         """Sentences for the answer's `warnings`: what of the request has no effect."""
         ...
 
+    @property
+    def also(self) -> Callable[[Answer], Mapping[str, Any]] | None:
+        """What the record of the request has of it besides; None for nothing."""
+        ...
+
     def stream(self, job: Job) -> Dialect:
         """Return what writes the answer as events."""
         ...
@@ -54,8 +63,8 @@ class Surface(Protocol):
         """Its names by those of a chat."""
         ...
 
-    def read(self, body: bytes) -> Asked:
-        """Read a request; raises RequestError with the place of what is wrong."""
+    async def read(self, body: bytes, service: Service, key: ClientKey | None) -> Asked:
+        """Read a client's request; raises RequestError with the place of what is wrong."""
         ...
 
     def refuse(self, error: AnswerError, request_id: str) -> Response:
@@ -72,21 +81,27 @@ async def answer_request(request: Request, service: Service, surface: Surface) -
         key = service.guard.admit(credentials(request.headers))
         service.rates.check(key)
         body = await read_body(request, service.setup.max_body_bytes)
-        asked = surface.read(body)
-        client = Client(request_id, key, read_retry(request.headers, asked.body))
+        asked = await surface.read(body, service, key)
+        passed_on = service.peers.asks(request)
+        retry = read_retry(request.headers, asked.body, passed_on=passed_on)
+        client = Client(request_id, key, replace(retry, body=body), given_id(request.headers))
         with naming(surface.names):
             chat = parse_chat(asked.body, request.headers)
             named, _ = without_suffix(chat, service.routes)
             route = named if named in service.routes else route
             job = open_job(service, chat, client)
         job.warnings.extend(asked.warnings)
+        job.also = asked.also
         if chat.options.dry_run:
             return json_reply(await service.estimate(job), {"x-request-id": request_id})
         if chat.stream or service.setup.plain_keep_alive:
             dialect = asked.stream(job) if chat.stream else _Body(surface, asked, request_id)
             return Waiting(service, job, request, dialect, chat.read_timeout_s, surface.refuse)
         async with watching(request, job):
-            found = await answer_job(service, job)
+            try:
+                found = await answer_job(service, job)
+            except Elsewhere as elsewhere:
+                return await relay(service, job, request, elsewhere)
         reply = asked.reply(found)
         reply.headers.update(await room(service, key))
         return reply

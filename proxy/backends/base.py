@@ -26,11 +26,24 @@ __all__ = [
     "Started",
     "Totals",
     "Trace",
+    "ranked",
+    "unranked",
 ]
 
 
 # More than any server reports in one place.
 ALL: Final = 1_000_000
+
+
+def ranked(url: str, rank: int) -> str:
+    """Return the host that is one data-parallel rank of the server at a base URL."""
+    return f"{url}#{rank}"
+
+
+def unranked(host: str) -> tuple[str, str]:
+    """Return the base URL of a host, and its rank; empty where it is no rank."""
+    url, _, rank = host.partition("#")
+    return url, rank
 
 
 def _nothing() -> None:

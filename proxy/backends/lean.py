@@ -69,17 +69,13 @@ class LeanClient:
     ) -> AsyncIterator[HttpAnswer]:
         """Send a request and give its answer. Leaving early closes the connection."""
         place = self._places.get(url) or self._place(url)
-        request = b"%b%bcontent-length: %d\r\n\r\n%b" % (
-            place.lines,
-            header_lines(headers),
-            len(body),
-            body,
-        )
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        head = place.lines + header_lines(headers) + length
         connection = self._kept(place) or await self._connected(place, patience)
         over = False
         try:
             sending()
-            connection.ask(request, patience)
+            connection.ask(head, body, patience)
             await connection.headers()
             yield connection
             over = True

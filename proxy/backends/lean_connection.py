@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._fed = self._size = self._unread = 0
         self._inflater: _Inflater | None = None
 
-    def ask(self, request: bytes, patience: Patience) -> None:
+    def ask(self, head: bytes, body: bytes, patience: Patience) -> None:
         """Send a whole request."""
         now = self._loop.time()
         self._total = now + patience.total_s
@@ -80,7 +80,8 @@ class Connection(asyncio.Protocol):
         self._idle_s = patience.idle_s
         self.whole = False
         self._reset()
-        self.transport.write(request)
+        # One system call for both, and no copy of a body that may be large.
+        self.transport.writelines((head, body))
 
     async def headers(self) -> None:
         """Wait for the answer's headers."""

@@ -20,6 +20,7 @@ from samplewise.proxy.backends.base import (
     SampleEvent,
     Started,
     Totals,
+    unranked,
 )
 from samplewise.proxy.backends.choices import Assembly, ProtocolError, read_choice, read_usage
 from samplewise.proxy.backends.events import EventSplitter, TooLarge
@@ -41,6 +42,7 @@ _LONGEST_WAIT_S = 86_400.0
 _WHOLE = ("application/json", "text/html")
 # vLLM then tells with its answer how many requests wait.
 _ASK_LOAD = {"endpoint-load-metrics-format": "json"}
+_RANK = "X-data-parallel-rank"
 _chunk = msgspec.json.Decoder()
 
 
@@ -92,10 +94,11 @@ class OpenAIBackend:
 
     async def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
         """Send the call and yield what comes. Closing the iterator closes the connection."""
+        url, rank = unranked(call.host)
         try:
             async with self.client.post(
-                f"{call.host}{call.path}",
-                self._headers(call),
+                f"{url}{call.path}",
+                self._headers(call, rank),
                 call.body,
                 self._patience(call),
                 call.sending,
@@ -116,12 +119,13 @@ class OpenAIBackend:
         except ProtocolError as error:
             yield Broken("protocol", self._scrubbed(str(error)))
 
-    def _headers(self, call: Call) -> dict[str, str]:
+    def _headers(self, call: Call, rank: str) -> dict[str, str]:
         return {
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
             "X-Request-Id": call.id,
             **(_ASK_LOAD if self.ask_load else {}),
+            **({_RANK: rank} if rank else {}),
             **self.headers,
         }
 

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from samplewise.proxy.backends.base import Broken, Call
+from samplewise.proxy.backends.base import Broken, Call, unranked
 
 __all__ = ["Answered", "ScoresBackend", "described_fields"]
 
@@ -47,12 +47,13 @@ class ScoresBackend:
 
     async def post(self, path: str, call: Call) -> Answered | Broken:
         """Send a call's body to a path; return the answer or what went wrong."""
-        base = call.host
+        base, rank = unranked(call.host)
+        ranks = {"X-data-parallel-rank": rank} if rank else {}
         try:
             async with self.session.post(
                 base.removesuffix("/v1") + path,
                 data=call.body,
-                headers={**self._headers(), "X-Request-Id": call.id},
+                headers={**self._headers(), "X-Request-Id": call.id, **ranks},
                 timeout=self._timeout(call.timeout_s),
                 allow_redirects=False,
                 trace_request_ctx=call.sending,

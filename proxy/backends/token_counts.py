@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import aiohttp
 import msgspec
 
+from samplewise.proxy.backends.base import unranked
+
 __all__ = ["count_tokens"]
 
 _TIMEOUT_S = 10.0
@@ -27,7 +29,7 @@ async def count_tokens(
     """
     try:
         async with session.post(
-            f"{host.removesuffix('/v1')}/tokenize",
+            f"{unranked(host)[0].removesuffix('/v1')}/tokenize",
             data=body,
             headers={"Content-Type": "application/json", **headers},
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),

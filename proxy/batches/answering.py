@@ -43,7 +43,7 @@ async def _chat(service: Service, body: bytes, client: Client) -> bytes:
 
 async def _responses(service: Service, body: bytes, client: Client) -> bytes:
     surface = Responses()
-    asked = surface.read(body)
+    asked = await surface.read(body, service, client.key)
     with naming(surface.names):
         chat = whole(parse_chat(asked.body, {}))
         found = await serve_chat(service, chat, client)

@@ -160,6 +160,10 @@ class FilePlace:
         with self._transaction("BEGIN", "rw") as db:
             yield db
 
+    def writing(self) -> AbstractContextManager[Session]:
+        """Write as any change: there is no writer beside this one to be quick for."""
+        return self.changing()
+
     @contextmanager
     def changing(self, *, create: bool = False) -> Iterator[Session]:
         """Change something, whole or not at all."""

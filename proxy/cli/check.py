@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from samplewise.policies.base import Needs
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.price import shown_usd, usd
 from samplewise.policies.prior import prior_of
@@ -20,12 +22,14 @@ from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
+from samplewise.proxy.config_backends import HttpBackendSettings
 from samplewise.proxy.config_cascade import CascadeSettings
 from samplewise.proxy.config_models import asked_models
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.errors import ConfigError, StoreError
-from samplewise.proxy.job import likely_bytes
+from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Window
+from samplewise.proxy.worst import worst_of
 from samplewise.verifiers.base import Task
 
 __all__ = ["check", "worst_case_nano"]
@@ -50,8 +54,10 @@ _PIPE_WIDTH = 160
 def check(file: Path, prompt_tokens: int, probe: bool) -> None:
     """Check the configuration FILE and show what a request of each route may cost at most.
 
-    The worst case is every sample drawn, each at the route's max_tokens and judged by all verifiers
-    in all their time. Exits with 0 when the file is right, 1 when it is wrong, 2 on wrong usage.
+    The worst case is every sample drawn once, each at the route's max_tokens, with the longest
+    prompt that the policy makes, judged by all verifiers in all their time, and every pair compared
+    that the policy can ask for. Exits with 0 when the file is right, 1 when it is wrong, 2 on wrong
+    usage.
     """
     try:
         config = load_config(file)
@@ -117,39 +123,52 @@ def _show_abilities(console: Console, config: Config) -> None:
         cells = (backend, *(said[value] for _, value in abilities.named()), abilities.version)
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
+    unasked = [
+        name
+        for name, settings in config.backends.items()
+        if isinstance(settings, HttpBackendSettings) and settings.probe == "none"
+    ]
+    if unasked:
+        text = f"Not asked: {', '.join(unasked)}. This is their profile; probe: full asks them."
+        console.print(Text(text), soft_wrap=True)
 
 
 def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) -> int | None:
-    """Return the most that one request can cost, in nano-dollars: samples and their verdicts.
+    """Return the most that one request can cost, in nano-dollars: samples, verdicts, comparisons.
 
     None when a backend's price is only known to litellm. A limit of the route is not counted in.
     """
-    judges = {*route.verifiers, *filter(None, [route.answers])}
     prices = {name: backend.price for name, backend in config.backends.items()}
     asked = {settings.model for _, settings in asked_models(config.verifiers)}
-    if any(prices[name] is None for name in asked):
+    if any(prices[name] is None for name in (*asked, *route.backends)):
         return None
-    models = Priced({n: price.build() for n, price in prices.items() if price is not None})
+    built = {name: price.build() for name, price in prices.items() if price is not None}
+    models = Priced(built)
     task = Task("", route.backends[0], b" " * prompt_tokens)
-    verdicts = sum(
-        make_check(name, config.verifiers[name], models)
-        .worst(task, likely_bytes(route.max_tokens))
-        .nano
-        for name in judges
-    )
-    each: dict[str, int] = {}
-    for name in route.backends:
-        price = config.backends[name].price
-        if price is None:
-            return None
-        each[name] = price.build().worst_nano(prompt_tokens, route.max_tokens) + verdicts
+
+    def verdict(names: Iterable[str], size: int) -> int:
+        checks = (make_check(name, config.verifiers[name], models) for name in names)
+        return sum(check.worst(task, size).nano for check in checks)
+
+    def worst(needs: Needs, samples: int, backends: Iterable[str]) -> int:
+        prompt = prompt_tokens + max((len(encode(t)) for t in route.prompts.values()), default=0)
+        return worst_of(
+            *(needs, samples, route.max_tokens),
+            sample=lambda more: max(
+                built[name].worst_nano(prompt + more, route.max_tokens) for name in backends
+            ),
+            verdicts=partial(verdict, {*route.verifiers, *filter(None, [route.answers])}),
+            comparison=partial(verdict, [*filter(None, [route.comparator])]),
+        )
+
     policy = route.policy
+    needs = policy.build().needs
     if isinstance(policy, CascadeSettings):
         tiers = [tier.build() for tier in policy.tiers]
         besides = [(t.beside.samples, t.beside.backend or t.backend) for t in tiers if t.beside]
         panels = [(tier.samples, tier.backend) for tier in tiers] + besides
-        return sum(samples * each[backend] for samples, backend in panels)
-    return policy.build().needs.max_samples * max(each.values())
+        return sum(worst(needs, samples, [backend]) for samples, backend in panels)
+    return worst(needs, needs.max_samples, route.backends)
 
 
 def _table(config: Config, prompt_tokens: int) -> Table:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from samplewise.proxy.config import Config, load_config
-from samplewise.proxy.config_store import check_store, store_path
+from samplewise.proxy.config_store import check_store, is_postgres, store_path
 from samplewise.proxy.config_yaml import near
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.keys.base import ClientKey, KeyRefused, Terms
@@ -96,8 +97,15 @@ def create(
             tags=tuple(dict.fromkeys(tags)),
         )
         with_all = with_limits(terms, parse_limits(limits))
+        made = _missing_file(config, store)
         with _opened(config, store) as found:
             key, secret = found.create(name, with_all)
+    if made is not None:
+        click.echo(
+            f"samplewise: warning: there was no ledger {made}, so a new one was made. A server "
+            "knows the key only if this file is its `store`",
+            err=True,
+        )
     _show_secret(key, secret)
 
 
@@ -248,6 +256,15 @@ def _opened(config: Config | None, store: str | None) -> AbstractContextManager[
     if config is None and store is None and not store_path(url).exists():
         raise click.UsageError("say where the keys are: --config FILE or --store URL")
     return closing(key_store(url, actor=f"command: {_user()}"))
+
+
+def _missing_file(config: Config | None, store: str | None) -> Path | None:
+    """Return the file that would be made for a key, None if it is there or is none."""
+    url = store or (_DEFAULT_STORE if config is None else config.store)
+    if is_postgres(url) or not url.startswith("sqlite:///"):
+        return None
+    path = store_path(url)
+    return None if path.exists() else path
 
 
 @contextmanager

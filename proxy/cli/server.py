@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
 import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -22,6 +24,7 @@ from samplewise.proxy.cli.reloader import Reloader
 from samplewise.proxy.config import Config
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
 from samplewise.proxy.managed.start import model_servers
+from samplewise.proxy.peers import Peers, peer, peers_folder
 
 __all__ = ["ProxyServer", "listen", "quiet_signals", "run_server"]
 
@@ -53,14 +56,14 @@ def run_server(config: Config, workers: int, load: Callable[[], Config] | None =
         click.echo(f"samplewise: serving {names} at http://{shown}:{port}/v1", err=True)
 
     # One of each, however many workers there are.
-    with model_servers(config):
+    with model_servers(config), peers_folder() as folder:
         if workers == 1:
-            ProxyServer(config, ready, load=load).run_quietly(listener)
+            ProxyServer(config, ready, folder, load=load).run_quietly(listener)
             return
         # Only here, because most servers run alone.
         from samplewise.proxy.cli.workers import run_workers
 
-        run_workers(config, listener, workers, ready, load)
+        run_workers(config, listener, workers, ready, folder, load)
 
 
 def _open_more_files() -> None:
@@ -84,6 +87,7 @@ class ProxyServer(uvicorn.Server):
         self,
         config: Config,
         ready: Callable[[], None],
+        folder: Path | None = None,
         *,
         worker: bool = False,
         load: Callable[[], Config] | None = None,
@@ -91,10 +95,12 @@ class ProxyServer(uvicorn.Server):
     ) -> None:
         """Build the application; nothing is opened before it runs.
 
-        `ready` is called once requests are taken; `load` reads the configuration again; `worker`
+        `ready` is called once requests are taken; `folder` has the sockets of this server's
+        processes; `load` reads the configuration again; `worker`
         says that a parent passes signals on, which has found out what is `known` of the upstreams.
         """
-        self._app = create_app(config, known)
+        self._peers = Peers() if folder is None else peer(folder, os.getpid())
+        self._app = create_app(config, known, self._peers)
         self._ready = ready
         self._worker = worker
         self._hang_up = HangUp()
@@ -155,8 +161,22 @@ class ProxyServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take requests."""
         await super().startup(sockets)
+        await self._listen_to_peers()
         _spare_the_collector()
         self._ready()
+
+    async def _listen_to_peers(self) -> None:
+        listener = self._peers.listen()
+        if listener is None:
+            return
+        config, state, told = self.config, self.server_state, self.lifespan.state
+
+        def protocol() -> asyncio.Protocol:
+            return config.http_protocol_class(config=config, server_state=state, app_state=told)  # type: ignore[call-arg]
+
+        loop = asyncio.get_running_loop()
+        # Closed with the others when the server stops.
+        self.servers.append(await loop.create_unix_server(protocol, sock=listener))
 
     @asynccontextmanager
     async def _settling(self) -> AsyncIterator[None]:

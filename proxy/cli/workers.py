@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 import click
 import structlog
@@ -28,6 +29,7 @@ from samplewise.proxy.cli.server import ProxyServer, quiet_signals
 from samplewise.proxy.config import Config
 from samplewise.proxy.errors import ConfigError, SamplewiseError, StoreError
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
+from samplewise.proxy.peers import peer
 from samplewise.proxy.reload import unchanged
 
 __all__ = ["run_workers"]
@@ -42,9 +44,12 @@ def run_workers(
     listener: socket.socket,
     count: int,
     ready: Callable[[], None],
+    folder: Path,
     load: Callable[[], Config] | None = None,
 ) -> None:
     """Run `count` workers until SIGTERM or SIGINT, which they are told of. Returns when all ended.
+
+    They reach each other at sockets in `folder`.
 
     On SIGHUP the configuration is read again with `load`, once, and given to all of them.
 
@@ -57,7 +62,7 @@ def run_workers(
     known = asyncio.run(preflight(config))
     hang_up = HangUp()  # before signals are taken
     with _shared_metrics(), _signals() as signals:
-        _Workers(config, known, listener, ready, signals, load, hang_up).run(count)
+        _Workers(config, known, listener, ready, folder, signals, load, hang_up).run(count)
 
 
 @dataclass(slots=True)
@@ -82,6 +87,7 @@ class _Workers:
     known: Mapping[str, Abilities]
     listener: socket.socket
     told: Callable[[], None]
+    folder: Path
     signals: socket.socket
     load: Callable[[], Config] | None
     hang_up: HangUp
@@ -109,7 +115,7 @@ class _Workers:
     def _start(self) -> None:
         context = get_context("spawn")
         pipe, its_end = context.Pipe()
-        given = (self.config, self.known, self.listener, its_end)
+        given = (self.config, self.known, self.listener, self.folder, its_end)
         process = context.Process(target=_work, args=given)
         process.start()
         # Without another copy here, either side sees the end of the other one.
@@ -174,6 +180,7 @@ class _Workers:
         worker.process.join()
         worker.pipe.close()
         mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
+        peer(self.folder, worker.process.pid or 0).close()
         if self.stopping:
             return
         if worker.ready:
@@ -187,7 +194,11 @@ class _Workers:
 
 
 def _work(
-    config: Config, known: Mapping[str, Abilities], listener: socket.socket, pipe: Connection
+    config: Config,
+    known: Mapping[str, Abilities],
+    listener: socket.socket,
+    folder: Path,
+    pipe: Connection,
 ) -> None:
     """Serve as one worker, in a process of its own."""
     # Ctrl-C at a terminal is for the parent alone, which passes it on.
@@ -205,7 +216,7 @@ def _work(
         with suppress(OSError):
             pipe.send_bytes(_RELOADED)
 
-    server = ProxyServer(config, ready, worker=True, known=known)
+    server = ProxyServer(config, ready, folder, worker=True, known=known)
     server.reloader.done = reloaded
     try:
         server.run_quietly(listener)

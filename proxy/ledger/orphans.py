@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from samplewise.proxy.ledger.base import Ledger, Settlement, State
+from samplewise.proxy.ledger.claims import ClaimStore
 
 __all__ = [
     "Orphan",
@@ -44,7 +45,7 @@ class Orphan:
     seen: int = 0
 
 
-class RecoverableLedger(Ledger, Protocol):
+class RecoverableLedger(Ledger, ClaimStore, Protocol):
     """A ledger that knows which processes have died."""
 
     @property

@@ -16,7 +16,10 @@ from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import postgres_connect as server
 from samplewise.proxy.ledger.accounts import Counter, Totals, check_settlements, check_wave
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, Wave
+from samplewise.proxy.ledger.chunks import Chunks
+from samplewise.proxy.ledger.claims import Claim
 from samplewise.proxy.ledger.orphans import Orphan, ordered, without_held
+from samplewise.proxy.ledger.postgres_claims import CLAIM, LET_GO, SWEEP_CLAIMS
 from samplewise.proxy.ledger.postgres_jobs import Job, encode, encode_wave, repeated, settle_job
 from samplewise.proxy.ledger.postgres_leases import NOTE_SEEN, TAKE_OVER
 from samplewise.proxy.ledger.postgres_queries import OPEN_ROWS
@@ -37,17 +40,20 @@ class PostgresLedger:
         self._closing: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, url: str, *, clock: Callable[[], int] | None = None) -> PostgresLedger:
+    async def open(
+        cls, url: str, *, clock: Callable[[], int] | None = None, chunks: Chunks | None = None
+    ) -> PostgresLedger:
         """Open the ledger in a database, or create its tables there; the database must exist.
 
         Args:
             url: `postgresql://user@host:port/database`; asyncpg reads PGPASSWORD and others.
             clock: the time in UTC milliseconds, which picks the windows; the server's if None.
+            chunks: which room of hot counters this process leases; None for none.
 
         Raises:
             StoreError: the database cannot be reached and used, or belongs to something else.
         """
-        writer = Writer(url, clock)
+        writer = Writer(url, clock, chunks)
         try:
             await writer.begin()
         except server.STORE_ERRORS as error:
@@ -152,9 +158,46 @@ class PostgresLedger:
             StoreError: the store failed. Nothing is lost: ask again.
         """
         writer = self._writer
-        job = Job("read", read=lambda db: db.fetchval(TAKE_OVER, writer.lease.epoch))
-        found: str = await writer.submit(job)
+
+        async def take(db: Any) -> Any:
+            taken = await db.fetchval(TAKE_OVER, writer.lease.epoch)
+            await db.execute(SWEEP_CLAIMS)
+            return taken
+
+        found: str = await writer.submit(Job("read", read=take))
         return await without_held(self, ordered(msgspec.json.decode(found)))
+
+    async def claim(self, name: bytes, digest: bytes, address: str) -> Claim | None:
+        """Claim a request; return the claim of another process that lives and has it.
+
+        Raises:
+            StoreError: the store failed. Nothing is claimed.
+        """
+        writer = self._writer
+
+        async def take(db: Any) -> Claim | None:
+            # Asked again after a break it is the same: what is ours stays ours.
+            found = await db.fetchval(CLAIM, writer.lease.epoch, name, digest, address)
+            if found is None:
+                return None
+            said, where, kept = msgspec.json.decode(found)
+            return Claim(bytes.fromhex(said), where, kept)
+
+        found: Claim | None = await writer.submit(Job("read", read=take))
+        if found is None and not writer.lease.holds:
+            raise self._paused()
+        return found
+
+    def let_go(self, ends: Mapping[bytes, int]) -> asyncio.Future[None]:
+        """End claims of ours, see `ClaimStore`; durable when the future is done.
+
+        Raises:
+            StoreError: the store failed. Nothing is ended.
+        """
+        names, kept, writer = list(ends), list(ends.values()), self._writer
+        return writer.submit(
+            Job("read", read=lambda db: db.execute(LET_GO, writer.lease.epoch, names, kept))
+        )
 
     async def recent(self, route: str, days: int) -> Recent:
         """Return what requests of a route have cost in the last days, of the newest 10,000 rows.

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["FENCED", "LEASES", "NOTE_SEEN", "TAKE_OVER", "Lease"]
+__all__ = ["FENCED", "LEASES", "NOTE_SEEN", "TAKE_OVER", "TAKING_OVER", "Lease"]
 
 FENCED = "SW001"  # the SQLSTATE of what came too late
 TAKE_OVER = "SELECT samplewise.take_over($1)"
@@ -62,7 +62,7 @@ $$
 # Answers all open rows that `writer` has taken over and not yet ended, as orphans are read: an
 # answer that is lost is asked for again. Who has just come, or come back, waits for one lease
 # before it calls others dead: after an outage they may be on their way back as well.
-_TAKE = f"""
+TAKING_OVER = f"""
 CREATE FUNCTION samplewise.take_over(writer BIGINT) RETURNS JSONB LANGUAGE plpgsql AS $$
 DECLARE
     now_ms BIGINT := samplewise.clock_ms();
@@ -98,7 +98,7 @@ END
 $$
 """
 
-LEASES = (_CLOCK, _CLAIM, _RENEW, _TAKE)
+LEASES = (_CLOCK, _CLAIM, _RENEW, TAKING_OVER)
 
 
 @dataclass(slots=True)

@@ -20,7 +20,8 @@ bills AS (
 SELECT count(*), coalesce(sum(nano), 0) FROM bills"""
 OPEN_ROWS = "SELECT count(*) FROM samplewise.reservations WHERE state IN ('held', 'dispatched')"
 
-# Rows on one side, counters on the other: every counter must be the exact sum of its rows.
+# Rows on one side, counters with their chunks on the other: every counter must be the exact sum of
+# its rows.
 TOTALS = """
 SELECT count(*), coalesce(sum(nano_settled), 0)::bigint, coalesce(sum(overrun_nano), 0)::bigint,
     count(*) FILTER (WHERE state IN ('held', 'dispatched')),
@@ -38,7 +39,8 @@ WITH posts (scope, name, "window", start, nano, tokens, samples, nano_left, toke
         CASE WHEN settled_at IS NULL THEN is_sample ELSE 0 END, overrun_nano
     FROM samplewise.reservations, jsonb_array_elements(accounts) AS a
     UNION ALL
-    SELECT scope, name, "window", window_start, -spent_nano, -spent_tokens, -spent_samples,
+    SELECT regexp_replace(scope, '^#[0-9]+:', ''), name, "window", window_start, -spent_nano,
+        -spent_tokens, -spent_samples,
         -reserved_nano, -reserved_tokens, -reserved_samples, -overrun_nano
     FROM samplewise.counters)
 SELECT count(*) FROM (

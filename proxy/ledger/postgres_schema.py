@@ -7,7 +7,9 @@ its writer, rows by id, counters by key.
 
 from __future__ import annotations
 
-from samplewise.proxy.ledger.postgres_leases import FENCED, LEASES
+from samplewise.proxy.ledger.postgres_chunks import chunk_functions
+from samplewise.proxy.ledger.postgres_claims import CLAIMS
+from samplewise.proxy.ledger.postgres_leases import FENCED, LEASES, TAKING_OVER
 from samplewise.proxy.records.tables import POSTGRES as RECORDS
 
 __all__ = ["MIGRATIONS"]
@@ -371,4 +373,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_CLIENT_KEYS,),
     (_AUDIT,),
     (RECORDS,),
+    CLAIMS,
+    chunk_functions(_RESERVE, _SETTLE, TAKING_OVER),
 )

@@ -20,6 +20,8 @@ import structlog
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger import postgres_connect as server
 from samplewise.proxy.ledger.base import Grant, Settlement, State, Wave
+from samplewise.proxy.ledger.chunks import Chunks
+from samplewise.proxy.ledger.postgres_chunks import DENIED, GIVE_BACK, WORK_IN_CHUNKS
 from samplewise.proxy.ledger.postgres_connect import STORE_ERRORS
 from samplewise.proxy.ledger.postgres_jobs import (
     Batch,
@@ -52,12 +54,15 @@ _CALLER_ERRORS = (
 class Writer:
     """The task that has the connection."""
 
-    def __init__(self, url: str, clock: Callable[[], int] | None) -> None:
+    def __init__(
+        self, url: str, clock: Callable[[], int] | None, chunks: Chunks | None = None
+    ) -> None:
         self.url = url
         self.label = server.label(url)
         self.stats = Stats()
         self.alive = True
         self.lease = Lease()
+        self.chunks = chunks
         self._clock = clock
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
@@ -133,7 +138,7 @@ class Writer:
         if not self._queue:
             self._wake.clear()
             waiting = self._failing or self._kept or self._doubt is not None
-            wait_s = self._wait_s if waiting else self.lease.due_in_s
+            wait_s = self._wait_s if waiting else self._due_in_s
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), wait_s)
             if waiting and not self._queue:
@@ -142,9 +147,15 @@ class Writer:
         self._queue.clear()
         return jobs
 
+    @property
+    def _due_in_s(self) -> float:
+        """Seconds until something is to be done that nobody asks for."""
+        chunk_s = None if self.chunks is None else self.chunks.due_in_s
+        return self.lease.due_in_s if chunk_s is None else min(self.lease.due_in_s, chunk_s)
+
     async def _serve(self, jobs: list[Job]) -> None:
         kept, self._kept = self._kept, []
-        if kept or self._doubt is not None or not (jobs or self.lease.due_in_s):
+        if kept or self._doubt is not None or not (jobs or self._due_in_s):
             await self._attempt(kept)
         if self._kept:
             self._fail(jobs, self._reason(jobs))
@@ -201,7 +212,7 @@ class Writer:
 
     async def _work(self, db: Any, jobs: list[Job]) -> None:
         groups, ops = operations(jobs)
-        if not groups:
+        if not groups and (self.chunks is None or self.chunks.due_in_s != 0):
             return
         start = time.perf_counter()
         self._number += 1
@@ -213,8 +224,7 @@ class Writer:
             if job.wave
             for a in job.wave.accounts
         }
-        reply = await db.fetchval(
-            _WORK,
+        asked = (
             self.lease.epoch,
             self._number,
             self.now(),
@@ -222,11 +232,28 @@ class Writer:
             encode(list(accounts)),
             ops,
         )
+        if self.chunks is None:
+            reply = await db.fetchval(_WORK, *asked)
+        else:
+            waves = [job.wave for group in groups for job in group if job.wave]
+            reply = await self._work_in_chunks(db, asked, self.chunks, waves)
         self._doubt = None
         self._read(groups, msgspec.json.decode(reply))
         self.stats.commits += 1
         self.stats.operations += sum(map(len, groups))
         self.stats.commit_seconds += time.perf_counter() - start
+
+    async def _work_in_chunks(
+        self, db: Any, asked: tuple[Any, ...], chunks: Chunks, waves: Sequence[Wave]
+    ) -> Any:
+        back, wishes = chunks.plan(waves)
+        try:
+            return await db.fetchval(WORK_IN_CHUNKS, *asked, encode(back), encode(wishes))
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != DENIED:
+                raise
+        # Nothing was done. Without chunks there is all the room that the limits leave.
+        return await db.fetchval(WORK_IN_CHUNKS, *asked, None, "[]")
 
     async def _resolve(self, db: Any) -> Sequence[Job] | None:
         """Find out whether the batch in doubt was committed; return its jobs if it was.
@@ -254,6 +281,8 @@ class Writer:
         """Begin anew under another epoch: others took over what was open under the last one."""
         await self.lease.claim(db)
         self._number = 0
+        if self.chunks is not None:
+            self.chunks.forget()
         _log.error("the lease ran out: others book what was on its way")
 
     async def _connected(self) -> Any:
@@ -264,6 +293,9 @@ class Writer:
         return self._db
 
     def _read(self, groups: Sequence[Sequence[Job]], answers: Sequence[Any]) -> None:
+        if self.chunks is not None:
+            *answers, rooms = answers
+            self.chunks.learn(rooms)
         for group, answer in zip(groups, answers, strict=True):
             for job in group:
                 job.error, job.result = outcome(job, answer)
@@ -283,9 +315,11 @@ class Writer:
         if self._db is not None and self._doubt is None:
             with contextlib.suppress(*STORE_ERRORS):
                 async with asyncio.timeout(_ANSWER_S):
-                    await self._db.execute(
-                        "DELETE FROM samplewise.writers WHERE epoch = $1", self.lease.epoch
-                    )
+                    async with self._db.transaction():
+                        await self._db.fetchval(GIVE_BACK, self.lease.epoch)
+                        await self._db.execute(
+                            "DELETE FROM samplewise.writers WHERE epoch = $1", self.lease.epoch
+                        )
                     await self._db.close()
 
     def _drop(self) -> None:

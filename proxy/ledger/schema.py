@@ -28,6 +28,7 @@ from samplewise.proxy.ledger.accounts import (
 from samplewise.proxy.ledger.advice import ADVICE
 from samplewise.proxy.ledger.base import Account, Balance
 from samplewise.proxy.ledger.book import Book, Row
+from samplewise.proxy.ledger.claims import CLAIMS
 from samplewise.proxy.records.tables import SQLITE as RECORDS
 
 __all__ = [
@@ -149,6 +150,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _KEPT.format(what="DELETE"),
     ),
     RECORDS,
+    (CLAIMS,),
 )
 
 _ROW_COLUMNS = (

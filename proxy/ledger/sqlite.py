@@ -25,6 +25,7 @@ from samplewise.proxy.ledger.accounts import (
 )
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, State, Wave
 from samplewise.proxy.ledger.book import Book
+from samplewise.proxy.ledger.claims import Claim, claim, let_go, sweep
 from samplewise.proxy.ledger.orphans import Orphan, note_seen, take_over, without_held
 from samplewise.proxy.ledger.spend import recent
 from samplewise.proxy.ledger.totals import add_up
@@ -148,9 +149,41 @@ class SqliteLedger:
         Raises:
             StoreError: the store failed. Nothing is lost: ask again.
         """
-        take = partial(take_over, epoch=self._writer.epoch, is_dead=self._writer.is_dead)
+        writer = self._writer
+
+        def take(db: sqlite3.Connection, now_ms: int) -> list[Orphan]:
+            sweep(db, now_ms, epoch=writer.epoch, is_dead=writer.is_dead)
+            return take_over(db, now_ms, epoch=writer.epoch, is_dead=writer.is_dead)
+
         job = Operation(apply=lambda book: None, read=take)
-        return await without_held(self, await self._writer.submit(job))
+        return await without_held(self, await writer.submit(job))
+
+    async def claim(self, name: bytes, digest: bytes, address: str) -> Claim | None:
+        """Claim a request; return the claim of another process that lives and has it.
+
+        Raises:
+            StoreError: the store failed. Nothing is claimed.
+        """
+        writer = self._writer
+        take = partial(
+            claim,
+            name=name,
+            digest=digest,
+            address=address,
+            epoch=writer.epoch,
+            is_dead=writer.is_dead,
+        )
+        found: Claim | None = await writer.submit(Operation(apply=lambda book: None, read=take))
+        return found
+
+    def let_go(self, ends: Mapping[bytes, int]) -> asyncio.Future[None]:
+        """End claims of ours, see `ClaimStore`; durable when the future is done.
+
+        Raises:
+            StoreError: the store failed. Nothing is ended.
+        """
+        end = partial(let_go, ends=dict(ends), epoch=self._writer.epoch)
+        return self._writer.submit(Operation(apply=lambda book: None, read=end))
 
     async def recent(self, route: str, days: int) -> Recent:
         """Return what requests of a route have cost in the last days, of the newest 10,000 rows.

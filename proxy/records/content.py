@@ -35,6 +35,8 @@ def content(
         told = report(answer)
         said |= {name: told[name] for name in _FROM_REPORT}
         said["decision"] = _decision(answer.stop, text)
+        if text and job.also is not None:
+            said |= job.also(answer)
     elif isinstance(end, AnswerError):
         hidden = end.code == _UPSTREAMS_WORDS and not text
         said["error"] = {

@@ -13,7 +13,7 @@ import msgspec
 from samplewise.proxy.ledger.places import Place
 from samplewise.proxy.ledger.reading import reading
 
-__all__ = ["Record", "delete_before", "find", "write"]
+__all__ = ["Record", "delete", "delete_before", "find", "write"]
 
 _MOST_ROWS = 100
 _WIDTH = 6
@@ -71,6 +71,16 @@ def delete_before(place: Place, at_ms: int, most: int = 1_000) -> int:
     """
     with place.writing() as db:
         return len(db.execute(_DELETE, (at_ms, most)).fetchall())
+
+
+def delete(place: Place, request_id: str) -> None:
+    """Delete the record of a request, if there is one. Blocks.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    with place.writing() as db:
+        db.execute("DELETE FROM records WHERE request_id = ?", (request_id,))
 
 
 def find(where: Path | str, name: str) -> list[Record]:

@@ -10,6 +10,7 @@ import queue
 import re
 import threading
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from samplewise.proxy.job import Answer
 from samplewise.proxy.replay.prompts import Prompt
 from samplewise.proxy.replay.recorded import price_of, recorded
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "open_recorder"]
 
 _log = structlog.get_logger("samplewise.recording")
 _WAITING = 1_000
@@ -119,6 +120,27 @@ class Recorder:
             header = Header(source=f"live requests, route {route}", prices=prices)
             file = self._files[route] = _File(self.settings, route, msgspec.json.encode(header))
         return file
+
+
+def open_recorder(
+    settings: RecordingSettings | None,
+    before: Recorder | None,
+    counted: Callable[[str, str], None],
+    stack: AsyncExitStack,
+) -> Recorder | None:
+    """Return what writes live requests down, closed with the stack; None where nothing is written.
+
+    That is the one `before` where nothing has changed.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    if settings is None or (before is not None and before.settings == settings):
+        return None if settings is None else before
+    recorder = Recorder(settings, counted)
+    recorder.prepare()
+    stack.callback(recorder.close)
+    return recorder
 
 
 def _problem_of(answer: Answer) -> object:

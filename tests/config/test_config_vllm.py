@@ -34,6 +34,14 @@ def test_servers_that_run_already_are_a_pool() -> None:
     assert vllm(model="m", base_urls=urls).base_urls == tuple(urls)
 
 
+def test_every_rank_behind_an_address_is_a_host() -> None:
+    urls = ["http://a:1/v1", "http://b:1/v1"]
+    assert vllm(model="m", base_urls=urls).hosts == tuple(urls)
+    found = vllm(model="m", base_urls=urls, data_parallel_ranks=2)
+    assert found.base_urls == tuple(urls)
+    assert found.hosts == tuple(f"{url}#{rank}" for url in urls for rank in (0, 1))
+
+
 @pytest.mark.parametrize(
     "fields",
     [

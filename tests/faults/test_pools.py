@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -293,3 +294,29 @@ async def test_a_host_that_never_says_a_word_within_the_deadline_is_to_blame(
         ends = [(await proxy.chat("one", samplewise={"deadline_s": 0.3})).status for _ in range(8)]
         assert ends.count(504) == mute.connections == 2
         assert await hosts(proxy) == {"closed": 1, "open": 1}
+
+
+def rank(request: bytes) -> bytes:
+    found = re.search(rb"(?i)x-data-parallel-rank: (\d+)\r", request)
+    assert found is not None
+    return found[1]
+
+
+async def test_ranks_behind_one_address_are_hosts_that_a_header_names(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="yes", hold="gate"))
+    async with through(upstream.port) as server:
+        vllm = backend("pool", server.base_url, data_parallel_ranks=2, probe="none")
+        vllm = vllm.replace("type: openai", "type: vllm")
+        text = f"backends:\n{vllm}{backend('spare', server.base_url, model='other')}routes:{ROUTES}"
+        async with serve(text, tmp_path) as proxy:
+            asked = [asyncio.create_task(proxy.chat("each", f"prompt {i}")) for i in range(2)]
+            await upstream.wait("held", equals=16)
+            for i in range(2):
+                calls = [r for r in server.requests if f"prompt {i}".encode() in r]
+                ranks = {rank(r) for r in calls}
+                assert (len(calls), len(ranks)) == (8, 1)
+            await upstream.release("gate")
+            assert {(await reply).status for reply in asked} == {200}
+        assert {rank(r) for r in server.requests} == {b"0", b"1"}

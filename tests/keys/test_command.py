@@ -257,3 +257,11 @@ async def test_spend_names_the_key_that_spent(
 
 def test_the_command_is_in_the_list() -> None:
     assert "rotate and revoke the keys" in CliRunner().invoke(main, ["--help"]).output
+
+
+def test_create_says_when_it_makes_a_ledger(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/typo.db"
+    for name, warned in (("a", True), ("b", False)):
+        made = _keys("create", name, "--store", store)
+        _secret(made)
+        assert ("there was no ledger" in made.stderr and "typo.db" in made.stderr) == warned

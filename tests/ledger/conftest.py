@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -11,9 +12,10 @@ import pytest
 import pytest_asyncio
 
 from samplewise.proxy.ledger.accounts import utc_ms
+from samplewise.proxy.ledger.chunks import Chunks
 from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
-from tests.ledger.kit import AnyLedger, Clock, Disk, rows
+from tests.ledger.kit import AnyLedger, Clock, Disk, many_chunks, rows
 from tests.ledger.pg import execute
 
 
@@ -51,6 +53,10 @@ class Store(Protocol):
         """Read rows on a connection of its own."""
         ...
 
+    async def claims(self) -> list[tuple[object, ...]]:
+        """Read the names of all claims on a connection of its own."""
+        ...
+
     async def run(self, statement: str) -> None:
         """Change it from outside; tables are named as in a database."""
         ...
@@ -66,6 +72,10 @@ class SqliteStore:
     async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
         return rows(self._path, columns, where)
 
+    async def claims(self) -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(self._path)) as db:
+            return db.execute("SELECT name FROM claims").fetchall()
+
     async def run(self, statement: str) -> None:
         db = sqlite3.connect(self._path)
         with db:
@@ -74,24 +84,30 @@ class SqliteStore:
 
 
 class PostgresStore:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, chunks: Callable[[], Chunks | None] = lambda: None) -> None:
         self._url = url
+        self._chunks = chunks
 
     async def open(self, clock: Clock | None = None) -> AnyLedger:
-        return await PostgresLedger.open(self._url, clock=clock)
+        return await PostgresLedger.open(self._url, clock=clock, chunks=self._chunks())
 
     async def rows(self, columns: str, where: str = "1 = 1") -> list[tuple[object, ...]]:
         return await execute(
             self._url, f"SELECT {columns} FROM samplewise.reservations WHERE {where} ORDER BY id"
         )
 
+    async def claims(self) -> list[tuple[object, ...]]:
+        return await execute(self._url, "SELECT name FROM samplewise.claims")
+
     async def run(self, statement: str) -> None:
         await execute(self._url, statement)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "chunks"])
 def store(request: pytest.FixtureRequest, path: Path) -> Store:
-    """Every kind of store in turn."""
+    """Every kind of store in turn; `chunks` leases room of every counter it touches."""
+    if request.param == "chunks":
+        return PostgresStore(request.getfixturevalue("database"), many_chunks)
     if request.param == "postgres":
         return PostgresStore(request.getfixturevalue("database"))
     return SqliteStore(path)

@@ -26,6 +26,7 @@ from samplewise.proxy.ledger.base import (
     Wave,
     Window,
 )
+from samplewise.proxy.ledger.chunks import Chunks
 from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 
@@ -153,6 +154,11 @@ async def check_sums(ledger: AnyLedger) -> None:
     """Every counter is the sum of its rows."""
     totals = await ledger.totals()
     assert totals.wrong_counters == 0, totals
+
+
+def many_chunks() -> Chunks:
+    """Return what leases room of every counter that is touched, at once."""
+    return Chunks(size_nano=10**12, hot=0, least=1, most=6)
 
 
 async def open_ledger(where: Path | str, clock: Callable[[], int] | None = None) -> AnyLedger:

@@ -32,7 +32,7 @@ from samplewise.proxy.ledger.base import (
 )
 from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
-from tests.ledger.kit import DAY, HOUR, AnyLedger, Clock, Disk, released
+from tests.ledger.kit import DAY, HOUR, AnyLedger, Clock, Disk, many_chunks, released
 from tests.ledger.model import NAMES, Model, Op
 from tests.ledger.pg import Server, execute, let_run_out
 
@@ -240,6 +240,28 @@ class PostgresMachine(Machine):
         await other.close()
 
 
+class ChunksMachine(PostgresMachine):
+    """The same with room of every counter leased as soon as it is touched."""
+
+    leased = 0
+
+    def open(self) -> None:
+        chunks = many_chunks()
+        self.ledger = self.runner.run(
+            PostgresLedger.open(self.url, clock=self.clock, chunks=chunks)
+        )
+
+    @invariant()
+    def lease(self) -> None:
+        count = "SELECT count(*) FROM samplewise.chunks"
+        ((found,),) = self.runner.run(execute(self.url, count))
+        self.leased += int(str(found))
+
+    def remove(self) -> None:
+        super().remove()
+        self.done.append(1_000_000 * (self.leased > 0))
+
+
 class LongMachine(Machine):
     """The same for as long as it takes."""
 
@@ -263,3 +285,20 @@ def test_the_model_and_postgresql_agree(
         settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
     )
     assert sum(done) >= least
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps", "least"),
+    [(5, 12, 20), pytest.param(130, 50, 5_000, marks=pytest.mark.slow)],
+)
+def test_the_model_and_chunks_agree(
+    postgres: Server, examples: int, steps: int, least: int
+) -> None:
+    done: list[int] = []
+    run_state_machine_as_test(
+        lambda: ChunksMachine(postgres, done),  # type: ignore[arg-type] # any factory will do
+        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
+    )
+    leased, steps_done = divmod(sum(done), 1_000_000)
+    assert steps_done >= least
+    assert leased > 0

@@ -22,7 +22,7 @@ from tests.ledger.kit import rows
 
 @contextmanager
 def workers(
-    path: Path | str, mode: str, number: int, count: int = 1
+    path: Path | str, mode: str, number: int, count: int = 1, *, chunks: bool = False
 ) -> Iterator[Sequence[subprocess.Popen[str]]]:
     """Start worker processes, let all begin at once, and leave none behind."""
     source = Path(samplewise.__file__).parents[1]
@@ -33,7 +33,7 @@ def workers(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(source)},
+            env=os.environ | {"PYTHONPATH": str(source)} | ({"CHUNKS": "1"} if chunks else {}),
         )
         for _ in range(count)
     ]

@@ -3,6 +3,8 @@
 worker.py STORE hold LIMIT        reserve single rows until the limit is in the way
 worker.py STORE spend LIMIT       the same, but settle each for less, or for more
 worker.py STORE forever TASKS     keep TASKS waves open until killed
+
+With CHUNKS in the environment it leases room of the counters, in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from samplewise.proxy.ledger.base import (
     Wave,
     Window,
 )
+from samplewise.proxy.ledger.chunks import Chunks
 from samplewise.proxy.ledger.postgres import PostgresLedger
 from samplewise.proxy.ledger.sqlite import SqliteLedger
 
@@ -84,7 +87,8 @@ async def main() -> None:
     path, mode, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
     ledger: Ledger
     if path.startswith("postgresql:"):
-        ledger = await PostgresLedger.open(path)
+        chunks = Chunks(10**6, hot=0, most=64) if "CHUNKS" in os.environ else None
+        ledger = await PostgresLedger.open(path, chunks=chunks)
     else:
         ledger = await SqliteLedger.open(path)
     say("ready")

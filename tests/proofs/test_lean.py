@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from tests.proofs.kimina import FakeKimina, running
 from tests.sandbox.fixtures import opened
 from tests.verifiers.making import sample, task
 
-STATED = "theorem add (n : ℕ) (h : n + 0 = n) :\n    n + 0 = n"
+STATED = "theorem add (n : Nat) (h : n + 0 = n) :\n    n + 0 = n"
 
 
 @asynccontextmanager
@@ -46,12 +46,12 @@ async def judged(text: str, **how: Any) -> Verdict:
 
 @pytest.mark.parametrize("paths", [("/api/check", "/verify"), ("/verify",), ("/api/check",)])
 async def test_a_proof_passes_by_both_paths(paths: tuple[str, ...]) -> None:
-    async with running(paths=paths, key="s3cret") as fake:
-        async with lean(fake, api_key="s3cret") as verifier:
-            for _ in range(2):
-                verdict = await verifier.verify(task(), sample("```lean\nby omega\n```"))
-                assert (verdict.status, verdict.assurance) == (Status.PASS, Assurance.ELABORATED)
-            assert "s3cret" not in repr(verifier)
+    known = {"paths": paths, "key": "s3cret"}
+    async with running(**known) as fake, lean(fake, api_key="s3cret") as verifier:
+        for _ in range(2):
+            verdict = await verifier.verify(task(), sample("```lean\nby omega\n```"))
+            assert (verdict.status, verdict.assurance) == (Status.PASS, Assurance.ELABORATED)
+        assert "s3cret" not in repr(verifier)
     assert len(fake.asked) == 2
     own = {"reuse": False} if "/api/check" in paths else {"disable_cache": True}
     assert own.items() <= fake.asked[0].items()
@@ -60,8 +60,9 @@ async def test_a_proof_passes_by_both_paths(paths: tuple[str, ...]) -> None:
 async def test_the_statement_and_the_last_word_are_ours() -> None:
     async with running() as fake, lean(fake) as verifier:
         text = (
-            "```lean4\nimport Mathlib\n/-- easy -/\ntheorem mine (n : ℕ)  (h : n + 0 = n) : n + 0 = n"
-            " := by\n  -- by the axiom\n  simp\n```"
+            "```lean4\nimport Mathlib\n/-- easy -/\n"
+            "theorem mine (n : Nat)  (h : n + 0 = n) : n + 0 = n := by\n"
+            "  -- by the axiom\n  simp\n```"
         )
         assert (await verifier.verify(task(), sample(text))).status is Status.PASS
     lines = fake.sources[0].splitlines()
@@ -81,8 +82,8 @@ async def test_the_statement_and_the_last_word_are_ours() -> None:
         ("```lean\nby wrong\n```", "proof"),
         ("```lean\nby exact hole\n```", "forbidden"),
         ("```lean\nby evaluate\n```", "assumptions"),
-        ("```lean\ntheorem add (n : ℕ) : True := by simp\n```", "statement"),
-        ("```lean\ntheorem add (n : ℕ) (h : n + 0 = n) : n + 0 = n\n```", "statement"),
+        ("```lean\ntheorem add (n : Nat) : True := by simp\n```", "statement"),
+        ("```lean\ntheorem add (n : Nat) (h : n + 0 = n) : n + 0 = n\n```", "statement"),
     ],
 )
 async def test_what_proves_nothing_fails(text: str, reason: str) -> None:
@@ -119,7 +120,9 @@ async def test_what_proves_nothing_fails(text: str, reason: str) -> None:
 async def test_a_cheat_is_not_even_sent(cheat: str) -> None:
     async with running() as fake, lean(fake) as verifier:
         verdict = await verifier.verify(task(), sample(f"```lean\n{cheat}\n```"))
-        assert (verdict.status, verdict.reason) == (Status.FAIL, "forbidden")
+        assert verdict.status is Status.FAIL
+        # A second theorem is taken for the proof of something else.
+        assert verdict.reason == ("statement" if "theorem" in cheat else "forbidden")
     assert fake.sources == []
 
 
@@ -173,19 +176,25 @@ async def test_a_server_that_is_slow_or_away_is_an_error(monkeypatch: pytest.Mon
             await verifier.verify(task(), sample("```lean\nby simp\n```"))
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that a sandbox, which is nobody, can be shown."""
+    with TemporaryDirectory(dir="/var/tmp") as name:  # /tmp is its own inside
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.parametrize(
     ("code", "status"), [(0, Status.PASS), (1, Status.FAIL), (2, Status.ERROR)]
 )
-async def test_a_replay_decides_and_earns_kernel(code: int, status: Status, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(folder, 0o755)
-    script = tmp_path / "replay"
+async def test_a_replay_decides_and_earns_kernel(code: int, status: Status, folder: Path) -> None:
+    script = folder / "replay"
     script.write_text(
         "#!/usr/bin/bash\ngrep -q 'by sorry' Statement.lean || exit 7\n"
         f"grep -q 'by simp' Proof.lean || exit 7\nexit {code}\n"
     )
     script.chmod(0o755)
-    async with opened(spare=0, folders=(str(tmp_path),)) as sandbox:
+    async with opened(spare=0, folders=(str(folder),)) as sandbox:
         replay = Replay(sandbox=sandbox, command=(str(script),), timeout_s=60)
         async with running() as fake, lean(fake, replay=replay) as verifier:
             answer = sample("```lean\nby simp\n```")

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samplewise.policies.price import Price
+from samplewise.proxy.backends.base import Call, SampleEvent, Started
 from samplewise.proxy.health import Circuit, Phase, RetryBudget
 from samplewise.proxy.pool import Host, Pool
+from samplewise.proxy.upstreams import Upstream
+
+
+class Silent:
+    """A backend that nobody asks."""
+
+    async def draw(self, call: Call) -> AsyncGenerator[SampleEvent, None]:
+        raise AssertionError(call)
+        yield Started()
 
 
 class Clock:
@@ -184,3 +197,18 @@ def test_a_host_that_lost_a_sample_is_gone_round_while_there_is_another() -> Non
     lose(pool, second, 5)
     assert not pool.elsewhere({first.url})
     assert pool.pick(first, {first.url}) is first
+
+
+def test_nothing_is_free_while_requests_wait_at_every_host() -> None:
+    pool, clock = pool_of(2)
+    upstream = Upstream("up", Silent(), "m", Price(0, 0, 0), max_in_flight=8, pool=pool)
+    assert upstream.offer().free_slots == 8
+    pool.heard(pool.hosts[0], 3.0)
+    assert upstream.offer().free_slots == 8
+    pool.heard(pool.hosts[1], 1.0)
+    assert upstream.offer().free_slots == 0
+    # What a server says of its queue is soon no longer true.
+    clock.now += 60
+    assert upstream.offer().free_slots == 8
+    upstream.max_in_flight = None
+    assert upstream.offer().free_slots is None

@@ -193,8 +193,10 @@ def intercode(run: str) -> tuple[Problem, ...]:
 
 
 @cache
-def routellm() -> tuple[Problem, ...]:
-    """Return GSM8K answered by two models, right or wrong."""
+def routellm(dataset: str = "gsm8k") -> tuple[Problem, ...]:
+    """Return GSM8K or MMLU answered by two models, right or wrong."""
+    found = content("routellm_mixtral_gpt4")[dataset]
+    rows = found if dataset == "gsm8k" else [row for subject in found.values() for row in subject]
     return tuple(
         Problem(
             id=str(number),
@@ -203,5 +205,5 @@ def routellm() -> tuple[Problem, ...]:
                 RecordedSample(text="g", correct=bool(row[1]), backend="gpt-4"),
             ),
         )
-        for number, row in enumerate(content("routellm_mixtral_gpt4")["gsm8k"])
+        for number, row in enumerate(rows)
     )

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from examples.game24 import grade
 
 from samplewise.policies.agreement import agreement_order
 from samplewise.policies.attempts import Class, Stakes, best_attempts, reward
@@ -121,6 +122,43 @@ def test_revision_by_turn_of_intercode() -> None:
         return 100 * sum(run.right for run in runs) / len(runs)
 
     assert [solved(k) for k in (1, 2, 3, 5, 10)] == pytest.approx(value, abs=off)
+
+
+# algorithms.md, section 9: success of the runs of 10 turns and of those of 1 turn, published ones
+# to one decimal.
+@pytest.mark.parametrize(
+    ("run", "turns", "value"),
+    [
+        ("sql/gpt-3.5/ic_sql_multiturn_gpt-3.5_10_turns", 10, 47.29),
+        ("sql/gpt-3.5/ic_sql_multiturn_gpt-3.5-1_turns", 1, 10.54),
+        ("sql/gpt-4/ic_sql_multiturn_gpt-4_1_turns", 1, 9.09),
+    ],
+)
+def test_other_runs_of_intercode(run: str, turns: int, value: float) -> None:
+    problems = shared.intercode(run)
+    player = Player({"": FREE}, judge=EXACT)
+    runs = [player.play(Reviser(turns), p, range(len(p.samples))) for p in problems]
+    assert 100 * sum(run.right for run in runs) / len(runs) == pytest.approx(value, abs=0.01)
+
+
+def test_an_exact_checker_agrees_with_every_label_of_game_24() -> None:
+    value, off = shared.target("game24_gpt4.json.gz", "exact checker disagreements")
+    wrong = seen = 0
+    for problem in shared.game24():
+        item = {"numbers": [int(number) for number in problem.prompt.split()]}
+        for sample in problem.samples:
+            seen += 1
+            passed = grade({"output_text": sample.text}, item)["status"] == "pass"
+            wrong += passed is not sample.correct
+    assert seen == 20_000
+    assert wrong == pytest.approx(value, abs=off)
+
+
+def test_the_ceilings_of_routellm_on_mmlu() -> None:
+    # algorithms.md, section 8.
+    found = {c.name: c.any_right[0].value for c in curves(shared.routellm("mmlu"))}
+    shares = [100 * found["mixtral"], 100 * found["gpt-4"]]
+    assert shares == pytest.approx([68.08, 80.58], abs=0.01)
 
 
 def test_the_ceilings_of_routellm() -> None:

@@ -52,6 +52,7 @@ class Server:
                 web.post("/v1/completions", self.complete),
                 web.post("/v1/embeddings", self.complete),
                 web.get("/v1/models", self.models),
+                web.post("/tokenize", self.tokenize),
                 web.get("/{page:version|metrics}", self.page),
                 web.get("/v1/records/{id}", self.kept),
                 web.post("/control/script", self.script),
@@ -116,6 +117,17 @@ class Server:
             if _key(http) == model.script.require_auth or not model.script.require_auth
         ]
         return _json({"object": "list", "data": served})
+
+    async def tokenize(self, http: web.Request) -> web.Response:
+        """Count the tokens of a prompt as vLLM does; nothing is recorded."""
+        try:
+            request = parse(await http.read())
+        except Refusal as error:
+            return _json({"error": str(error)}, status=400)
+        if request.model not in self._world.models:
+            return _json({"error": "no such model"}, status=404)
+        count = request.prompt_tokens
+        return _json({"count": count, "max_model_len": 4096, "tokens": [0] * count})
 
     async def page(self, http: web.Request) -> web.Response:
         """Give a page as vLLM has it, or 404 as others do."""

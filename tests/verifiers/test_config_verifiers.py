@@ -8,15 +8,22 @@ from pydantic import TypeAdapter, ValidationError
 from samplewise.proxy.checks_base import Check, make_check
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.verifiers.base import Comparator, Status, Verifier, VerifierSetupError
+from samplewise.verifiers.citations import Citations
 from samplewise.verifiers.code_tests import CodeTests
+from samplewise.verifiers.compiling import Compile, Lint
+from samplewise.verifiers.coq import Coq
 from samplewise.verifiers.final_answer import FinalAnswer
 from samplewise.verifiers.json_schema import JsonSchema
+from samplewise.verifiers.lean import Lean
+from samplewise.verifiers.markup import Markup
 from samplewise.verifiers.math import Math
 from samplewise.verifiers.multi import Multi
 from samplewise.verifiers.number import Number
 from samplewise.verifiers.python_plugin import PythonPlugin
 from samplewise.verifiers.regex import Regex
+from samplewise.verifiers.smt import Smt
 from samplewise.verifiers.string_check import StringCheck
+from samplewise.verifiers.text_similarity import TextSimilarity
 from samplewise.verifiers.tool_call import ToolCalls
 from samplewise.verifiers.webhook import Webhook
 from tests.verifiers.making import sample, task
@@ -42,6 +49,17 @@ def _check(**settings: Any) -> Check:
         ({"type": "python", "function": f"{_G}:grade", "env": {"A": "b"}}, PythonPlugin),
         ({"type": "webhook", "url": "http://127.0.0.1:1/x?y=1", "secret": "s"}, Webhook),
         ({"type": "code_tests", "language": "cpp", "spare": 0, "cgroup": "none"}, CodeTests),
+        ({"type": "coq", "statement": "{{item.goal}}", "axioms": ["A.b"]}, Coq),
+        ({"type": "lean", "url": "http://127.0.0.1:1", "api_key": "k"}, Lean),
+        ({"type": "lean", "url": "http://127.0.0.1:1", "replay": {"command": ["/x"]}}, Lean),
+        ({"type": "smt", "script": "(assert {{answer}})", "expect": "sat"}, Smt),
+        ({"type": "compile", "language": "c"}, Compile),
+        ({"type": "lint", "tool": "mypy", "options": ["--strict"]}, Lint),
+        ({"type": "xml", "max_depth": 5}, Markup),
+        ({"type": "yaml", "fences": False}, Markup),
+        ({"type": "html"}, Markup),
+        ({"type": "citations", "context": "{{item.page}}"}, Citations),
+        ({"type": "text_similarity", "pass_threshold": 0.5}, TextSimilarity),
         ({"type": "multi", "graders": {"a": {"type": "math"}}, "calculate_output": "a"}, Multi),
     ],
 )
@@ -77,6 +95,15 @@ def test_these_types_need_no_settings(name: str) -> None:
         {"type": "final_answer", "price": {"usd_per_call": -1}},
         {"type": "final_answer", "price": {"eur_per_call": 1}},
         {"type": "final_answer", "scope": "both"},
+        {"type": "lean"},
+        {"type": "lean", "url": "http://x", "replay": {"command": []}},
+        {"type": "lean", "url": "http://x", "replay": {"command": ["/x"], "folders": ["x"]}},
+        {"type": "smt"},
+        {"type": "compile", "language": "rust"},
+        {"type": "lint", "options": ["main.py"]},
+        {"type": "xml", "max_depth": 0},
+        {"type": "citations", "pass_threshold": 1.5},
+        {"type": "text_similarity", "evaluation_metric": "bleu"},
         {"type": "multi", "graders": {}, "calculate_output": "all"},
         {"type": "multi", "graders": {"a": {"type": "math", "gate": True}},
          "calculate_output": "all"},
@@ -93,6 +120,9 @@ def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
         {"type": "regex", "pattern": "("},
         {"type": "string_check", "reference": "{{nope}}"},
         {"type": "number", "reference": "x"},
+        {"type": "smt", "script": "(assert true)"},
+        {"type": "coq", "statement": "{{goal}}"},
+        {"type": "citations", "context": "{{messages}}"},
         {"type": "json_schema", "schema": {"type": 5}},
         {"type": "multi", "graders": {"a": {"type": "math"}}, "calculate_output": "b"},
         {"type": "python", "function": f"{_G}:grade", "isolation": "async"},
@@ -143,6 +173,9 @@ def test_the_limit_leaves_room_for_the_queue() -> None:
     assert _check(type="number", timeout_s=2).timeout_s < 4
     slow: dict[str, Any] = {"type": "math", "timeout_s": 2, "queue_s": 10}
     graders = {"a": slow, "b": {"type": "number"}}
+    assert _check(type="lean", url="http://x", timeout_s=10).timeout_s > 15
+    replay: dict[str, Any] = {"command": ["/x"], "timeout_s": 100}
+    assert _check(type="lean", url="http://x", timeout_s=10, replay=replay).timeout_s > 115
     multi: dict[str, Any] = {"type": "multi", "graders": graders, "calculate_output": "all"}
     assert _check(**multi).timeout_s == _check(**slow).timeout_s
     assert _check(**multi, timeout_s=1).timeout_s == 2.0

@@ -17,6 +17,7 @@ from samplewise.policies.price import NANO
 
 __all__ = [
     "Series",
+    "claims",
     "counted",
     "counters",
     "reserved",
@@ -81,6 +82,11 @@ def rows(where: Path | str) -> list[dict[str, Any]]:
 def counters(where: Path | str) -> list[dict[str, Any]]:
     """Return every counter of a store."""
     return _query(where, "counters")
+
+
+def claims(where: Path | str) -> list[dict[str, Any]]:
+    """Return every claim of a store: requests with idempotency keys."""
+    return _query(where, "claims")
 
 
 def reserved(where: Path | str) -> int:

@@ -154,6 +154,10 @@ async def test_check_shows_what_was_found(upstream: UpstreamProcess, tmp_path: P
     assert done.code == 0, done.err
     row = next(line for line in done.out.splitlines() if "local" in line and "yes" in line)
     assert [cell.strip() for cell in row.split("│")[2:6]] == ["yes", "yes", "no", "yes"]
+    assert "Not asked" not in done.out
+    file.write_text(file.read_text().replace("probe: full", "probe: none"))
+    done = await run(tmp_path, "check", str(file), "--probe")
+    assert (done.code, "Not asked: local." in done.out) == (0, True)
 
 
 async def test_a_server_with_another_version_is_asked_again(

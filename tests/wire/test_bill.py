@@ -16,6 +16,7 @@ from samplewise.policies.price import NANO, Usage
 from tests.upstream import Answer, Fault, Record, UpstreamProcess
 from tests.wire.books import counted, reserved, rows, series, spent, total
 from tests.wire.proxy import Proxy, Reply, backend, serve
+from tests.wire.shapes import events
 
 ROUTES = """
   one: {backends: [local]}
@@ -79,7 +80,7 @@ def bill(reply: Reply) -> int:
         assert header is not None
         return round(float(header) * NANO)
     streamed = "event-stream" in reply.headers["content-type"]
-    last = reply.events[-1] if streamed else reply.json
+    last = ending(reply) if streamed else reply.json
     cost = last["samplewise"]["cost_usd"]
     nano: int = round(cost["total"] * NANO)
     assert last["usage"]["cost"] == cost["total"]
@@ -87,6 +88,15 @@ def bill(reply: Reply) -> int:
     # The headers of a stream are gone before the bill is known.
     assert header == (None if streamed else f"{nano / NANO:.9f}")
     return nano
+
+
+def ending(reply: Reply) -> Any:
+    """Return the event of a stream that has the bill, of whichever surface it is."""
+    if not reply.body.startswith(b"event: "):
+        return reply.events[-1]
+    found = {event["type"]: event for event in events(reply)}
+    completed = found.get("response.completed")
+    return found["message_delta"] if completed is None else completed["response"]
 
 
 def truth(records: Sequence[Record]) -> int:

@@ -221,3 +221,66 @@ def test_wrong_settings_are_refused(verifier: str, said: str) -> None:
     )
     with pytest.raises(ConfigError, match=said):
         load_text(text, "test.yaml", {})
+
+
+@pytest.mark.parametrize("tests", [None, CALLS])
+async def test_where_nothing_can_be_checked_one_sample_is_drawn_and_the_answer_says_why(
+    upstream: UpstreamProcess, tmp_path: Path, tests: Any
+) -> None:
+    await upstream.script("m", WRONG, RIGHT)
+    async with serve(_config(upstream, "sources: [request, prompt]"), tmp_path) as proxy:
+        reply = await _ask(proxy, tests)
+        drawn, warnings = reply.said["samples"]["drawn"], reply.said["warnings"]
+        if tests is None:
+            assert (drawn, reply.said["outcome"], reply.said["policy"]) == (
+                1,
+                "unverified",
+                "single",
+            )
+            assert ["tests: nothing to check by" in warning for warning in warnings] == [True]
+        else:
+            assert (drawn > 1, reply.said["outcome"], warnings) == (True, "verified", [])
+
+
+async def test_who_asks_for_a_policy_gets_it_and_the_warning(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", WRONG)
+    backends = f"backends:\n{backend(upstream)}"
+    config = (
+        f"{backends}verifiers:\n"
+        "  letter: {type: regex, pattern: '([A-E])', group: 1, reference: true}\n"
+        "  words: {type: regex, pattern: 'f', required: false}\n"
+        "routes:\n  code: {backends: [local], policy: 'first_pass:2', verifiers: [letter, words]}\n"
+        "  own: {backends: [local], policy: 'first_pass:2', verifiers: [letter]}\n"
+    )
+    async with serve(config, tmp_path) as proxy:
+        # Something judges, though nothing can pass.
+        some = await proxy.chat("code")
+        assert (some.said["samples"]["drawn"], len(some.said["warnings"])) == (2, 1)
+        # Two answers need two samples.
+        two = await proxy.chat("own", n=2)
+        assert (two.said["samples"]["drawn"], len(two.json["choices"])) == (2, 2)
+        assert "letter: nothing to check by" in two.said["warnings"][0]
+        one = await proxy.chat("own")
+        assert one.said["samples"]["drawn"] == 1
+        judged = await proxy.chat("own", samplewise={"reference": "A"})
+        assert (judged.said["samples"]["drawn"], judged.said["warnings"]) == (2, [])
+
+
+async def test_what_the_deadline_cuts_is_an_error_and_never_a_fail(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    # Right programs, each of its own text, that take longer together than there is time.
+    slow = "```python\nimport time\n{number}\ntime.sleep(1)\ndef f(x): return x + 1\n```"
+    await upstream.script("m", *(slow.format(number=number) for number in range(12)))
+    config = _config(upstream, "workers: 1, sources: [request]", "best_of_n:12")
+    async with serve(config, tmp_path) as proxy:
+        more: dict[str, Any] = {"deadline_s": 6, "return": ["verdicts"]}
+        reply = await _ask(proxy, CALLS, **more)
+        said = [v["verifiers"][0] for v in reply.said["verdicts"]]
+        assert len(said) == 12
+        assert {(v["status"], v["reason"]) for v in said} <= {("pass", ""), ("error", "deadline")}
+        assert ("error", "deadline") in {(v["status"], v["reason"]) for v in said}
+        assert reply.said["samples"]["rejected"] == 0
+        assert reply.said["degraded"] == ["deadline"]

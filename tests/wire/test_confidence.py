@@ -179,3 +179,18 @@ def test_weights_that_nobody_gives_are_refused_with_the_place() -> None:
     )
     with pytest.raises(ConfigError, match=r"routes\.r\.policy\.score: .*'missing'"):
         load_text(text, "test.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("policy", "most"),
+    [
+        ("{type: deepconf, samples: 12, warmup: 8, group_tokens: 8, share: 1.0}", 4),
+        ("{type: cisc, samples: 12}", 4),
+        ("{type: self_certainty, samples: 12}", 4),
+    ],
+)
+async def test_a_request_may_ask_for_fewer_samples(tmp_path: Path, policy: str, most: int) -> None:
+    async with serve(_TINY.replace("POLICY", policy), tmp_path) as proxy:
+        asks: dict[str, Any] = {"samplewise": {"samples": most}}
+        reply = await proxy.chat("r", "eval ( 7 + 5 ) * 3 - 8", seed=3, **asks)
+        assert (reply.status, reply.said["samples"]["drawn"]) == (200, most)

@@ -8,6 +8,7 @@ import pytest
 
 from samplewise.policies.price import NANO
 from tests.upstream import Fault, UpstreamProcess
+from tests.wire.books import series, total
 from tests.wire.proxy import serve
 from tests.wire.test_judges import billed, judged, score
 
@@ -47,3 +48,34 @@ async def test_a_judge_that_fails_rejects_nothing_and_costs_no_more_than_was_hel
         assert (paid == 0) == (kind in FREE)
         # Never less than the upstream itself counts for answers that it began to send.
         assert reply.said["cost_usd"]["total"] * NANO >= await billed(upstream) or kind in FREE
+
+
+@pytest.mark.parametrize("kind", ["status 500", "status 503"])
+async def test_a_judges_call_that_was_lost_for_nothing_is_sent_once_more(
+    upstream: UpstreamProcess, tmp_path: Path, kind: str
+) -> None:
+    await upstream.script("m", "fine")
+    await upstream.script("j", score(1), faults=(fault(kind),))
+    options = "type: score_model, model: judge, pass_threshold: 0.5"
+    async with serve(judged(upstream, options, "verifiers: [judge]"), tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.said["outcome"], reply.said["degraded"]) == ("verified", [])
+        assert await proxy.ledger_spent() == await billed(upstream)
+        page = series((await proxy.get("/metrics")).body.decode())
+        name = "samplewise_upstream_requests_total"
+        assert total(page, name, upstream="judge", status="5xx") == 1
+        assert total(page, name, upstream="judge", status="2xx") == 1
+        assert total(page, "samplewise_upstream_retries_total", upstream="judge") == 1
+
+
+@pytest.mark.parametrize("kind", ["reset", "close", "status 404"])
+async def test_a_judges_call_that_may_have_cost_or_was_refused_is_sent_once(
+    upstream: UpstreamProcess, tmp_path: Path, kind: str
+) -> None:
+    await upstream.script("m", "fine")
+    await upstream.script("j", score(1), faults=(fault(kind),))
+    options = "type: score_model, model: judge, pass_threshold: 0.5"
+    async with serve(judged(upstream, options, "verifiers: [judge]"), tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert (reply.text, reply.said["degraded"]) == ("fine", ["verifier"])
+        assert len(await upstream.records(model="j")) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -195,3 +197,33 @@ async def test_fifty_requests_at_once_never_spend_more_than_the_day_allows(
         assert limit - MOST_HOLD < await proxy.ledger_spent() <= limit
         balances = await proxy.service.balances()
         assert all(balance.overrun_nano == 0 for balance in balances)
+
+
+def missing(reply: Reply) -> tuple[Decimal, Decimal]:
+    """Return what a refused request needed and what was left, in nano-dollars."""
+    found = re.search(r"may cost \$([\d.]+), \$([\d.]+) left", reply.error["message"])
+    assert found, reply.error
+    return Decimal(found[1]) * NANO, Decimal(found[2]) * NANO
+
+
+async def test_a_refusal_says_what_was_needed_and_what_is_left(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", SAID)
+    routes = (
+        f"budget: {{usd_per_day: {_usd(2 * MOST_HOLD)}}}",
+        f"budget: {{usd_per_request: {_usd(LEAST_HOLD - 1)}}}",
+        f"budget: {{tokens_per_day: {CAP + 63}}}",
+    )
+    async with serve(_config(upstream, *routes), tmp_path) as proxy:
+        while (reply := await proxy.chat("r0")).status == 200:
+            pass
+        need, left = missing(reply)
+        everything = Decimal(_usd(2 * MOST_HOLD)) * NANO
+        spent = await proxy.ledger_spent()
+        assert left == everything - spent
+        assert LEAST_HOLD <= need <= MOST_HOLD
+        assert need > left
+        assert missing(await proxy.chat("r1"))[1] == LEAST_HOLD - 1
+        message = (await proxy.chat("r2")).error["message"]
+        assert f"tokens, {CAP + 63} tokens left" in message

@@ -59,16 +59,13 @@ def leave(route: str, **fields: Any) -> Path_:
     return ask
 
 
-def get(path: str) -> Path_:
+def turns(route: str, text: str = "how many", **fields: Any) -> dict[str, Any]:
+    return {"model": route, "messages": [{"role": "user", "content": text}], **fields}
+
+
+def post(path: str, body: dict[str, Any] | None = None, **fields: Any) -> Path_:
     async def ask(proxy: Proxy, upstream: UpstreamProcess) -> None:
-        assert (await proxy.get(path)).status == 200
-
-    return ask
-
-
-def post(path: str, **fields: Any) -> Path_:
-    async def ask(proxy: Proxy, upstream: UpstreamProcess) -> None:
-        reply = await proxy.post(path, msgspec.json.encode(fields))
+        reply = await proxy.post(path, msgspec.json.encode({**(body or {}), **fields}))
         assert reply.status == 200, reply.body
 
     return ask
@@ -96,13 +93,11 @@ async def batch(proxy: Proxy, upstream: UpstreamProcess) -> None:
     await soon(over, "the batch has ended", 30)
 
 
-def estimate(proxy: Proxy, upstream: UpstreamProcess) -> Awaitable[None]:
-    async def ask() -> None:
-        body = {"model": "vote", "messages": [{"role": "user", "content": "how many"}]}
-        reply = await proxy.post("/v1/samplewise/estimate", msgspec.json.encode(body))
-        assert reply.status == 200
+def get(path: str) -> Path_:
+    async def ask(proxy: Proxy, upstream: UpstreamProcess) -> None:
+        assert (await proxy.get(path)).status == 200
 
-    return ask()
+    return ask
 
 
 async def twice(proxy: Proxy, upstream: UpstreamProcess) -> None:
@@ -142,7 +137,10 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
     "left, streamed": (leave("one", stream=True), 1, False),
     "left, plain": (leave("one"), 1, False),
     "left, votes": (leave("window"), 3, False),
-    "estimate": (estimate, 0, True),
+    "a response": (post("/v1/responses", {"model": "vote", "input": "how many"}), 1, True),
+    "a message": (post("/v1/messages", turns("vote", max_tokens=99)), 1, True),
+    "tokens of a message": (post("/v1/messages/count_tokens", turns("vote")), 0, True),
+    "estimate": (post("/v1/samplewise/estimate", turns("vote")), 0, True),
     "dry run": (chat("vote", samplewise={"dry_run": True}), 0, True),
     "models": (get("/v1/models"), 0, True),
     "one model": (get("/v1/models/vote"), 0, True),
@@ -156,6 +154,9 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
 # Paths of the API that some row of the table asks.
 ASKED = {
     "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
     "/v1/completions",
     "/v1/embeddings",
     "/v1/files",
@@ -170,11 +171,15 @@ ASKED = {
     "/readyz",
     "/metrics",
 }
-# They read the ledger or change keys; no upstream is known there. See test_books and test_admin.
+# They read the ledger or change keys, or refuse; no upstream is known there. See test_books,
+# test_admin and test_responses_client.
 APART = {
     "/v1/files/{id}",
     "/v1/files/{id}/content",
     "/v1/batches/{id}/cancel",
+    "/v1/responses/{response_id}",
+    "/v1/responses/{response_id}/cancel",
+    "/v1/responses/{response_id}/input_items",
     "/v1/samplewise/keys",
     "/v1/samplewise/keys/{name:path}",
     "/v1/samplewise/keys/{name:path}/rotate",

@@ -223,9 +223,9 @@ async def test_clients_that_ask_for_storage_are_told_that_there_is_none(
                 model="one", input="go on", previous_response_id=answer.id
             )
         assert caught.value.param == "previous_response_id"
-        with pytest.raises(openai.NotFoundError, match="keeps none"):
+        with pytest.raises(openai.NotFoundError, match="keeps no responses"):
             await client.responses.retrieve(answer.id)
-        with pytest.raises(openai.NotFoundError, match="keeps none"):
+        with pytest.raises(openai.NotFoundError, match="keeps no responses"):
             await client.responses.delete(answer.id)
 
 

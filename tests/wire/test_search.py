@@ -41,8 +41,10 @@ async def test_a_search_finds_a_verified_answer_and_returns_its_whole_path(
 ) -> None:
     policy = f"{{type: {kind}, {SEARCHES[kind]}, {PLAN}}}"
     async with serve(_config(policy), tmp_path) as proxy:
+        estimate = await proxy.chat("r", PUZZLE, samplewise={"dry_run": True})
         reply = await proxy.chat("r", PUZZLE, seed=1)
         assert (reply.status, reply.said["outcome"]) == (200, "verified")
+        assert reply.said["cost_usd"]["total"] <= estimate.said["cost_usd"]["worst"]
         assert reply.said["policy"] == kind
         steps = reply.text.split(" ; ")
         assert len(steps) == 3

@@ -11,7 +11,7 @@ from samplewise.verifiers.code.languages import Language
 
 __all__ = ["find_program"]
 
-_FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})[ \t]*([^\s`{]*)[^\n`]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})[ \t]*([^\s`{]{0,40})[^\n`]*$", re.MULTILINE)
 
 
 def find_program(

@@ -12,7 +12,7 @@ from typing import Any
 
 from samplewise.verifiers.code.suite import Case, Suite
 
-__all__ = ["asserts_in", "prompt_suite", "user_text"]
+__all__ = ["asserts_in", "may_hold_tests", "prompt_suite", "user_text"]
 
 _MOST_TESTS = 100
 _MOST_CHARS = 200_000
@@ -26,7 +26,14 @@ _HEADING = re.compile(
 _EXAMPLES = re.compile(
     r"^[\s#*>\-_]*(?:sample|example)s?(?:\s+tests?|\s+cases?)?[\s\d#]*[\s:*\-_]*$", re.IGNORECASE
 )
+# As JSON may write them: every sign can be an escape.
+_SIGNS = re.compile(rb">>>|\\u00|assert|input", re.IGNORECASE)
 _OTHER = re.compile(r"^\s*(?:#+\s|-{3,}|\*\*|(?:explanation|notes?|constraints?)\b)", re.IGNORECASE)
+
+
+def may_hold_tests(messages: bytes) -> bool:
+    """Say whether messages, as JSON text, have a word that all tests in prompts have; quick."""
+    return _SIGNS.search(messages) is not None
 
 
 def user_text(messages: Sequence[dict[str, Any]]) -> str:

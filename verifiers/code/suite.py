@@ -5,6 +5,7 @@ What is written here comes from clients too, so every mistake is an error with i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from samplewise.verifiers.code.languages import Language
 __all__ = ["Case", "Suite", "check_language", "read_suite"]
 
 _MOST = 2000
+_DEEPEST = 100
 _Text = Annotated[str, msgspec.Meta(max_length=4_000_000)]
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[^\W\d][\w$]*(\.[^\W\d]\w*)*$", max_length=200)]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
@@ -136,6 +138,8 @@ def _check_cases(suite: Suite) -> None:
                 "must have args (or kwargs), or stdin, or for SQL a database or setup, and not two"
                 " of these",
             )
+        for name in ("args", "kwargs", "expected", "rows"):
+            _check_json(getattr(case, name), f"{place}.{name}")
         stray = given - set(_KINDS[kinds[0]][1])
         if stray:
             raise TestsError(place, f"is {kinds[0]}, which has no {min(stray)}")
@@ -147,6 +151,25 @@ def _check_cases(suite: Suite) -> None:
         raise TestsError("entry_point", "is needed to call something")
     if suite.checker is not None and (not suite.cases or suite.asks):
         raise TestsError("checker", "goes with cases that are calls or standard input")
+
+
+def _check_json(value: object, place: str) -> None:
+    """Check that a value can go to a program as JSON: YAML has more kinds of values."""
+    todo: list[tuple[object, int]] = [] if value is msgspec.UNSET else [(value, 0)]
+    while todo:
+        each, depth = todo.pop()
+        if depth > _DEEPEST:
+            raise TestsError(place, f"is nested more than {_DEEPEST} times")
+        if isinstance(each, dict):
+            if not all(isinstance(key, str) for key in each):
+                raise TestsError(place, "has a key that is no text, and must be JSON")
+            todo += [(inner, depth + 1) for inner in each.values()]
+        elif isinstance(each, list):
+            todo += [(inner, depth + 1) for inner in each]
+        elif isinstance(each, float) and not math.isfinite(each):
+            raise TestsError(place, f"holds {each}, which is no number of JSON")
+        elif each is not None and not isinstance(each, str | int | float):
+            raise TestsError(place, f"holds a {type(each).__name__}, which is no value of JSON")
 
 
 def _check_expected(suite: Suite, case: Case, place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 from samplewise.verifiers.answers import strip_thinking
@@ -10,10 +11,7 @@ from samplewise.verifiers.answers import strip_thinking
 __all__ = ["find_patch", "is_binary"]
 
 # A line of a patch never begins with a fence: lines of files have a sign or a space before them.
-_BLOCK = re.compile(
-    r"^(?P<fence>`{3,}|~{3,})[ \t]*(?P<tag>\w*)[^\n]*\n(?P<body>.*?)(?:^(?P=fence)[`~]*[ \t]*$|\Z)",
-    re.MULTILINE | re.DOTALL,
-)
+_FENCE = re.compile(r"^(`{3,}|~{3,})[ \t]*(\w{0,40})[^\n`]*$", re.MULTILINE)
 _TAGS = frozenset({"diff", "patch", "udiff"})
 _PATCH = re.compile(r"^(?:diff --git |--- \S)", re.MULTILINE)
 _BINARY = re.compile(r"^(?:GIT binary patch|Binary files .* differ)$", re.MULTILINE)
@@ -29,13 +27,27 @@ def find_patch(text: str, how: Literal["last_block", "all_blocks", "whole"]) -> 
     text = strip_thinking(text)
     if how == "whole":
         return _ended(text) if _PATCH.search(text) else None
-    blocks = [(match["tag"].lower(), match["body"]) for match in _BLOCK.finditer(text)]
+    blocks = list(_blocks(text))
     marked = [body for tag, body in blocks if tag in _TAGS and body.strip()]
     found = marked or [body for tag, body in blocks if not tag and _PATCH.search(body)]
     if found:
         return _ended("".join(found) if how == "all_blocks" else found[-1])
     first = None if blocks else _PATCH.search(text)
     return None if first is None else _ended(text[first.start() :])
+
+
+def _blocks(text: str) -> Iterable[tuple[str, str]]:
+    """Yield mark and body of each fenced block; one that never closes reaches to the end."""
+    opened: tuple[str, str, int] | None = None  # fence, mark, where its body begins
+    for match in _FENCE.finditer(text):
+        fence, tag = match[1], match[2].lower()
+        if opened is None:
+            opened = (fence, tag, match.end() + 1)
+        elif not tag and fence.startswith(opened[0]):
+            yield opened[1], text[opened[2] : match.start()]
+            opened = None
+    if opened is not None:
+        yield opened[1], text[opened[2] :]
 
 
 def is_binary(patch: str) -> bool:

@@ -33,13 +33,14 @@ class Limits:
     """What one run may use; MB are 2**20 bytes.
 
     `memory_mb` bounds all processes together. `memory_by` says how: `cgroup` is exact; `watcher`
-    looks every 50 ms, and until it has looked only `address_space_mb` of each process counts.
+    looks every 50 ms, and until it has looked only `address_space_mb` of each process counts;
+    `remote` leaves it, and all other limits but that of output, to an executor elsewhere.
     `file_mb` is the size of one file and of each writable place. `output_bytes` bounds standard
     output and standard error, each. `nice` is how far below the server it runs.
     """
 
     memory_mb: int = 512
-    memory_by: Literal["cgroup", "watcher"] = "watcher"
+    memory_by: Literal["cgroup", "watcher", "remote"] = "watcher"
     address_space_mb: int = 1024
     processes: int = 64
     file_mb: int = 64

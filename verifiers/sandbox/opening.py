@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from samplewise.verifiers.base import VerifierSetupError
 from samplewise.verifiers.sandbox.base import Outcome, Program, SandboxUnavailable
 from samplewise.verifiers.sandbox.selftest import check_sandbox
 
-__all__ = ["OpenedSandbox", "open_sandbox"]
+__all__ = ["Checked", "OpenedSandbox", "open_sandbox"]
 
 
 class OpenedSandbox(Protocol):
@@ -26,6 +26,15 @@ class OpenedSandbox(Protocol):
 
     async def run(self, program: Program) -> Outcome:
         """Run one program."""
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A sandbox that is tried in a way of its own, because it is elsewhere."""
+
+    async def check(self) -> None:
+        """Try it; raises `SandboxUnavailable`."""
         ...
 
 
@@ -45,7 +54,10 @@ async def open_sandbox(sandbox: OpenedSandbox, tools: Mapping[str, str], who: st
         )
     try:
         await sandbox.open()
-        await check_sandbox(sandbox)
+        if isinstance(sandbox, Checked):
+            await sandbox.check()
+        else:
+            await check_sandbox(sandbox)
     except SandboxUnavailable as error:
         await sandbox.close()
         raise VerifierSetupError(str(error)) from error

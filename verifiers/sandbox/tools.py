@@ -18,6 +18,7 @@ __all__ = ["find_launch"]
 
 _WITH_GROUP_MB = 4096
 _INSTALL = "install it, on Debian or Ubuntu: apt-get install"
+_ELSE = "code_tests can also run Python elsewhere, by an `executor`"
 
 
 def find_launch(
@@ -29,10 +30,10 @@ def find_launch(
         SandboxUnavailable: something is missing; the message says what to do.
     """
     if sys.platform != "linux":
-        raise SandboxUnavailable(f"running code needs Linux, and this is {sys.platform}")
+        raise SandboxUnavailable(f"running code needs Linux, and this is {sys.platform}; {_ELSE}")
     bwrap = shutil.which("bwrap")
     if bwrap is None:
-        raise SandboxUnavailable(f"running code needs bubblewrap: {_INSTALL} bubblewrap")
+        raise SandboxUnavailable(f"running code needs bubblewrap: {_INSTALL} bubblewrap; {_ELSE}")
     groups = None if cgroup == "none" else Groups.find(cgroup, limits)
     if groups is not None:
         # The group bounds memory, so that address space may be large: threads reserve much of it.

@@ -9,7 +9,6 @@ Prints one JSON line per step, {"step": N, "exit": CODE, "stdout": TEXT, "stderr
 import ctypes
 import json
 import os
-import shutil
 import signal
 import stat
 import sys
@@ -44,11 +43,17 @@ def _clear() -> None:
         except (ProcessLookupError, ChildProcessError):
             pass
     for place in _PLACES if os.getpid() == 1 else (".",):
-        for entry in os.scandir(place):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
+        _empty(place)
+
+
+def _empty(folder: str) -> None:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, 0o700)  # whoever made it may have locked it
+            _empty(entry.path)
+            os.rmdir(entry.path)
+        else:
+            os.unlink(entry.path)
 
 
 def _write(name: str, data: bytes) -> None:

@@ -173,8 +173,7 @@ CHEATS = (
         "timeout",
     ),
     Cheat(
-        "takes all memory",
-        f"Ltac grow n := let m := constr:((n, n)) in grow m.\n"
+        "takes a billion steps",
         f"Theorem answer : {_GOAL}. Proof. do 1000000000 (assert (1 = 1) by reflexivity). Qed.",
         "timeout",
         "timeout",
