@@ -17,7 +17,7 @@ from samplewise.proxy.jsontext import encode, object_text
 from samplewise.proxy.logs import where
 from samplewise.proxy.relaying import parse_embeddings, serve_embeddings
 from samplewise.proxy.service import Service
-from samplewise.proxy.serving import Client, serve_chat
+from samplewise.proxy.serving import Client, answer_job, open_job, serve_chat
 from samplewise.proxy.serving_texts import serve_texts
 from samplewise.proxy.text_completion import text_completion
 from samplewise.proxy.texts import parse_texts
@@ -44,10 +44,15 @@ async def _chat(service: Service, body: bytes, client: Client) -> bytes:
 async def _responses(service: Service, body: bytes, client: Client) -> bytes:
     surface = Responses()
     asked = await surface.read(body, service, client.key)
-    with naming(surface.names):
-        chat = whole(parse_chat(asked.body, {}))
-        found = await serve_chat(service, chat, client)
-    return bytes(asked.reply(found).body)
+    try:
+        with naming(surface.names):
+            job = open_job(service, whole(parse_chat(asked.body, {})), client)
+    except AnswerError as error:
+        service.refused("other", error, client.request_id, client.key)
+        raise
+    job.warnings.extend(asked.warnings)
+    job.also = asked.also
+    return bytes(asked.reply(await answer_job(service, job)).body)
 
 
 async def _texts(service: Service, body: bytes, client: Client) -> bytes:

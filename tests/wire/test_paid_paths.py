@@ -174,6 +174,7 @@ ASKED = {
 # They read the ledger or change keys, or refuse; no upstream is known there. See test_books,
 # test_admin and test_responses_client.
 APART = {
+    "/peers/runs/{name}",
     "/v1/files/{id}",
     "/v1/files/{id}/content",
     "/v1/batches/{id}/cancel",
@@ -183,7 +184,7 @@ APART = {
     "/v1/samplewise/keys",
     "/v1/samplewise/keys/{name:path}",
     "/v1/samplewise/keys/{name:path}/rotate",
-    "/v1/samplewise/requests/{request_id}",
+    "/v1/samplewise/requests/{request_id:path}",
 }
 
 
