@@ -75,10 +75,7 @@ class PolicyChoice:
                 f"{own['type']} as route {self.route!r} has it; got {name[:60]!r}",
                 param="samplewise.policy",
             )
-        if name == "single":
-            return {"type": name}
-        number = "max_samples" if name in ("adaptive_vote", "first_pass") else "samples"
-        return {"type": name, number: self.ceiling}
+        return {"type": name}
 
     def _built(self, fields: Mapping[str, Any]) -> Policy:
         try:
