@@ -89,7 +89,7 @@ class Fleet:
             command = [sys.executable, "-m", "bench.reference"]
             command += [str(self.upstream.port), str(port), workers or "1"]
         elif kind == "samplewise":
-            command = [str(Path(sys.executable).parent / "samplewise"), "serve"]
+            command = [sys.executable, "-m", "samplewise", "serve"]
             command += ["--config", self._config(name, server), "--port", str(port)]
             command += ["--workers", workers or "1"]
         else:
