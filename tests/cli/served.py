@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from tests.wire.bodies import CHAT
 from tests.wire.books import soon, store_url
 from tests.wire.proxy import PRICE, Reply
 
@@ -137,9 +138,9 @@ class Served:
         body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
         return await self.post(msgspec.json.encode(body))
 
-    async def post(self, body: bytes, **headers: str) -> Reply:
-        """Send a chat request as bytes over a connection of its own."""
-        url = f"{self.url}/v1/chat/completions"
+    async def post(self, body: bytes, path: str = CHAT, **headers: str) -> Reply:
+        """Send a request as bytes, if nothing else is said for chat, over its own connection."""
+        url = f"{self.url}{path}"
         async with (
             aiohttp.ClientSession() as http,
             http.post(url, data=body, headers=headers) as reply,
