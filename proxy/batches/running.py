@@ -129,7 +129,7 @@ class _Run:
         self._runner, self._batch, self._store = runner, batch, runner.store
         self._why: _Why | None = None
         self._queue: asyncio.Queue[Result | None] = asyncio.Queue()
-        self._work = Work(runner.service, batch.endpoint, self._client, runner._places)
+        self._work = Work(runner.service, (batch.endpoint,), self._client, runner._places)
 
     def leave(self) -> None:
         """Leave what is not begun yet to another process."""
@@ -227,7 +227,7 @@ class _Run:
         async for number, text in one_by_one(found, done):
             custom_id = None
             with suppress(RequestError):
-                custom_id = read_line(text or b"", self._batch.endpoint).custom_id
+                custom_id = read_line(text or b"", (self._batch.endpoint,)).custom_id
             why = "was not asked before the batch expired"
             said = unread_line(number, "batch_expired", why, custom_id=custom_id)
             self._queue.put_nowait(Result(number, said.ok, said.data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -321,14 +322,9 @@ async def test_a_batch_of_a_key_that_is_revoked_asks_no_more(
         await asyncio.to_thread(keys.revoke, key.id)
         proxy.service.guard.adopt(await asyncio.to_thread(keys.load))
         await upstream.release("gate")
-        store = proxy.runner.store
-
-        def over() -> bool:
-            found = store.find(made["id"], key.id)
-            return found is not None and found.status in OVER
-
-        await soon(over, "it has ended")
-        batch = store.find(made["id"], key.id)
+        found = partial(proxy.runner.store.find, made["id"], key.id)
+        await soon(lambda: (batch := found()) is not None and batch.status in OVER, "it ended")
+        batch = found()
         assert batch is not None
         assert (batch.status, batch.completed, batch.failed) == ("completed", 1, 1)
         assert {row["key"] for row in rows(tmp_path / "ledger.db")} == {key.id}
