@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ _SETTING = (
     "set `records: {text: true}`"
 )
 _PREFIX = "resp_"
+_NAME = re.compile(rf"{_PREFIX}([0-9a-f]{{32}})", re.ASCII)
 
 
 class _Stored(msgspec.Struct):
@@ -142,9 +144,10 @@ async def _find(
     service: Service, response_id: str, rows: str | None
 ) -> tuple[Record, _Stored] | None:
     assert service.books is not None  # set before the first request comes
-    if not response_id.startswith(_PREFIX):
+    found = _NAME.fullmatch(response_id)
+    if found is None:
         return None
-    name = f"req_{response_id.removeprefix(_PREFIX)}"
+    name = f"req_{found[1]}"
     try:
         records = await asyncio.to_thread(service.books.records, name)
     except StoreError as error:

@@ -130,7 +130,7 @@ async def test_a_response_is_its_clients_own(upstream: UpstreamProcess, tmp_path
     async with keeping(upstream, tmp_path) as proxy, asking(proxy, api_key=KEYS["ANNA"]) as client:
         found = await client.responses.create(model="one", input="hi")
         async with asking(proxy, api_key=KEYS["BERT"]) as other:
-            for name in (found.id, "resp_none", "none"):
+            for name in (found.id, "resp_none", "none", "resp_" + "0" * 32, "resp_\0"):
                 with pytest.raises(openai.NotFoundError, match="there is no response"):
                     await other.responses.retrieve(name)
                 with pytest.raises(openai.NotFoundError, match="there is no response"):
