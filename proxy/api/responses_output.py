@@ -180,9 +180,10 @@ def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:
 
 def _entry(token: Mapping[str, Any]) -> dict[str, Any]:
     text = str(token.get("token", ""))
-    logprob, bytes_ = token.get("logprob"), token.get("bytes")
+    logprob, given = token.get("logprob"), token.get("bytes")
+    bytes_ = given if isinstance(given, list) else [None]
     return {
         "token": text,
         "logprob": logprob if isinstance(logprob, int | float) else 0.0,
-        "bytes": bytes_ if isinstance(bytes_, list) else list(text.encode()),
+        "bytes": bytes_ if all(type(one) is int for one in bytes_) else list(text.encode()),
     }
