@@ -33,7 +33,7 @@ class _Left(Exception):
 class Work:
     """Answers lines until there are no more, or `stopped` is set: then those that run are the last.
 
-    `client` says anew for every try who asks, and raises `AnswerError` when that one may not any
+    `client` says anew for every try who asks, and raises `RequestError` when that one may not any
     more. `places` bounds how many lines run at once, of all who share it. With `leaves_poor` the
     first line that no money is left for stops it all, and has no result itself.
     """
@@ -96,8 +96,6 @@ class Work:
             return await answer_line(self.service, self.urls, number, text, self.client, again)
         except _Left:
             return None
-        except AnswerError as error:
-            return unread_line(number, error.code or "not_allowed", error.message)
 
     async def _richer(self) -> bool:
         """Wait until another line has ended, whose worst case may have held the money."""

@@ -179,5 +179,7 @@ def test_a_newer_store_is_refused(opened: Callable[[], BatchStore], where: Path 
     store = opened()
     with store.place.changing() as db:
         db.execute("UPDATE batch_meta SET value = 99 WHERE name = 'schema'")
+    newer = batch_store(store_url(where))
     with pytest.raises(StoreError, match="schema version 99"):
-        batch_store(store_url(where)).open()
+        newer.open()
+    newer.close()
