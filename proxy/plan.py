@@ -166,9 +166,9 @@ class Plan:
 
     def _timeout_s(self) -> float:
         """Return how long the call may take: no longer than there is somebody to wait for it."""
-        if self.job.deadline_s is None:
+        if self.job.bound_s is None:
             return self.upstream.timeout_s
-        left = self.job.began + self.job.deadline_s - asyncio.get_running_loop().time()
+        left = self.job.began + self.job.bound_s - asyncio.get_running_loop().time()
         return max(0.001, min(self.upstream.timeout_s, left))
 
     def _seed(self, index: int) -> int | None:
