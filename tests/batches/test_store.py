@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from samplewise.proxy.batches.base import Batch, Problem, Result, Status
+from samplewise.proxy.batches.schema import file_beside
 from samplewise.proxy.batches.store import BatchStore, batch_store
 from samplewise.proxy.errors import StoreError
 from tests.wire.books import store_url
@@ -175,6 +176,14 @@ def test_uploads_that_were_cut_off_are_cleaned_up(
     clock.now += 7 * 3600
     store.clean_up()
     assert list(store.content(file)) == []
+
+
+def test_texts_are_for_the_owner_of_the_server_alone(
+    opened: Callable[[], BatchStore], where: Path | str
+) -> None:
+    opened().add(batch())
+    if isinstance(where, Path):
+        assert file_beside(where).stat().st_mode & 0o077 == 0
 
 
 def test_a_newer_store_is_refused(opened: Callable[[], BatchStore], where: Path | str) -> None:
