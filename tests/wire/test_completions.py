@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from samplewise.policies.price import NANO
-from tests.upstream import Answer, UpstreamProcess
+from tests.upstream import Answer, Rule, UpstreamProcess
 from tests.wire.books import reserved, rows, spent
 from tests.wire.proxy import Proxy, Reply, backend, serve
 from tests.wire.sdk import asking, said
@@ -96,7 +96,6 @@ async def test_best_of_draws_so_many_samples_and_n_returns_so_many(
         ({"prompt": [1, "a"]}, "prompt"),
         ({"prompt": [[1], []]}, "prompt.1"),
         ({"prompt": ["a", None]}, "prompt.1"),
-        ({"prompt": ["a", "b"], "stream": True}, "stream"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"n": 0}, "n"),
         ({"model": "mind"}, "model"),
@@ -224,6 +223,25 @@ async def test_long_waits_for_plain_texts_have_signs_of_life_where_that_is_on(
             await upstream.release("gate")
             rest = await reply.content.read()
             assert msgspec.json.decode(rest)["choices"][0]["text"] == "late"
+
+
+@pytest.mark.parametrize("server", ["", "plain_keep_alive: true"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("route", ["one", "vote"])
+async def test_a_list_of_prompts_can_be_waited_for_in_every_way(
+    upstream: UpstreamProcess, tmp_path: Path, route: str, stream: bool, server: str
+) -> None:
+    rules = [Rule(contains=word, answers=(Answer(text=word.upper()),)) for word in ("one", "two")]
+    await upstream.script("m", rules=rules)
+    options = {"include_usage": True}
+    fields = {"stream": True, "stream_options": options} if stream else {}
+    async with opened(upstream, tmp_path, server) as proxy:
+        reply = await ask(proxy, route, ["one", "two"], **fields)
+        found = reply.events if stream else [reply.json]
+        texts = {choice["index"]: choice["text"] for event in found for choice in event["choices"]}
+        assert texts == {0: "ONE", 1: "TWO"}
+        assert len(found[-1]["samplewise"]["prompts"]) == 2
+        await check_bill(reply, upstream, tmp_path)
 
 
 async def test_a_dry_run_buys_nothing(upstream: UpstreamProcess, tmp_path: Path) -> None:
