@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -13,7 +14,7 @@ import pytest
 
 from samplewise.policies.price import NANO
 from tests.upstream import Answer, Rule, UpstreamProcess
-from tests.wire.books import reserved, rows, spent
+from tests.wire.books import reserved, rows, soon, spent
 from tests.wire.proxy import Proxy, Reply, backend, serve
 from tests.wire.sdk import asking, said
 
@@ -242,6 +243,32 @@ async def test_a_list_of_prompts_can_be_waited_for_in_every_way(
         assert texts == {0: "ONE", 1: "TWO"}
         assert len(found[-1]["samplewise"]["prompts"]) == 2
         await check_bill(reply, upstream, tmp_path)
+
+
+async def test_when_the_client_leaves_every_prompt_of_it_ends(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="a b c", hold="never", hold_after=1))
+    async with opened(upstream, tmp_path) as proxy:
+        asked = asyncio.create_task(ask(proxy, "window", ["one", "two"]))
+        await upstream.wait("held", equals=4)
+        asked.cancel()
+        await upstream.wait("running", equals=0)
+        await soon(lambda: reserved(tmp_path / "ledger.db") == 0, "all is settled")
+
+
+async def test_a_repeated_request_joins_the_runs_of_the_first(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "a", "b")
+    body = msgspec.json.encode({"model": "one", "prompt": ["one", "two"]})
+    headers = {"idempotency-key": "the-same"}
+    async with opened(upstream, tmp_path) as proxy:
+        replies = [await proxy.post(PATH, body, headers) for _ in range(3)]
+        assert len({msgspec.json.encode(reply.json["choices"]) for reply in replies}) == 1
+        assert len(await upstream.records()) == 2
+        other = msgspec.json.encode({"model": "one", "prompt": "another"})
+        assert (await proxy.post(PATH, other, headers)).status == 409
 
 
 async def test_a_dry_run_buys_nothing(upstream: UpstreamProcess, tmp_path: Path) -> None:
