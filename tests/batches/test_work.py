@@ -60,8 +60,8 @@ async def test_money_for_one_is_enough_for_all_one_after_another(
     await upstream.script("m", "it is 4")
     found: list[Result] = []
     async with opened(upstream, tmp_path) as service:
-        # Room for one worst case of some 110,000 at a time, and for the real cost of all.
-        await work(service, 8, nano=200_000).run(lines(12), found.append)
+        # Room for two worst cases of some 70,000 at a time, and for one beside the cost of all.
+        await work(service, 8, nano=160_000).run(lines(12), found.append)
     assert [result.ok for result in found] == [True] * 12
     assert len(await upstream.records()) == 12
 
@@ -72,7 +72,7 @@ async def test_a_stop_leaves_lines_that_wait_for_money_without_a_result(
     await upstream.script("m", Answer(text="it is 4", hold="gate"))
     found: list[Result] = []
     async with opened(upstream, tmp_path) as service:
-        at_work = work(service, 4, nano=150_000)
+        at_work = work(service, 4, nano=100_000)
         running = asyncio.create_task(at_work.run(lines(9), found.append))
         await upstream.wait("held", equals=1)
         await soon(lambda: len(at_work._waiting) == 3, "the others wait for its money")
