@@ -14,7 +14,7 @@ import pytest
 
 from samplewise.policies.price import NANO
 from tests.upstream import Answer, Rule, UpstreamProcess
-from tests.wire.books import reserved, rows, soon, spent
+from tests.wire.books import counted, reserved, rows, series, soon, spent, total
 from tests.wire.proxy import Proxy, Reply, backend, serve
 from tests.wire.sdk import asking, said
 
@@ -131,16 +131,19 @@ async def test_a_list_of_prompts_is_answered_prompt_by_prompt_in_its_order(
         ids = {row["request_id"] for row in rows(tmp_path / "ledger.db")}
         first = reply.said["request_id"]
         assert ids == {first, f"{first}_1", f"{first}_2"}
-        await check_bill(reply, upstream, tmp_path)
+        await check_bill(proxy, reply, upstream, tmp_path)
 
 
-async def check_bill(reply: Reply, upstream: UpstreamProcess, folder: Path) -> None:
-    """Check that answer, header, ledger and upstream agree on what it cost."""
+async def check_bill(proxy: Proxy, reply: Reply, upstream: UpstreamProcess, folder: Path) -> None:
+    """Check that answer, header, ledger, metrics and upstream agree on what it cost."""
     file = folder / "ledger.db"
     records = await upstream.records()
     nano = sum(370 * r.prompt_tokens + 1930 * r.total_tokens for r in records if r.status == 200)
     assert reserved(file) == 0
     assert nano == spent(file) == sum(row["nano_settled"] for row in rows(file))
+    found = series((await proxy.get("/metrics")).body.decode())
+    assert nano == counted(found, "samplewise_cost_usd_total")
+    assert total(found, "samplewise_requests_total", endpoint="completions") == asked_for(reply)
     streamed = "event-stream" in reply.headers["content-type"]
     last = reply.events[-1] if streamed else reply.json
     assert round(last["samplewise"]["cost_usd"]["total"] * NANO) == nano
@@ -148,6 +151,13 @@ async def check_bill(reply: Reply, upstream: UpstreamProcess, folder: Path) -> N
     if not streamed:
         assert float(reply.headers["x-samplewise-cost-usd"]) == nano / NANO
         assert int(reply.headers["x-samplewise-samples"]) == sum(r.n for r in records)
+
+
+def asked_for(reply: Reply) -> int:
+    """Return how many prompts an answer is for."""
+    streamed = "event-stream" in reply.headers["content-type"]
+    last = reply.events[-1] if streamed else reply.json
+    return len(last["samplewise"].get("prompts", (None,)))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +169,7 @@ async def test_every_book_has_what_the_upstream_did(
 ) -> None:
     await upstream.script("m", "it is 4", "it is quite surely 5", "it is 4")
     async with opened(upstream, tmp_path) as proxy:
-        await check_bill(await ask(proxy, route, **ask_for), upstream, tmp_path)
+        await check_bill(proxy, await ask(proxy, route, **ask_for), upstream, tmp_path)
 
 
 @pytest.mark.parametrize("tokens", [0, 1])
@@ -185,7 +195,7 @@ async def test_a_harness_that_scores_prompts_gets_exactly_what_the_upstream_says
         ]
         # Votes on the score of a prompt would buy the same number five times.
         assert [report["samples"]["drawn"] for report in reply.said["prompts"]] == [1, 1]
-        await check_bill(reply, upstream, tmp_path)
+        await check_bill(proxy, reply, upstream, tmp_path)
 
 
 async def test_the_openai_client_reads_texts_and_streams(
@@ -242,7 +252,7 @@ async def test_a_list_of_prompts_can_be_waited_for_in_every_way(
         texts = {choice["index"]: choice["text"] for event in found for choice in event["choices"]}
         assert texts == {0: "ONE", 1: "TWO"}
         assert len(found[-1]["samplewise"]["prompts"]) == 2
-        await check_bill(reply, upstream, tmp_path)
+        await check_bill(proxy, reply, upstream, tmp_path)
 
 
 async def test_when_the_client_leaves_every_prompt_of_it_ends(
