@@ -22,9 +22,9 @@ from tests.wire.bodies import CHAT
 from tests.wire.books import soon, store_url
 from tests.wire.proxy import PRICE, Reply
 
-__all__ = ["Finished", "Served", "command", "config", "run", "serving"]
+__all__ = ["SOURCES", "Finished", "Served", "command", "config", "run", "serving"]
 
-_SOURCES = Path(__file__).parents[2] / "src"
+SOURCES = Path(__file__).parents[2] / "src"
 _READY = re.compile(r"samplewise: serving .* at (http://\S+)/v1")
 
 
@@ -80,7 +80,7 @@ async def run(folder: Path, *arguments: str) -> Finished:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(_SOURCES)}
+    return {**os.environ, "PYTHONPATH": str(SOURCES)}
 
 
 @dataclass
