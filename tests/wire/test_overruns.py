@@ -82,7 +82,7 @@ VERIFIERS = (
     [
         ("policy: single", TEMPLATE),
         (f"policy: single, params: {TEMPLATE}", "{}"),
-        (EFFORT.format(TEMPLATE, "{user: x}"), "{}"),
+        (EFFORT.format(TEMPLATE, TEMPLATE), "{}"),
         ("policy: 'best_of_n:1', verifiers: [judge]", TEMPLATE),
     ],
     ids=["backend", "route", "policy", "judge"],
