@@ -131,7 +131,10 @@ class Waiting(Response):
         if self._opened:  # with a sign of life, and headers of its own
             elsewhere.address = ""
         try:
-            await relay_stream(self._service, self._job, self._request, elsewhere, self._send)
+            await relay_stream(
+                *(self._service, self._job, self._request, elsewhere),
+                *(self._send, self._dialect.failed),
+            )
         except AnswerError as error:
             await self._fail(error)
 

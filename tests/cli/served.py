@@ -137,12 +137,13 @@ class Served:
         body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
         return await self.post(msgspec.json.encode(body))
 
-    async def post(self, body: bytes, **headers: str) -> Reply:
-        """Send a chat request as bytes over a connection of its own."""
-        url = f"{self.url}/v1/chat/completions"
+    async def post(
+        self, body: bytes, *, path: str = "/v1/chat/completions", **headers: str
+    ) -> Reply:
+        """Send a request as bytes over a connection of its own."""
         async with (
             aiohttp.ClientSession() as http,
-            http.post(url, data=body, headers=headers) as reply,
+            http.post(self.url + path, data=body, headers=headers) as reply,
         ):
             return Reply(reply.status, reply.headers.copy(), await reply.read())
 
