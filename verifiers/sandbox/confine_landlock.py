@@ -1,6 +1,6 @@
 """Confines a process of the fork server by Landlock and a user id of its own; no namespaces.
 
-Loaded by `forker.py`, which gives it `call`. Needs root. Source: linux/landlock.h, landlock(7).
+Loaded by `forker.py`. Needs root. Source: linux/landlock.h, landlock(7).
 """
 
 import ctypes
@@ -10,13 +10,13 @@ import stat
 from typing import Any, Protocol
 
 
-class _Call(Protocol):
-    def __call__(self, name: str, *arguments: object) -> int:
-        """Call the C library; raises OSError."""
+class Call(Protocol):
+    """Calls the C library; raises OSError."""
+
+    def __call__(self, name: str, *arguments: Any) -> int:
+        """Call the function of that name."""
         ...
 
-
-call: _Call
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on all machines
 _BELOW = 1  # LANDLOCK_RULE_PATH_BENEATH
@@ -50,18 +50,18 @@ def handled(version: int) -> tuple[int, int, int, int]:
     return (files, 0b11, 0, 16) if version < 6 else (files, 0b11, 0b11, 24)
 
 
-def prepare(settings: dict[str, Any]) -> None:
+def prepare(call: Call, settings: dict[str, Any]) -> None:
     """Make the ruleset: reading below some folders, a few devices, and nothing else."""
     files, net, scoped, size = handled(settings["landlock"])
     ruleset = _Ruleset(files, net, scoped)
     _Rules.descriptor = call("syscall", _CREATE, ctypes.byref(ruleset), size, 0)
     for path in settings["readable"]:
-        _allow(path, _EXECUTE | _READ | _LIST)
+        _allow(call, path, _EXECUTE | _READ | _LIST)
     for path, allowed in _DEVICES.items():
-        _allow(path, allowed)
+        _allow(call, path, allowed)
 
 
-def _allow(path: str, allowed: int) -> None:
+def _allow(call: Call, path: str, allowed: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -73,12 +73,12 @@ def _allow(path: str, allowed: int) -> None:
     os.close(descriptor)
 
 
-def outside(uid: int) -> None:
+def outside(call: Call, uid: int) -> None:
     """Get all that the program leaves behind."""
     call("prctl", _SUBREAPER, 1, 0, 0, 0)
 
 
-def inside(settings: dict[str, Any], uid: int) -> None:
+def inside(call: Call, settings: dict[str, Any], uid: int) -> None:
     """Become a user of its own, who may read a few folders."""
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("500")  # the process above has to outlive the program

@@ -1,19 +1,19 @@
 """Confines a process of the fork server by namespaces of its own, inside a sandbox of bubblewrap.
 
-Loaded by `forker.py`, which gives it `call`. Source: user_namespaces(7), pid_namespaces(7).
+Loaded by `forker.py`. Source: user_namespaces(7), pid_namespaces(7).
 """
 
 import os
 from typing import Any, Protocol
 
 
-class _Call(Protocol):
-    def __call__(self, name: str, *arguments: object) -> int:
-        """Call the C library; raises OSError."""
+class Call(Protocol):
+    """Calls the C library; raises OSError."""
+
+    def __call__(self, name: str, *arguments: Any) -> int:
+        """Call the function of that name."""
         ...
 
-
-call: _Call
 
 # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET
 _NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
@@ -22,11 +22,11 @@ _PLACES = (b"/box", b"/tmp", b"/dev/shm")
 _FILES = 16_384
 
 
-def prepare(settings: dict[str, Any]) -> None:
+def prepare(call: Call, settings: dict[str, Any]) -> None:
     """Need nothing."""
 
 
-def outside(uid: int) -> None:
+def outside(call: Call, uid: int) -> None:
     """Make the namespaces; the next child is the first process in them."""
     call("unshare", _NEW)
     _write("/proc/self/setgroups", b"deny")
@@ -34,7 +34,7 @@ def outside(uid: int) -> None:
     _write("/proc/self/gid_map", b"%d %d 1" % (uid, uid))
 
 
-def inside(settings: dict[str, Any], uid: int) -> None:
+def inside(call: Call, settings: dict[str, Any], uid: int) -> None:
     """Hide what the server's sandbox and other programs have: files, processes."""
     options = b"size=%d,nr_inodes=%d,mode=1777" % (settings["file_bytes"], _FILES)
     for place in _PLACES:

@@ -51,7 +51,7 @@ class Launch:
             self.bwrap,
             *("--unshare-all", "--unshare-user", *self._nesting()),
             *("--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "box"),
-            # What we start is process 1: when it ends, all others do, and no process inside can end it.
+            # What we start is process 1: its end ends all others, and nothing inside can end it.
             *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
             "--clearenv",
             *(part for pair in ENVIRONMENT.items() for part in ("--setenv", *pair)),

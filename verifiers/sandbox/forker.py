@@ -38,7 +38,6 @@ def call(name: str, *arguments: Any) -> int:
 
 def _module(name: str, text: str) -> Any:
     module = types.ModuleType(name)
-    module.__dict__["call"] = call
     exec(compile(text, f"<{name}>", "exec"), module.__dict__)
     return module
 
@@ -67,7 +66,7 @@ class _Server:
         lines = bytes.fromhex(settings["filter"])
         self._filter = _Filter(len(lines) // 8, lines)
         self._agent.load(settings["modules"])
-        self._confine.prepare(settings)
+        self._confine.prepare(call, settings)
 
     def serve(self) -> None:
         """Return in every process that is to run a program, ready for it; else never."""
@@ -92,7 +91,7 @@ class _Server:
             os.close(descriptor)
         report = socket.socket(fileno=descriptors[3])
         report.send(b"outer")
-        self._confine.outside(uid)
+        self._confine.outside(call, uid)
         child = os.fork()
         if child:
             status = _end_of(child, report)
@@ -107,7 +106,7 @@ class _Server:
         report.close()
         self._agent.set_limits(self._settings["nice"], self._settings["limits"])
         _drop_bound()
-        self._confine.inside(self._settings, uid)
+        self._confine.inside(call, self._settings, uid)
         _give_up_privileges()
         call("prctl", _SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         call("prctl", _SET_SECCOMP, _FILTER, ctypes.byref(self._filter), 0, 0)

@@ -119,6 +119,7 @@ class _Plain:
             ours.pop_all()
         self.streams = Streams(-1, stdout[1], stderr[1])
         self.over: asyncio.Future[None] = self._ended.future
+        self._cpu_ms = 0.0
 
     def pids(self) -> tuple[int, int]:
         """Return the process."""
@@ -128,11 +129,14 @@ class _Plain:
         """End the process; those that it forked end when nobody listens to them."""
         self._ended.kill()
         await self._ended.future
+        return self._collect()
+
+    def _collect(self) -> End:
         if self._process.returncode is None:
-            self._process.returncode = os.waitstatus_to_exitcode(
-                os.waitpid(self._process.pid, 0)[1]
-            )
-        return End.of(self._process.returncode, 0.0)
+            _, status, usage = os.wait4(self._process.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self._cpu_ms = (usage.ru_utime + usage.ru_stime) * 1000
+        return End.of(self._process.returncode, self._cpu_ms)
 
     def close(self) -> None:
         """Give everything back but the streams."""

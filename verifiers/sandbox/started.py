@@ -124,6 +124,9 @@ class Bubble:
             await asyncio.wait([self._outer.future], timeout=_END_S)
         self._outer.kill()
         await self._outer.future
+        return self._collect()
+
+    def _collect(self) -> End:
         if self._process.returncode is None:
             _, status, usage = os.wait4(self._process.pid, 0)
             self._process.returncode = os.waitstatus_to_exitcode(status)

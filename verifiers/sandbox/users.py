@@ -13,10 +13,10 @@ from typing import Protocol
 
 from samplewise.verifiers.sandbox.base import SandboxUnavailable
 
-__all__ = ["OneUser", "OwnUsers", "Users"]
+__all__ = ["OWN_USERS", "OneUser", "OwnUsers", "Users"]
 
 # Not given to anyone by Debian, its relatives or systemd.
-_FREE = range(60_600, 61_180)
+OWN_USERS = range(60_600, 61_180)
 
 
 class Users(Protocol):
@@ -51,7 +51,7 @@ class OwnUsers:
     A socket with a name stands for each id, which the kernel takes back when the server is gone.
     """
 
-    def __init__(self, ids: Iterable[int] = _FREE) -> None:
+    def __init__(self, ids: Iterable[int] = OWN_USERS) -> None:
         self._ids = tuple(ids)
         self._taken: dict[int, socket.socket] = {}
 
