@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from samplewise.proxy.job import Route
@@ -41,6 +43,10 @@ def answered_alone(request: ChatRequest, route: Route) -> tuple[Route, str] | No
         return None
     if route.side is not None and _begins(request, route.side.begins):
         return route.side.route, "taken for a side request (a title, tags): one sample"
+    if request.scores or (request.text and request.max_tokens == 0):
+        # There is no answer in it to verify either.
+        scored = replace(route, checks=(), voter=None, on_unverified="return")
+        return scored, "a request that scores its prompt: one sample"
     if request.fields.get("web_search_options", b"null") != b"null":
         return route, "web_search_options: one sample, because each would pay for its own search"
     return None

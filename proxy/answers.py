@@ -25,7 +25,7 @@ from samplewise.proxy.ledger.base import Account, Scope
 from samplewise.proxy.purse import Purse, Short
 from samplewise.verifiers.base import Ended, Purpose, Sample, Status
 
-__all__ = ["conclude", "pick"]
+__all__ = ["conclude", "named_limit", "pick"]
 
 
 def conclude(job: Job, evidence: Evidence, stop: Stop, purse: Purse, draws: Draws) -> Answer:
@@ -184,13 +184,13 @@ def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:
     if evidence.good == drawn and any(r.why == "budget" for r in evidence.rounds.values()):
         wave = f"a wave of {least} samples" if drawn else "the smallest wave"
         return BudgetExceeded(
-            f"{wave} of route {job.route.name!r} does not fit into {_named(purse.blocked)}"
+            f"{wave} of route {job.route.name!r} does not fit into {named_limit(purse.blocked)}"
             f"{_missing(purse.short)}",
             headers={"x-should-retry": "false"},
         )
     if evidence.deadline_passed:
         return UpstreamFailed(
-            f"the deadline of {job.deadline_s:g} s passed before "
+            f"the deadline of {job.bound_s:g} s passed before "
             f"{least} good samples were in ({evidence.good} came)",
             status=504,
             code="deadline_exceeded",
@@ -227,7 +227,7 @@ def _missing(short: Short | None) -> str:
         return ""
     need, left = short.need, short.left
     said = [
-        (need.nano, left.nano, _dollars),
+        (need.nano, left.nano, shown_usd),
         (need.tokens, left.tokens, "{} tokens".format),
         (need.samples, left.samples, "{} samples".format),
     ]
@@ -239,11 +239,8 @@ def _missing(short: Short | None) -> str:
     return f": one sample and its verdicts may cost {' and '.join(parts)}" if parts else ""
 
 
-def _dollars(nano: int) -> str:
-    return f"${nano / NANO:.9f}".rstrip("0").rstrip(".")
-
-
-def _named(account: Account | None) -> str:
+def named_limit(account: Account | None) -> str:
+    """Return whose limit of what it is, for messages."""
     if account is None:
         return "its limits"
     limit = account.limit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -12,10 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from samplewise.proxy.api import admin, books, ops
+from samplewise.proxy.api import admin, batches, books, files, ops
 from samplewise.proxy.api.chat import chat_completions
+from samplewise.proxy.api.completions import completions
 from samplewise.proxy.api.count_tokens import count_message_tokens
 from samplewise.proxy.api.door import Door
+from samplewise.proxy.api.embeddings import embeddings
 from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.messages import answer_messages
 from samplewise.proxy.api.models import list_models, show_model
@@ -26,6 +28,8 @@ from samplewise.proxy.api.responses import answer_responses
 from samplewise.proxy.api.shapes import path_error
 from samplewise.proxy.api.stored import delete_response, no_response, show_response
 from samplewise.proxy.backends.abilities import Abilities
+from samplewise.proxy.batches.running import Runner, Sizes, running_batches
+from samplewise.proxy.batches.store import batch_store
 from samplewise.proxy.build import open_service
 from samplewise.proxy.config import Config
 from samplewise.proxy.errors import AnswerError, RequestError
@@ -51,8 +55,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         set_up_logs(config.server.log_format, config.server.log_level)
-        async with open_service(config, known=known, peers=peers) as service:
-            app.state.service = service
+        async with (
+            open_service(config, known=known, peers=peers) as service,
+            running_batches(service, batch_store(config.store), _sizes(config)) as runner,
+        ):
+            app.state.service, app.state.runner = service, runner
             yield
 
     app = FastAPI(title="Samplewise", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
@@ -72,6 +79,12 @@ def create_app(
             expose_headers=_EXPOSED,
         )
     return app
+
+
+def _sizes(config: Config) -> Sizes:
+    server = config.server
+    file_bytes = int(server.max_file_mb * 2**20)
+    return Sizes(at_once=server.batch_at_once, file_bytes=file_bytes, days=server.file_days)
 
 
 class _PlainPaths:
@@ -97,6 +110,12 @@ def _add_routes(app: FastAPI) -> None:
     # Starlette's own routes: no parameter of a handler is parsed, checked or converted for us.
     async def chat(request: Request) -> Response:
         return await chat_completions(request, _service(request))
+
+    async def texts(request: Request) -> Response:
+        return await completions(request, _service(request))
+
+    async def embed(request: Request) -> Response:
+        return await embeddings(request, _service(request))
 
     async def responses(request: Request) -> Response:
         return await answer_responses(request, _service(request))
@@ -151,7 +170,10 @@ def _add_routes(app: FastAPI) -> None:
     async def rotate(request: Request) -> Response:
         return await admin.rotate_key(request, _service(request))
 
+    _add_batches(app)
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
+    app.add_route("/v1/completions", texts, methods=["POST"])
+    app.add_route("/v1/embeddings", embed, methods=["POST"])
     app.add_route("/v1/responses", responses, methods=["POST"])
     app.add_route("/v1/responses/{response_id}", response, methods=["GET", "DELETE"])
     app.add_route("/v1/responses/{response_id}/cancel", no_response, methods=["POST"])
@@ -172,6 +194,23 @@ def _add_routes(app: FastAPI) -> None:
     app.add_route("/livez", livez, methods=["GET"])
     app.add_route("/readyz", readyz, methods=["GET"])
     app.add_route("/metrics", metrics, methods=["GET"])
+
+
+def _add_batches(app: FastAPI) -> None:
+    Handle = Callable[[Request, Service, Runner], Awaitable[Response]]
+
+    def add(path: str, handle: Handle, *methods: str) -> None:
+        async def handler(request: Request) -> Response:
+            return await handle(request, _service(request), request.app.state.runner)
+
+        app.add_route(path, handler, methods=list(methods))
+
+    add("/v1/files", files.file_collection, "GET", "POST")
+    add("/v1/files/{id}", files.one_file, "GET", "DELETE")
+    add("/v1/files/{id}/content", files.file_content, "GET")
+    add("/v1/batches", batches.batch_collection, "GET", "POST")
+    add("/v1/batches/{id}", batches.one_batch, "GET")
+    add("/v1/batches/{id}/cancel", batches.cancel_batch, "POST")
 
 
 # What a page of another origin may read of an answer beside its body.

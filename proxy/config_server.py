@@ -42,6 +42,9 @@ class ServerSettings(Settings):
     first_comment_after_s: Seconds = 4.0
     comment_every_s: Seconds = 10.0
     plain_keep_alive: bool = False
+    max_file_mb: Annotated[float, Field(gt=0, le=10_000)] = 200.0
+    file_days: Annotated[float, Field(gt=0, le=36_500)] = 30.0
+    batch_at_once: Annotated[int, Field(ge=1, le=1_000)] = 16
     drain_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
     grace_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     log_format: Literal["auto", "json", "console"] = "auto"

@@ -22,7 +22,7 @@ _FIELDS = frozenset(
         "stop_reason", "degraded", "drawn", "good", "cost_usd", "seconds", "status", "code",
         "sample", "backend", "reason", "verifier", "error", "worker", "address",
         "in_flight", "warning", "exception", "rows", "client", "key_id", "action", "actor",
-        "routes", "abilities", "shed",
+        "routes", "abilities", "shed", "batch", "problems",
     }
 )  # fmt: skip
 

@@ -193,7 +193,7 @@ class Metrics:
     def answered(self, answer: Answer, waited_s: float) -> None:
         """Count a request that got its answer."""
         route, evidence = answer.job.route.name, answer.evidence
-        self._add(self.requests, 1, route, "chat", answer.outcome.value)
+        self._add(self.requests, 1, route, answer.job.request.endpoint, answer.outcome.value)
         stream = "true" if answer.job.request.stream else "false"
         self._observe(self.duration, answer.seconds, route, stream)
         self._observe(self.overhead, max(0.0, answer.seconds - waited_s), route)
@@ -206,9 +206,14 @@ class Metrics:
             saved = answer.costs["generation"] / evidence.drawn * left / NANO
             self._add(self.saved, saved, route)
 
-    def refused(self, route: str, outcome: str) -> None:
+    def relayed(self, route: str, seconds: float) -> None:
+        """Count a request for embeddings that was answered."""
+        self._add(self.requests, 1, route, "embeddings", "unverified")
+        self._observe(self.duration, seconds, route, "false")
+
+    def refused(self, route: str, outcome: str, endpoint: str = "chat") -> None:
         """Count a request that ended without an answer."""
-        self._add(self.requests, 1, route, "chat", outcome)
+        self._add(self.requests, 1, route, endpoint, outcome)
         if outcome == "cancelled":
             self._add(self.disconnects, 1, route)
 

@@ -145,6 +145,8 @@ class Plan:
             timeout_s=self._timeout_s(),
             reading=self._reading(),
             sending=facts.note_sent,
+            path=self.job.request.path,
+            echo=self.job.request.scores,
         )
         return Trip(
             upstream=upstream,
@@ -164,9 +166,9 @@ class Plan:
 
     def _timeout_s(self) -> float:
         """Return how long the call may take: no longer than there is somebody to wait for it."""
-        if self.job.deadline_s is None:
+        if self.job.bound_s is None:
             return self.upstream.timeout_s
-        left = self.job.began + self.job.deadline_s - asyncio.get_running_loop().time()
+        left = self.job.began + self.job.bound_s - asyncio.get_running_loop().time()
         return max(0.001, min(self.upstream.timeout_s, left))
 
     def _seed(self, index: int) -> int | None:
@@ -181,6 +183,10 @@ class Plan:
         """Return the fields that ask for what the policy reads, and for what the client does."""
         if not self.needs.reads_logprobs(self.upstream.name):
             return {}
+        if self.job.request.text:
+            # Of texts it is the number of the likeliest tokens, and no more than one is ever read.
+            asked = self.job.request.fields.get("logprobs", b"null") != b"null"
+            return {} if asked else {"logprobs": 1}
         top = min(self.needs.top_logprobs, self.upstream.max_top_logprobs)
         top = max(top, self.job.request.top_logprobs or 0)
         return {"logprobs": True, **({"top_logprobs": top} if top else {})}
@@ -188,7 +194,7 @@ class Plan:
     def _reading(self) -> Reading:
         """Return what is read of log-probabilities; more than the client asked for is left out."""
         needs = self.needs
-        if not needs.reads_logprobs(self.upstream.name):
+        if self.job.request.text or not needs.reads_logprobs(self.upstream.name):
             return Reading()
         return Reading(needs.top_logprobs > 0, needs.group_tokens, self.job.request.top_logprobs)
 
@@ -199,7 +205,7 @@ class Plan:
         params |= {k: v for k, v in self.prompt.params.items() if k != "max_tokens"}
         params |= self._wanted_logprobs()
         messages = self.prompt.messages
-        if not self.upstream.developer:
+        if not self.upstream.developer and not request.text:
             messages = as_system(messages or request.messages)
         return upstream_body(
             request,
@@ -209,8 +215,14 @@ class Plan:
             stream=stream,
             stream_options=self.upstream.stream_options,
             n=len(slots),
-            cap_field=self.upstream.token_field or request.cap_field or "max_tokens",
+            cap_field=self._cap_field(),
             max_tokens=self.max_tokens,
             seed=self._seed(slots[0].index),
             seed_field=self.upstream.seed_field,
         )
+
+    def _cap_field(self) -> str:
+        request = self.job.request
+        if request.text:
+            return "max_tokens"
+        return self.upstream.token_field or request.cap_field or "max_tokens"

@@ -15,6 +15,7 @@ from hashlib import blake2b
 
 import structlog
 
+from samplewise.policies.evidence import Evidence
 from samplewise.proxy.claims import Claims, key_reused
 from samplewise.proxy.errors import AnswerError, RequestError
 from samplewise.proxy.job import Answer, Job, Retry
@@ -23,7 +24,7 @@ from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.metrics import Metrics
 from samplewise.verifiers.base import Purpose, Sample
 
-__all__ = ["Retries", "read_retry", "repeated"]
+__all__ = ["Retries", "read_retry", "repeated", "whole_samples"]
 
 _log = structlog.get_logger("samplewise.retries")
 _LONGEST_KEY = 255
@@ -63,6 +64,15 @@ def _digest(*texts: str, body: bytes = b"") -> bytes:
         said.update(text.encode("utf-8", "surrogateescape") + b"\0")
     said.update(body)
     return said.digest()
+
+
+def whole_samples(evidence: Evidence) -> list[Sample]:
+    """Return the samples of a run that another run of the same request can begin with."""
+    return [
+        sample
+        for sample in sorted(evidence.samples.values(), key=lambda sample: sample.index)
+        if sample.complete and not sample.parents and sample.purpose is Purpose.ANSWER
+    ]
 
 
 @dataclass(slots=True)
@@ -164,12 +174,7 @@ class Retries:
     def _pool(self, job: Job) -> list[Sample]:
         """Return the whole samples of a run whose client left."""
         evidence = self.kept.get(job.request_id)
-        samples = evidence.samples.values() if evidence else ()
-        return [
-            sample
-            for sample in sorted(samples, key=lambda sample: sample.index)
-            if sample.complete and not sample.parents and sample.purpose is Purpose.ANSWER
-        ]
+        return whole_samples(evidence) if evidence else []
 
     def _put(self, name: bytes, run: _Run) -> None:
         self._forget(name)

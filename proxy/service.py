@@ -20,6 +20,7 @@ from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
     AnswerError,
     BudgetExceeded,
+    Elsewhere,
     Forbidden,
     NoVerifiedAnswer,
     Overloaded,
@@ -57,6 +58,7 @@ _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
     Forbidden: "client_error",
     RateLimited: "client_error",
+    Elsewhere: "client_error",
     Overloaded: "shed",
     BudgetExceeded: "budget_refused",
     NoVerifiedAnswer: "no_verified_answer",
@@ -174,7 +176,8 @@ class Service:
             limit=limit,
             began=asyncio.get_running_loop().time(),
             seed=seed,
-            deadline_s=_least(route.deadline_s, options.deadline_s or request.patience_s),
+            deadline_s=_least(route.deadline_s, options.deadline_s),
+            patience_s=request.patience_s if options.deadline_s is None else None,
             warnings=warnings,
             key=key,
             tagged=self._tagged(key, route),
@@ -243,11 +246,29 @@ class Service:
             **_of_key(job.key),
         )
 
+    def relayed(self, job: Job, nano: int) -> None:
+        """Count and log a request that was passed on and answered."""
+        seconds = asyncio.get_running_loop().time() - job.began
+        self.engine.metrics.relayed(job.route.name, seconds)
+        _log.info(
+            "relayed",
+            request_id=job.request_id,
+            route=job.route.name,
+            cost_usd=usd(nano),
+            seconds=round(seconds, 3),
+            **_of_key(job.key),
+        )
+
     def refused(
-        self, route: str, error: AnswerError, request_id: str, key: ClientKey | None = None
+        self,
+        route: str,
+        error: AnswerError,
+        request_id: str,
+        key: ClientKey | None = None,
+        endpoint: str = "chat",
     ) -> None:
         """Count and log a request that ended without an answer."""
-        self.engine.metrics.refused(route, _ended(error))
+        self.engine.metrics.refused(route, _ended(error), endpoint)
         _log.info(
             "refused",
             request_id=request_id,

@@ -8,9 +8,10 @@ records are the same everywhere. Knows no HTTP.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -20,11 +21,14 @@ from samplewise.proxy.errors import AnswerError, Elsewhere, StoreError, store_er
 from samplewise.proxy.job import Answer, Job, Retry
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.room import room_headers
+from samplewise.proxy.ledger.base import Account
 from samplewise.proxy.logs import where
 from samplewise.proxy.service import Service
 from samplewise.proxy.wire import ChatRequest
 
-__all__ = ["Client", "answer_job", "open_job", "room", "serve_chat", "stopping"]
+__all__ = ["Client", "answer_job", "open_job", "placed", "room", "serve_chat", "stopping"]
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("samplewise.serving")
 
@@ -34,13 +38,15 @@ class Client:
     """Who asks. `request_id` is our own name for the request, from `Service.new_request_id`.
 
     `key` is None where none is needed, `retry` where a repetition must not be looked for.
-    `given_id` is the name that the client or a proxy in front has for it, or empty.
+    `given_id` is the name that the client or a proxy in front has for it, or empty. `accounts` are
+    counters that it must fit into beside all others, those of a batch for example.
     """
 
     request_id: str
     key: ClientKey | None = None
     retry: Retry | None = None
     given_id: str = ""
+    accounts: tuple[Account, ...] = ()
 
 
 async def serve_chat(
@@ -75,6 +81,7 @@ def open_job(service: Service, request: ChatRequest, client: Client) -> Job:
     """
     job = service.job(request, client.request_id, client.key)
     job.retry, job.given_id = client.retry, client.given_id
+    job.tagged += client.accounts
     return job
 
 
@@ -85,6 +92,7 @@ async def answer_job(service: Service, job: Job) -> Answer:
         Elsewhere: another process works on it; that was neither counted nor logged.
         AnswerError: there is no answer; it was counted and logged.
     """
+    endpoint = job.request.endpoint
     try:
         if job.retry is None or not job.retry.passed_on:  # counted where it came in
             with _paid(job):
@@ -93,11 +101,23 @@ async def answer_job(service: Service, job: Job) -> Answer:
     except Elsewhere:
         raise
     except AnswerError as error:
-        service.refused(job.route.name, error, job.request_id, job.key)
+        service.refused(job.route.name, error, job.request_id, job.key, endpoint)
         raise
     except asyncio.CancelledError:
-        service.refused(job.route.name, stopping(), job.request_id, job.key)
+        service.refused(job.route.name, stopping(), job.request_id, job.key, endpoint)
         raise
+
+
+async def placed(service: Service, job: Job, work: Callable[[], Awaitable[T]]) -> T:
+    """Do paid work for a job that is no run of samples, counted and bounded as all requests are.
+
+    Raises:
+        AnswerError: it cannot be done; nothing was counted or logged of that yet.
+    """
+    with _paid(job), boundary(_crashed, AnswerError, StoreError):
+        await service.rates.count(job.key, job.request_id)
+        async with service.gate.place(job):
+            return await work()
 
 
 async def room(service: Service, key: ClientKey | None) -> dict[str, str]:

@@ -222,6 +222,11 @@ class RawStream:
         self._begun = False
         self._mould: _Mould | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether an event of the upstream's was passed on, or is held back."""
+        return self._begun
+
     def forward(self, data: bytes) -> bytes:
         """Return what to send for one upstream event; may be empty."""
         return (self._mould and self._mould.cast(data)) or self._rewritten(data)

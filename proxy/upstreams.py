@@ -37,7 +37,8 @@ class Upstream:
     itself leaves. `pool` has its hosts and what is known of their health. `hedge` is the share of
     samples after whose time a late one is asked for twice (None: never). `checkpoints` are there
     where they decide what a call costs whose process died. `tokens` asks a host how many tokens a
-    prompt has, where it is known to tell.
+    prompt has, where it is known to tell. `relays` says that calls can be made to other paths than
+    that of chats.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Upstream:
     in_flight: int = 0
     pace: Pace | None = None
     checkpoints: Checkpoints | None = None
+    relays: bool = False
     tokens: Callable[[str, bytes], Awaitable[int | None]] | None = None
     pool: Pool = field(default_factory=Pool)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64))

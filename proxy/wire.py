@@ -14,10 +14,18 @@ from samplewise.proxy.errors import RequestError
 from samplewise.proxy.jsontext import encode, members, object_text
 from samplewise.proxy.options import Options, parse_options
 
-__all__ = ["ChatRequest", "parse_chat", "prompt_bound", "prompt_guess", "upstream_body"]
+__all__ = [
+    "MOST_TOKENS",
+    "ChatRequest",
+    "parse_chat",
+    "prompt_bound",
+    "prompt_guess",
+    "read_whole_number",
+    "upstream_body",
+]
 
 _MOST_CHOICES = 128
-_MOST_TOKENS = 2**31 - 1
+MOST_TOKENS = 2**31 - 1
 # Never forwarded as they came: we say ourselves how many samples, and whether they are streamed.
 _OURS = frozenset({"model", "samplewise", "stream", "stream_options", "n"})
 _TEMPLATE_TOKENS = 64
@@ -32,7 +40,8 @@ class ChatRequest:
     """One chat request: its fields as JSON text, and the few that are read, decoded.
 
     `max_tokens` is the client's own cap or None, `cap_field` the name it used, `read_timeout_s` how
-    long it waits for the next byte of an answer.
+    long it waits for the next byte of an answer. `text` says that it continues a prompt
+    (`/completions`): then `messages` are for verifiers alone.
     """
 
     fields: Mapping[str, bytes]
@@ -48,6 +57,22 @@ class ChatRequest:
     seed: int | None = None
     images: int = 0
     read_timeout_s: float | None = None
+    text: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where it goes below an upstream's base URL."""
+        return "/completions" if self.text else "/chat/completions"
+
+    @property
+    def endpoint(self) -> str:
+        """What metrics call the surface it goes to."""
+        return "completions" if self.text else "chat"
+
+    @property
+    def scores(self) -> bool:
+        """Whether what comes back holds the prompt itself, as it is asked for to score it."""
+        return self.text and self.fields.get("echo") == b"true"
 
     @property
     def patience_s(self) -> float | None:
@@ -94,8 +119,8 @@ def parse_chat(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
     if fields.get("best_of", b"null") not in (b"null", b"1"):
         # An upstream that knows it would draw and bill more samples than were reserved.
         raise RequestError("best_of: ask for samplewise.samples instead", param="best_of")
-    n = _whole(fields, "n", 1, _MOST_CHOICES)
-    caps = {name: _whole(fields, name, 1, _MOST_TOKENS) for name in _CAPS}
+    n = read_whole_number(fields, "n", 1, _MOST_CHOICES)
+    caps = {name: read_whole_number(fields, name, 1, MOST_TOKENS) for name in _CAPS}
     given = [name for name in _CAPS if caps[name] is not None]
     options = _read(fields, "stream_options", dict[str, Any]) or {}
     return ChatRequest(
@@ -138,7 +163,12 @@ def _read(fields: Mapping[str, bytes], name: str, kind: Any, *, required: bool =
         raise RequestError(f"{name}: cannot be read: {error}", param=name) from None
 
 
-def _whole(fields: Mapping[str, bytes], name: str, least: int, most: int) -> int | None:
+def read_whole_number(fields: Mapping[str, bytes], name: str, least: int, most: int) -> int | None:
+    """Return a member that is a whole number in a range; None without one.
+
+    Raises:
+        RequestError: it is something else.
+    """
     value: int | None = _read(fields, name, int)
     if value is not None and not least <= value <= most:
         shown = str(value)[:60]
@@ -194,8 +224,9 @@ def prompt_bound(
     if request.images and max_tokens_per_image is not None:
         inline = sum(len(found) for found in _DATA_URL.findall(text))
         size += request.images * max_tokens_per_image - inline
+    prompt = "prompt" if request.text else "messages"
     for name, value in request.fields.items():
-        if name not in _OURS and name != "messages":
+        if name not in _OURS and name != prompt:
             size += len(value)
     return size + _TEMPLATE_TOKENS
 

@@ -21,7 +21,7 @@ __all__ = ["Door"]
 
 _log = structlog.get_logger("samplewise.door")
 _LOG_EVERY_S = 1.0
-_ANSWERED = ("/chat/completions", "/responses", "/messages")
+_ANSWERED = ("/completions", "/responses", "/messages")
 
 
 class Door:

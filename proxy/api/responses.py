@@ -27,7 +27,7 @@ from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.service import Service
 from samplewise.proxy.sse import COMMENT
 
-__all__ = ["answer_responses"]
+__all__ = ["Responses", "answer_responses"]
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 # What the service promises to say of every response, where the request says nothing.
@@ -57,10 +57,10 @@ _REPEATED = (
 
 async def answer_responses(request: Request, service: Service) -> Response:
     """Answer one request."""
-    return await answer_request(request, service, _Responses())
+    return await answer_request(request, service, Responses())
 
 
-class _Responses:
+class Responses:
     """The wire format of `/v1/responses`."""
 
     names = NAMES
@@ -115,10 +115,14 @@ class _Asked:
         return json_reply(encode(self._whole(answer)), headers(answer))
 
     def _whole(self, answer: Answer) -> dict[str, Any]:
-        output = Output(_name(answer.job))
+        output = self.output(answer.job)
         for _ in _whole(output, answer):
             pass
         return self.resource(answer.job, output, answer)
+
+    def output(self, job: Job) -> Output:
+        """Return the output of an answer that has none yet."""
+        return Output(_name(job), self.found.grouped)
 
     def resource(
         self, job: Job, output: Output | None = None, answer: Answer | None = None
@@ -152,7 +156,7 @@ class _Stream:
 
     def __init__(self, asked: _Asked, job: Job) -> None:
         self._asked, self._job = asked, job
-        self._output = Output(_name(job))
+        self._output = asked.output(job)
         self._number = 0
         self._answered = False
 
@@ -172,7 +176,7 @@ class _Stream:
         """Return the answer in pieces, or the end of what has passed through."""
         if not self._number:
             # A repetition has the name of the run that it joined, as far as it has none yet.
-            self._job, self._output = answer.job, Output(_name(answer.job))
+            self._job, self._output = answer.job, self._asked.output(answer.job)
         if self._answered:
             rest = self._output.close(cut=chosen_reason(answer) in _INCOMPLETE)
         else:

@@ -22,10 +22,13 @@ class Output:
     upstreams may write several at a time.
     """
 
-    def __init__(self, name: str) -> None:
-        """Begin with nothing; ids of items are made of `name`."""
+    def __init__(self, name: str, grouped: Mapping[str, tuple[str, str]]) -> None:
+        """Begin with nothing; ids of items are made of `name`.
+
+        `grouped` has the namespace and own name of tools that are in one, by their name in a chat.
+        """
         self.items: list[dict[str, Any]] = []
-        self._name = name
+        self._name, self._grouped = name, grouped
         self._open: set[int] = set()
         self._calls: dict[int, int] = {}
         # What the open part of each open item says so far.
@@ -81,6 +84,8 @@ class Output:
             item: dict[str, Any] = {"type": "function_call", "id": self._id("fc")}
             item["call_id"] = id_ if isinstance(id_, str) and id_ else self._id("call")
             item |= {"name": name if isinstance(name, str) else "", "arguments": ""}
+            if item["name"] in self._grouped:
+                item["namespace"], item["name"] = self._grouped[item["name"]]
             yield from self._add(item)
             self._calls[number] = len(self.items) - 1
             self._said[self._calls[number]] = []

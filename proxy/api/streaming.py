@@ -131,7 +131,10 @@ class Waiting(Response):
         if self._opened:  # with a sign of life, and headers of its own
             elsewhere.address = ""
         try:
-            await relay_stream(self._service, self._job, self._request, elsewhere, self._send)
+            failed = self._dialect.failed
+            await relay_stream(
+                self._service, self._job, self._request, elsewhere, self._send, failed
+            )
         except AnswerError as error:
             await self._fail(error)
 
@@ -200,10 +203,15 @@ class Waiting(Response):
 
 
 @asynccontextmanager
-async def watching(request: Request, job: Job) -> AsyncIterator[None]:
-    """Tell a job when its client closes the connection."""
+async def watching(request: Request, *jobs: Job) -> AsyncIterator[None]:
+    """Tell jobs when their client closes the connection."""
+
+    def leave() -> None:
+        for job in jobs:
+            job.leave()
+
     # A plain handler is not told that its client left: it has to listen beside the work.
-    watch = asyncio.create_task(wait_gone(request, job.leave))
+    watch = asyncio.create_task(wait_gone(request, leave))
     try:
         yield
     finally:

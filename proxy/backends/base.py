@@ -72,7 +72,9 @@ class Call:
     the upstream's own bytes. `timeout_s` bounds the whole call. `host` is the base URL to ask,
     empty where the upstream has none. `reading` says what of log-probabilities matters. The backend
     calls `sending` before the first byte of the request can have left: what is given up before that
-    costs nothing.
+    costs nothing. `path` is where it goes below the host, `echo` says that the answer may repeat
+    the prompt, which is no completion, and `whole` that the answer has no choices: `Totals.head` is
+    all of it, as it came.
     """
 
     id: str
@@ -84,6 +86,9 @@ class Call:
     host: str = ""
     reading: Reading = Reading()
     sending: Callable[[], None] = _nothing
+    path: str = "/chat/completions"
+    echo: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,8 @@ class _Message(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    message: _Message
+    message: _Message | None = None
+    text: str | None = None
     index: int = 0
     finish_reason: str | None = None
     stop_reason: str | int | None = None
@@ -66,7 +67,10 @@ class _Logprob(msgspec.Struct):
 
 
 class _Logprobs(msgspec.Struct):
+    """Of a chat in `content`; of a completed text in `token_logprobs`, None for the first token."""
+
     content: list[_Logprob] | None = None
+    token_logprobs: list[float | None] | None = None
 
 
 _choice = msgspec.json.Decoder(_Choice)
@@ -78,7 +82,9 @@ _PLAIN = Reading()
 def read_choice(
     raw: bytes, tokens: int = 0, number: int | None = None, reading: Reading = _PLAIN
 ) -> Done:
-    """Read one choice of an unstreamed answer; `number` is used instead of its own index.
+    """Read one choice of an unstreamed answer, of a chat or a completed text.
+
+    `number` is used instead of its own index.
 
     Raises:
         ProtocolError: when it is not a choice object, or the upstream says that it broke.
@@ -88,12 +94,17 @@ def read_choice(
         logprobs = _summary(choice.logprobs, reading)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ProtocolError(f"choice cannot be read: {error}") from None
-    calls = _tool_calls(choice.message)
-    ended, stop = _ended(choice, bool(calls))
+    message = choice.message
+    if message is None:
+        if choice.text is None:
+            raise ProtocolError("choice cannot be read: it has neither a message nor a text")
+        message = _Message(choice.text)
+    calls = _tool_calls(message)
+    ended, stop = _ended(choice, message, bool(calls))
     return Done(
         choice=choice.index if number is None else number,
         raw=raw if reading.keep == ALL else _trimmed(raw, choice.logprobs, reading.keep),
-        text=_text(choice.message),
+        text=_text(message),
         ended=ended,
         tokens=tokens or (logprobs.tokens if logprobs else 0),
         stop=stop,
@@ -102,10 +113,10 @@ def read_choice(
     )
 
 
-def _ended(choice: _Choice, calls: bool) -> tuple[Ended, str]:
+def _ended(choice: _Choice, message: _Message, calls: bool) -> tuple[Ended, str]:
     if choice.finish_reason in ("error", "abort"):
         raise ProtocolError(f"upstream ended the choice with {choice.finish_reason!r}")
-    if choice.message.refusal:
+    if message.refusal:
         return Ended.REFUSAL, ""
     ended = _FINISH.get(choice.finish_reason or "stop", Ended.EOS)
     if ended is Ended.EOS and calls:
@@ -140,8 +151,11 @@ def _arguments(function: _Function) -> str:
 
 def _summary(raw: msgspec.Raw, reading: Reading) -> LogprobSummary | None:
     logprobs = _logprobs.decode(raw)
-    items = (logprobs.content if logprobs else None) or []
+    if logprobs is None:
+        return None
+    items = logprobs.content or []
     values = [item.logprob for item in items]
+    values += [value for value in logprobs.token_logprobs or [] if value is not None]
     if not values:
         return None
     meter = Meter(reading.window)
@@ -221,6 +235,8 @@ class Assembly:
     tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
     finished: bool = False
+    of_text: bool = False
+    text_logprobs: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Measure confidence where that is wanted."""
@@ -232,13 +248,18 @@ class Assembly:
         grown = False
         for name, value in (choice.get("delta") or {}).items():
             grown |= self._add_field(name, value)
-        content = (choice.get("logprobs") or {}).get("content")
-        if content:
-            self._add_logprobs(content)
+        if isinstance(choice.get("text"), str):
+            self.of_text = True
+            grown |= self._add_field("content", choice["text"])
+        logprobs = choice.get("logprobs") or {}
+        if logprobs.get("content"):
+            self._add_logprobs(logprobs["content"])
+        elif logprobs.get("token_logprobs"):
+            self._add_text_logprobs(logprobs)
         elif grown:
             self.trace.tokens += 1
         for name, value in choice.items():
-            if name not in ("delta", "index", "logprobs") and value is not None:
+            if name not in ("delta", "index", "logprobs", "text") and value is not None:
                 self.choice[name] = value
         self.finished = self.finished or choice.get("finish_reason") is not None
 
@@ -272,19 +293,31 @@ class Assembly:
                 known[name] = value
 
     def _add_logprobs(self, content: list[dict[str, Any]]) -> None:
-        trace, keep = self.trace, self.reading.keep
+        keep = self.reading.keep
         if keep is not None:
             # What only the policy asked for is dropped at once: it is a hundred times the text.
             self.logprobs.extend(content if keep == ALL else (_cut_to(i, keep) for i in content))
-        for item in content:
-            value = float(item["logprob"])
-            if trace.meter is not None:
+        if self.trace.meter is not None:
+            for item in content:
                 top = item.get("top_logprobs") or ()
-                trace.meter.add([float(token["logprob"]) for token in top])
+                self.trace.meter.add([float(token["logprob"]) for token in top])
+        self._count([float(item["logprob"]) for item in content])
+        self.trace.tokens += len(content)
+
+    def _add_text_logprobs(self, logprobs: dict[str, Any]) -> None:
+        for name, values in logprobs.items():
+            if isinstance(values, list):
+                self.text_logprobs.setdefault(name, []).extend(values)
+        values = logprobs["token_logprobs"]
+        self._count([float(value) for value in values if value is not None])
+        self.trace.tokens += len(values)
+
+    def _count(self, values: list[float]) -> None:
+        trace = self.trace
+        for value in values:
             trace.logprob_sum += value
             trace.lowest_logprob = min(trace.lowest_logprob, value)
-        trace.logprob_tokens += len(content)
-        trace.tokens += len(content)
+        trace.logprob_tokens += len(values)
 
     def done(self) -> Done:
         """Return the whole choice.
@@ -293,6 +326,10 @@ class Assembly:
             ProtocolError: when the pieces do not make a choice.
         """
         content = self.trace.text
+        if self.of_text:
+            text = {"index": self.index, "text": content, "finish_reason": "stop", **self.choice}
+            text["logprobs"] = self.text_logprobs or None
+            return read_choice(encode(text), self.trace.tokens)
         texts = {name: "".join(parts) for name, parts in self.texts.items()}
         message: dict[str, Any] = {"role": "assistant", "content": content}
         message |= self.message | texts

@@ -97,7 +97,7 @@ class OpenAIBackend:
         url, rank = unranked(call.host)
         try:
             async with self.client.post(
-                f"{url}/chat/completions",
+                f"{url}{call.path}",
                 self._headers(call, rank),
                 call.body,
                 self._patience(call),
@@ -189,7 +189,7 @@ class OpenAIBackend:
 
     async def _read_stream(self, call: Call, answer: HttpAnswer) -> AsyncIterator[SampleEvent]:
         splitter = EventSplitter(self.max_response_bytes)
-        stream = _Stream(call.n, call.reading)
+        stream = _Stream(call.n, call.reading, call.echo)
         pace = self._pace()
         while part := await self._piece(answer, pace):
             touched: set[int] = set()
@@ -215,6 +215,7 @@ class _Stream:
 
     n: int
     reading: Reading
+    echo: bool = False
     choices: dict[int, Assembly] = field(default_factory=dict)
     head: dict[str, object] = field(default_factory=dict)
     usage: object = None
@@ -270,7 +271,8 @@ class _Stream:
         events: list[SampleEvent] = [*dones]
         if not self.ended and len(events) < min(self.n, max(1, len(self.choices))):
             return [*events, Broken("cut", "the stream ended before the answer did")]
-        usage, warning = read_usage(encode(self.usage) if self.usage else None, said=_said(dones))
+        said = not self.echo and _said(dones)
+        usage, warning = read_usage(encode(self.usage) if self.usage else None, said=said)
         model = self.head.get("model")
         warnings = (warning,) if warning else ()
         totals = Totals(usage, model if isinstance(model, str) else "", encode(self.head), warnings)
@@ -291,13 +293,16 @@ def _read_whole(body: bytes, content_type: str, call: Call) -> list[SampleEvent]
         raw_choices = msgspec.json.decode(fields.get("choices", b"[]"), type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ProtocolError(f"answered 200 with {content_type}, which is no completion") from None
+    if call.whole:
+        usage, warning = read_usage(fields.get("usage"))
+        return [Totals(usage, "", body, (warning,) if warning else ())]
     if not raw_choices:
         raise ProtocolError(f"answered 200 without choices: {_message(body)}")
     # The position counts, not the index: some servers number every choice 0.
     dones = [
         read_choice(bytes(raw), number=i, reading=call.reading) for i, raw in enumerate(raw_choices)
     ]
-    usage, warning = read_usage(fields.get("usage"), said=_said(dones))
+    usage, warning = read_usage(fields.get("usage"), said=not call.echo and _said(dones))
     model = fields.get("model", b'""')
     head = object_text((k, v) for k, v in fields.items() if k not in ("choices", "usage"))
     name = msgspec.json.decode(model) if model.startswith(b'"') else ""

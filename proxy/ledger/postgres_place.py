@@ -29,8 +29,10 @@ class PostgresPlace:
     The connection lives in a thread with a loop of its own, so it can be used from any other.
     """
 
-    def __init__(self, url: str, timeout_s: float | None = 15.0) -> None:
+    def __init__(self, url: str, timeout_s: float | None = 15.0, *, change: str = _CHANGE) -> None:
+        """Open nothing yet. `change` is how a change begins; without it servers notice each."""
         self._url = url
+        self._change = change
         self._timeout_s = timeout_s
         self._db: Any = None
         self._lock = threading.Lock()
@@ -57,7 +59,7 @@ class PostgresPlace:
 
     def changing(self, *, create: bool = False) -> AbstractContextManager[Session]:
         """Change something, whole or not at all, one at a time, so that servers notice."""
-        return self._transaction(_CHANGE, lambda: self._connect(create=create, update=True))
+        return self._transaction(self._change, lambda: self._connect(create=create, update=True))
 
     def writing(self) -> AbstractContextManager[Session]:
         """Write what nobody waits for, whole or not at all."""

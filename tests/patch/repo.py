@@ -81,6 +81,7 @@ FILES: Mapping[str, str] = {
     "tests/__init__.py": "",
     "tests/test_core.py": TESTS_CORE,
     "tests/test_text.py": TESTS_TEXT,
+    "tests/data/legacy_test.py": "print 'of another Python'\n",
 }
 FAIL_TO_PASS = (
     "tests.test_core.TestClamp.test_high",

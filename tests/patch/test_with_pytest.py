@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -75,20 +76,22 @@ os._exit(0)
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tools() -> Iterator[Path]:
     """A folder with pytest and what it needs, as an operator would install it."""
-    folder = tmp_path_factory.mktemp("tools")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)  # sandboxes are started as nobody where the server is root
-    for name in ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments"):
-        found = importlib.util.find_spec(name)
-        if found is not None and found.submodule_search_locations:
-            shutil.copytree(found.submodule_search_locations[0], folder / name)
-        elif found is not None and found.origin is not None:
-            shutil.copy(found.origin, folder)
-    for described in Path(pytest.__file__).parents[1].glob("pluggy-*.dist-info"):
-        shutil.copytree(described, folder / described.name)
-    return folder
+    # Not below pytest's own: that is closed to nobody, who starts sandboxes where the server is
+    # root.
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for package in ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments"):
+            found = importlib.util.find_spec(package)
+            if found is not None and found.submodule_search_locations:
+                shutil.copytree(found.submodule_search_locations[0], folder / package)
+            elif found is not None and found.origin is not None:
+                shutil.copy(found.origin, folder)
+        for described in Path(pytest.__file__).parents[1].glob("pluggy-*.dist-info"):
+            shutil.copytree(described, folder / described.name)
+        yield folder
 
 
 @pytest.fixture(scope="module")

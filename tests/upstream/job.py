@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from tests.upstream import wire
+from tests.upstream import texts, wire
 from tests.upstream.models import Drawn
 from tests.upstream.plan import Choice
 from tests.upstream.request import Request
@@ -71,14 +71,20 @@ class Job:
         if self.spoilt_by("no_finish"):
             for choice in choices:
                 choice["finish_reason"] = None
-        body = self._head("chat.completion") | {"choices": choices}
+        kind = "chat.completion"
+        if self.request.of_text:
+            kind, choices = "text_completion", [texts.choice(self.request, c) for c in choices]
+        body = self._head(kind) | {"choices": choices}
         if not self.script.no_usage:
             body["usage"] = self.usage()
         return body | self.script.extra
 
     def chunk(self, choices: list[JSON]) -> JSON:
         """Return a chunk, without usage."""
-        return self._head("chat.completion.chunk") | {"choices": choices} | self.script.extra
+        kind = "chat.completion.chunk"
+        if self.request.of_text:
+            kind, choices = "text_completion", [texts.delta(c) for c in choices]
+        return self._head(kind) | {"choices": choices} | self.script.extra
 
     def _head(self, kind: str) -> JSON:
         model = self.script.reported_model or self.request.model

@@ -67,6 +67,14 @@ class Request(msgspec.Struct):
     continue_final_message: bool = False
     add_generation_prompt: bool = True
     request_id: str | None = None
+    # Of texts (see texts.py): None for a chat.
+    echo: bool | None = None
+    embeds: tuple[str, ...] = ()
+
+    @property
+    def of_text(self) -> bool:
+        """Whether it continues a prompt."""
+        return self.echo is not None
 
     @property
     def limit(self) -> int | None:

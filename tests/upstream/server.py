@@ -8,18 +8,24 @@ import time
 import msgspec
 from aiohttp import web
 
-from tests.upstream import broken, wire
+from tests.upstream import broken, texts, wire
 from tests.upstream.job import Job
 from tests.upstream.plain import plain
 from tests.upstream.record import Record, State, Waited
 from tests.upstream.request import Refusal, Request, parse
 from tests.upstream.script import Script
 from tests.upstream.stream import stream
+from tests.upstream.texts import embed
 from tests.upstream.world import Call, World
 
 __all__ = ["Release", "Server"]
 
 _MOST_BODY = 2**30
+_PARSERS = {
+    "/v1/chat/completions": parse,
+    "/v1/completions": texts.parse_text,
+    "/v1/embeddings": texts.parse_input,
+}
 
 
 class Release(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,6 +49,8 @@ class Server:
         app.add_routes(
             [
                 web.post("/v1/chat/completions", self.complete),
+                web.post("/v1/completions", self.complete),
+                web.post("/v1/embeddings", self.complete),
                 web.get("/v1/models", self.models),
                 web.post("/tokenize", self.tokenize),
                 web.get("/{page:version|metrics}", self.page),
@@ -63,7 +71,7 @@ class Server:
         body = await http.read()
         refusal = request = None
         try:
-            request = parse(body)
+            request = _PARSERS[http.path](body)
         except Refusal as error:
             refusal = error
         record = _record(http, body, request)
@@ -97,6 +105,8 @@ class Server:
             reply = await broken.instead(http, job, drawn.fault)
             if reply is not None:
                 return reply
+        if request.embeds:
+            return await embed(job)
         return await (stream if job.streamed else plain)(http, job)
 
     async def models(self, http: web.Request) -> web.Response:

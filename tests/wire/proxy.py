@@ -15,6 +15,7 @@ import msgspec
 import uvicorn
 
 from samplewise.proxy.app import create_app
+from samplewise.proxy.batches.running import Runner
 from samplewise.proxy.config import load_text
 from samplewise.proxy.http_protocol import HttpProtocol
 from samplewise.proxy.service import Service
@@ -74,6 +75,7 @@ class Proxy:
     url: str
     service: Service
     http: aiohttp.ClientSession
+    runner: Runner
 
     async def chat(
         self, model: str, text: str = "hi", headers: Mapping[str, str] | None = None, **fields: Any
@@ -133,7 +135,7 @@ async def serve(
                     raise AssertionError("the proxy did not start")
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-            yield Proxy(url, app.state.service, http)
+            yield Proxy(url, app.state.service, http, app.state.runner)
     finally:
         server.should_exit = True
         await running

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from starlette.routing import Route
@@ -62,12 +63,34 @@ def turns(route: str, text: str = "how many", **fields: Any) -> dict[str, Any]:
     return {"model": route, "messages": [{"role": "user", "content": text}], **fields}
 
 
-def post(path: str, body: dict[str, Any]) -> Path_:
+def post(path: str, body: dict[str, Any] | None = None, **fields: Any) -> Path_:
     async def ask(proxy: Proxy, upstream: UpstreamProcess) -> None:
-        reply = await proxy.post(path, msgspec.json.encode(body))
+        reply = await proxy.post(path, msgspec.json.encode({**(body or {}), **fields}))
         assert reply.status == 200, reply.body
 
     return ask
+
+
+async def batch(proxy: Proxy, upstream: UpstreamProcess) -> None:
+    lines = [
+        {"custom_id": f"{i}", "method": "POST", "url": "/v1/chat/completions",
+         "body": {"model": "vote", "messages": [{"role": "user", "content": "how many"}]}}
+        for i in range(3)
+    ]  # fmt: skip
+    form = aiohttp.FormData({"purpose": "batch"})
+    form.add_field("file", b"\n".join(map(msgspec.json.encode, lines)), filename="in.jsonl")
+    async with proxy.http.post(f"{proxy.url}/v1/files", data=form) as reply:
+        file = (await reply.json())["id"]
+    asked = {
+        "input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h",
+    }  # fmt: skip
+    made = (await proxy.post("/v1/batches", msgspec.json.encode(asked))).json
+
+    async def over() -> bool:
+        found = (await proxy.get(f"/v1/batches/{made['id']}")).json
+        return bool(found["status"] == "completed" and found["request_counts"]["completed"] == 3)
+
+    await soon(over, "the batch has ended", 30)
 
 
 def get(path: str) -> Path_:
@@ -91,6 +114,16 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
     "n answers": (chat("vote", n=2), 1, True),
     "vote": (chat("vote"), 1, True),
     "vote, streamed": (chat("vote", stream=True), 1, True),
+    "a prompt": (post("/v1/completions", model="vote", prompt="how many"), 1, True),
+    "prompts": (post("/v1/completions", model="one", prompt=["how", [1, 2]]), 2, True),
+    "a prompt, streamed": (post("/v1/completions", model="one", prompt="a", stream=True), 1, True),
+    "a scored prompt": (
+        post("/v1/completions", model="vote", prompt="a b", echo=True, max_tokens=0),
+        1,
+        True,
+    ),
+    "embeddings": (post("/v1/embeddings", model="both", input=["how many"]), 1, True),
+    "a batch": (batch, 3, True),
     "streams that may be cut": (chat("window"), 6, True),
     "verifiers": (chat("first"), 4, True),
     "more samples asked for": (chat("vote", samplewise={"samples": 3}), 1, True),
@@ -124,6 +157,11 @@ ASKED = {
     "/v1/responses",
     "/v1/messages",
     "/v1/messages/count_tokens",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/batches/{id}",
     "/v1/samplewise/estimate",
     "/v1/samplewise/spend",
     "/v1/samplewise/budgets",
@@ -136,13 +174,17 @@ ASKED = {
 # They read the ledger or change keys, or refuse; no upstream is known there. See test_books,
 # test_admin and test_responses_client.
 APART = {
+    "/peers/runs/{name}",
+    "/v1/files/{id}",
+    "/v1/files/{id}/content",
+    "/v1/batches/{id}/cancel",
     "/v1/responses/{response_id}",
     "/v1/responses/{response_id}/cancel",
     "/v1/responses/{response_id}/input_items",
     "/v1/samplewise/keys",
     "/v1/samplewise/keys/{name:path}",
     "/v1/samplewise/keys/{name:path}/rotate",
-    "/v1/samplewise/requests/{request_id}",
+    "/v1/samplewise/requests/{request_id:path}",
 }
 
 

@@ -66,6 +66,13 @@ def prepare(instance: Instance) -> Prepared:
     Raises:
         VerifierSetupError: there is no such commit, or the test patch does not apply to it.
     """
+    try:
+        return _prepared(instance)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise VerifierSetupError(f"git or its files cannot be used: {error}") from error
+
+
+def _prepared(instance: Instance) -> Prepared:
     with tempfile.TemporaryDirectory() as folder:
         base = _files(instance, Path(folder))
         tested = base

@@ -1,0 +1,112 @@
+"""`/v1/files`: the input and the results of batches, each for the key that they belong to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from samplewise.proxy.api.bodies import check_query
+from samplewise.proxy.api.pages import page
+from samplewise.proxy.api.replies import json_reply
+from samplewise.proxy.api.uploads import receive
+from samplewise.proxy.batches.base import Stored
+from samplewise.proxy.batches.running import Runner
+from samplewise.proxy.errors import RequestError, StoreError, store_error
+from samplewise.proxy.jsontext import encode
+from samplewise.proxy.keys.guard import credentials
+from samplewise.proxy.service import Service
+
+__all__ = ["file_collection", "file_content", "one_file", "owner_of"]
+
+
+async def file_collection(request: Request, service: Service, runner: Runner) -> Response:
+    """Take a file in (POST), or list those of a key (GET)."""
+    owner = owner_of(request, service)
+    store, sizes = runner.store, runner.sizes
+    try:
+        if request.method == "POST":
+            await asyncio.to_thread(store.open)
+            file = await receive(request, store, owner, sizes.file_bytes, sizes.days)
+            return json_reply(encode(file.shown()))
+        query = check_query(
+            request.query_params.multi_items(), ("limit", "after", "order", "purpose")
+        )
+        files = await asyncio.to_thread(store.files, owner) if store.there() else ()
+    except StoreError as error:
+        raise store_error(error) from error
+    wanted = [file for file in files if query.get("purpose") in (None, file.purpose)]
+    if _order(query.get("order", "desc")) == "asc":
+        wanted.reverse()
+    shown, more = page(wanted, query, lambda file: file.id)
+    return json_reply(listed([file.shown() for file in shown], more))
+
+
+async def one_file(request: Request, service: Service, runner: Runner) -> Response:
+    """Show a file (GET), or delete it (DELETE)."""
+    file = await _found(request, service, runner)
+    if request.method != "DELETE":
+        return json_reply(encode(file.shown()))
+    try:
+        deleted = await asyncio.to_thread(runner.store.delete_file, file.id)
+    except StoreError as error:
+        raise store_error(error) from error
+    if not deleted:
+        raise RequestError(
+            f"the file {file.id} is the input of a batch that runs: cancel that first",
+            status=409,
+            code="file_in_use",
+        )
+    return json_reply(encode({"id": file.id, "object": "file", "deleted": True}))
+
+
+async def file_content(request: Request, service: Service, runner: Runner) -> Response:
+    """Return the content of a file, read while it is sent."""
+    file = await _found(request, service, runner)
+    headers = {"content-length": str(file.bytes), "x-content-type-options": "nosniff"}
+    content = _read(runner.store.content(file))
+    return StreamingResponse(content, headers=headers, media_type="application/octet-stream")
+
+
+def owner_of(request: Request, service: Service) -> str:
+    """Return whose files and batches a client may see; empty for all without a key.
+
+    Raises:
+        RequestError: a key is needed and missing, or it is wrong (401).
+    """
+    key = service.guard.admit(credentials(request.headers))
+    return "" if key is None else key.id
+
+
+def listed(data: Sequence[dict[str, Any]], more: bool) -> bytes:
+    """Return a page of objects as JSON text."""
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
+    return encode({"object": "list", "data": data, "has_more": more, **ends})
+
+
+async def _found(request: Request, service: Service, runner: Runner) -> Stored:
+    owner, id_ = owner_of(request, service), request.path_params["id"]
+    try:
+        there = await asyncio.to_thread(runner.store.there)
+        file = await asyncio.to_thread(runner.store.find_file, id_, owner) if there else None
+    except StoreError as error:
+        raise store_error(error) from error
+    if file is None:
+        raise RequestError(
+            f"there is no file {id_[:60]!r}", status=404, code="file_not_found", param="file_id"
+        )
+    return file
+
+
+def _order(text: str) -> str:
+    if text not in ("asc", "desc"):
+        raise RequestError(f"order: must be asc or desc, got {text[:60]!r}", param="order")
+    return text
+
+
+async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(next, pieces, b""):
+        yield piece
