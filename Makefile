@@ -35,6 +35,7 @@ help:
 	@echo 'make test          the fast tests, in parallel'
 	@echo 'make test-slow     tests that build, install or run for long'
 	@echo 'make test-clients  client libraries of Python and Node, each in its own environment (1.1 GB)'
+	@echo 'make fuzz          bytes that break the proxy are looked for, for a minute (Linux)'
 	@echo 'make test-litellm  tests of the litellm backend, in its own environment'
 	@echo 'make test-vllm     the vllm backend against a real vLLM on this processor (3.4 GB to install)'
 	@echo 'make test-gpu      the same on a GPU'
@@ -94,6 +95,12 @@ postgresql:
 	package() { apt install -y --no-install-recommends postgresql; }; \
 	package || { apt update && package; } || \
 		echo 'postgresql: could not be installed: its tests are skipped'
+
+# By hand: it looks for as long as it is let, and keeps what it learnt in tests/fuzz/corpus.
+fuzz: $(DEV) tests/fuzz/.venv/ready-$(KEY)
+	@echo 'fuzz: bytes of clients and upstreams'
+	@mkdir -p tests/fuzz/corpus
+	@PYTHONPATH=src:tests/fuzz/.venv $(BIN)/python -m tests.fuzz $(or $(ARGS),-max_total_time=60) tests/fuzz/corpus
 
 demo: $(DEV)
 	@$(BIN)/samplewise demo $(ARGS)
@@ -159,13 +166,13 @@ lock: $(DEV)
 	$(COMPILE) pyproject.toml --group dev -c requirements.lock -c requirements-build.lock -o requirements-dev.lock; \
 	$(COMPILE) pyproject.toml --extra litellm -o requirements-litellm.lock; \
 	$(COMPILE) --group test -c requirements-litellm.lock -c requirements-build.lock -o requirements-test.lock; \
-	for folder in $(dir $(PY_CLIENTS)); do $(COMPILE) $${folder}requirements.in -o $${folder}requirements.lock; done; \
+	for folder in $(dir $(PY_CLIENTS)) tests/fuzz/; do $(COMPILE) $${folder}requirements.in -o $${folder}requirements.lock; done; \
 	for folder in $(dir $(NODE_CLIENTS)); do \
 		(cd $$folder && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent); \
 	done
 
 clean:
-	rm -rf tests/clients/*/.venv tests/clients/*/node_modules
+	rm -rf tests/fuzz/.venv tests/fuzz/corpus tests/clients/*/.venv tests/clients/*/node_modules
 	rm -rf .venv .venv-litellm .venv-vllm .venv-gpu .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -180,6 +187,14 @@ tests/clients/%/.venv/ready-$(KEY): tests/clients/%/requirements.lock | $(DEV)
 	$(call mirror,.venv); \
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python '$(@D)'; \
 	VIRTUAL_ENV='$(CURDIR)/$(@D)' $(BIN)/uv pip sync --quiet --require-hashes '$<'; \
+	touch '$@'
+
+# Beside the development environment, not in it: only this target has a use for it.
+tests/fuzz/.venv/ready-$(KEY): tests/fuzz/requirements.lock | $(DEV)
+	@set -eu; echo '$(@D): installing $<'; \
+	$(call mirror,.venv); \
+	rm -rf '$(@D)'; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target '$(@D)' --require-hashes -r '$<'; \
 	touch '$@'
 
 tests/clients/%/node_modules/.ready: tests/clients/%/package-lock.json
