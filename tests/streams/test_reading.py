@@ -63,3 +63,12 @@ def test_a_stream_cut_at_any_byte_passes_whole_events_on_or_none() -> None:
         found = read([RECORDED[:at]], raw=True, n=1)
         assert found.raw == RAW.raw[: len(found.raw)]
         assert isinstance(found.end, Broken) == (len(found.done) < 1)
+
+
+@pytest.mark.parametrize("behind", [b"data: no JSON\n\n", b"data: [DONE]\n\ndata: no JSON\n\n"])
+def test_what_comes_behind_a_whole_choice_does_not_undo_it_in_whatever_pieces(
+    behind: bytes,
+) -> None:
+    data = RECORDED[: _FINISHED[-1]] + behind
+    for at in (*range(1, len(data), 97), *range(len(data) - 50, len(data))):
+        assert read(cut(data, [at])).done == WHOLE.done
