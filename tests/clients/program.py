@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["Program", "command", "missing"]
 
 _HERE = Path(__file__).parent
-_ANSWER_S = 120.0  # the first answer comes after all imports
+_ANSWER_S = 300.0  # the first answer comes after all imports, and one program looks for long
 
 
 def command(name: str) -> list[str]:
