@@ -32,10 +32,13 @@ backends:
            price: {{input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.3}}}}
   whole: {{type: openai, base_url: "http://127.0.0.1:{port}/v1", model: fake,
            price: {{input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.3}}}}
+  long: {{type: openai, base_url: "http://127.0.0.1:{port}/v1", model: fake-long, max_n: 1,
+          price: {{input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.3}}}}
 verifiers:
   answer: {{type: final_answer}}
 routes:
   one: {{backends: [calls], policy: single, {limits}}}
+  long: {{backends: [long], policy: single, {limits}}}
   calls-8: {{backends: [calls], policy: "majority_vote:8", answers: answer, {limits}}}
   calls-64: {{backends: [calls], policy: "majority_vote:64", answers: answer, {limits}}}
   n-8: {{backends: [whole], policy: "majority_vote:8", answers: answer, {limits}}}

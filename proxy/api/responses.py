@@ -16,7 +16,7 @@ from samplewise.proxy.api.replies import error_reply, json_reply
 from samplewise.proxy.api.responses_items import referred
 from samplewise.proxy.api.responses_output import Event, Output
 from samplewise.proxy.api.responses_request import NAMES, Translated, opened, translate
-from samplewise.proxy.api.stored import item_of, items_of, keeps_responses, stored
+from samplewise.proxy.api.stored import items_named, items_of, keeps_responses, stored
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
 from samplewise.proxy.completion import headers, report, usage_object
@@ -70,8 +70,9 @@ class Responses:
         fields, items, name = opened(body)
         rows = "" if key is None else key.id
         before = [] if name is None else await items_of(service, name, rows)
-        for index, id_ in referred(items).items():
-            items[index] = await item_of(service, id_, rows) or items[index]
+        names = referred(items)
+        known = await items_named(service, set(names.values()), rows)
+        items = [known.get(names.get(at, ""), item) for at, item in enumerate(items)]
         found = translate(fields, [*before, *items], len(before))
         return _Asked(found, keeps_responses(service))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ class Output:
         """
         self.items: list[dict[str, Any]] = []
         self._name, self._grouped = name, grouped
+        self._ids = Counter[str]()
         self._open: set[int] = set()
         self._calls: dict[int, int] = {}
         # What the open part of each open item says so far.
@@ -96,7 +98,9 @@ class Output:
             yield "response.function_call_arguments.delta", said
 
     def _id(self, prefix: str) -> str:
-        return f"{prefix}_{self._name}_{len(self.items)}"
+        # Counted by kind: lines of progress are reasoning that a kept response does not have.
+        self._ids[prefix] += 1
+        return f"{prefix}_{self._name}_{self._ids[prefix]}"
 
     def _on(self, type_: str) -> bool:
         """Say whether the last item is of a type and still open."""
@@ -176,9 +180,10 @@ def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:
 
 def _entry(token: Mapping[str, Any]) -> dict[str, Any]:
     text = str(token.get("token", ""))
-    logprob, bytes_ = token.get("logprob"), token.get("bytes")
+    logprob, given = token.get("logprob"), token.get("bytes")
+    bytes_ = given if isinstance(given, list) else [None]
     return {
         "token": text,
         "logprob": logprob if isinstance(logprob, int | float) else 0.0,
-        "bytes": bytes_ if isinstance(bytes_, list) else list(text.encode()),
+        "bytes": bytes_ if all(type(one) is int for one in bytes_) else list(text.encode()),
     }

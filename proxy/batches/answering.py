@@ -101,18 +101,20 @@ async def answer_line(
 ) -> Said:
     """Answer one line; whatever is wrong with it is its own result.
 
-    Every try is the request of another `client`. `again` is asked of an error that may be over
-    soon, where nothing was paid: it waits as long as it sees fit and says whether to try again.
-
-    Raises:
-        RequestError: the key may not ask at all any more; from `client`.
+    Every try is the request of another `client`, which raises RequestError when that one may not
+    ask any more. `again` is asked of an error that may be over soon, where nothing was paid: it
+    waits as long as it sees fit and says whether to try again.
     """
     try:
         line = read_line(text, urls)
     except RequestError as error:
         return unread_line(number, "invalid_line", error.message, error.param)
     while True:
-        who = client()
+        try:
+            who = client()
+        except RequestError as error:
+            said = answered_line(line.custom_id, "", error.status, error_bytes(error))
+            return Said(False, said)
         try:
             with boundary(_crashed, AnswerError):
                 body = await ENDPOINTS[line.url](service, line.body, who)

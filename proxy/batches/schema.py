@@ -172,6 +172,9 @@ class FilePlace:
 
     @contextmanager
     def _transaction(self, begin: str, mode: str) -> Iterator[sqlite3.Connection]:
+        if mode == "rwc":
+            # Prompts and answers are in it: for nobody else on this machine.
+            self._make()
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
         try:
             with closing(
@@ -184,6 +187,12 @@ class FilePlace:
                 yield db
                 db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
+            raise store_error(self.path, error) from error
+
+    def _make(self) -> None:
+        try:
+            self.path.touch(mode=0o600, exist_ok=True)
+        except OSError as error:
             raise store_error(self.path, error) from error
 
     def close(self) -> None:

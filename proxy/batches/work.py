@@ -33,9 +33,10 @@ class _Left(Exception):
 class Work:
     """Answers lines until there are no more, or `stopped` is set: then those that run are the last.
 
-    `client` says anew for every try who asks, and raises `AnswerError` when that one may not any
+    `client` says anew for every try who asks, and raises `RequestError` when that one may not any
     more. `places` bounds how many lines run at once, of all who share it. With `leaves_poor` the
-    first line that no money is left for stops it all, and has no result itself.
+    first line that no money is left for stops it all, and has no result itself. What may be over
+    soon is waited for `least_wait_s` at least, longer after each failure.
     """
 
     service: Service
@@ -43,6 +44,7 @@ class Work:
     client: Callable[[], Client]
     places: asyncio.Semaphore
     leaves_poor: bool = False
+    least_wait_s: float = 1.0
     poor: bool = False
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _running: int = 0
@@ -87,7 +89,7 @@ class Work:
                 failures += 1
                 if failures >= _MOST_FAILURES:
                     return False
-            await self._pause(_wait_s(error, failures))
+            await self._pause(_wait_s(error, self.least_wait_s * 2 ** max(0, failures - 1)))
             if self.stopped.is_set():
                 raise _Left
             return True
@@ -96,12 +98,12 @@ class Work:
             return await answer_line(self.service, self.urls, number, text, self.client, again)
         except _Left:
             return None
-        except AnswerError as error:
-            return unread_line(number, error.code or "not_allowed", error.message)
 
     async def _richer(self) -> bool:
         """Wait until another line has ended, whose worst case may have held the money."""
-        if self._running - self._poor <= 1 or self.stopped.is_set():
+        if self.stopped.is_set():
+            raise _Left
+        if self._running - self._poor <= 1:
             if self.leaves_poor:
                 self.poor = True
                 self.stopped.set()
@@ -114,6 +116,8 @@ class Work:
             await turn.wait()
         finally:
             self._poor -= 1
+        if self.stopped.is_set():
+            raise _Left
         return True
 
     async def _pause(self, seconds: float) -> None:
@@ -122,12 +126,11 @@ class Work:
                 await self.stopped.wait()
 
 
-def _wait_s(error: AnswerError, failures: int) -> float:
+def _wait_s(error: AnswerError, least: float) -> float:
     try:
         asked = float(error.headers.get("retry-after", "0"))
     except ValueError:
         asked = 0.0
-    least = 2.0 ** max(0, failures - 1)
     return min(max(asked if math.isfinite(asked) else 0.0, least), _LONGEST_WAIT_S)
 
 

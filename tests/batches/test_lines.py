@@ -28,9 +28,9 @@ def test_pieces_make_no_difference(pieces: list[bytes], longest: int) -> None:
 
 
 def test_a_line_that_never_ends_is_never_held() -> None:
-    """Its pieces are dropped as they come: more than the memory of a machine goes through."""
+    """Its pieces are dropped as they come; a line of 300 MB is as good as one of any length."""
     piece = b"x" * 2**20
-    found = list(lines((piece for _ in range(2_000)), 2**21))
+    found = list(lines((piece for _ in range(300)), 2**21))
     assert found == [(1, None)]
 
 

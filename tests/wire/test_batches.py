@@ -259,6 +259,27 @@ async def test_a_cancelled_batch_begins_nothing_more_and_keeps_what_is_paid_for(
         assert reserved(tmp_path / "ledger.db") == 0
 
 
+async def test_what_is_not_begun_in_time_is_an_error_of_its_own(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="fine", hold="gate"))
+    async with opened(upstream, tmp_path, "batch_at_once: 2") as proxy:
+        lines = [*(chat(f"id-{i}") for i in range(4)), b"{not json"]
+        made = await start(proxy, jsonl(lines))
+        await upstream.wait("held", equals=2)
+        clock = proxy.runner.store.clock
+        proxy.runner.store.clock = lambda: clock() + 25 * 3600
+        await soon(lambda: _told(proxy), "the runner was told")
+        await upstream.release("gate")
+        batch = await over(proxy, made["id"])
+        assert batch["status"] == "expired"
+        assert batch["request_counts"] == {"total": 5, "completed": 2, "failed": 3}
+        errors = await results(proxy, batch["error_file_id"])
+        assert set(errors) == {"id-2", "id-3", None}
+        assert {error["error"]["code"] for error in errors.values()} == {"batch_expired"}
+        assert len(await upstream.records()) == 2
+
+
 def _told(proxy: Proxy) -> bool:
     runs = proxy.runner._runs
     return all(run._work.stopped.is_set() for run in runs)

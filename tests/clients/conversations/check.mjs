@@ -1,5 +1,5 @@
 // Node's clients of /v1/responses and /v1/messages: the AI SDK, openai-node, @anthropic-ai/sdk.
-// Usage: node check.mjs URL, where URL is a proxy whose upstream answers as __main__.py scripts it.
+// Usage: node check.mjs URL, of a proxy whose upstream is scripted as in test_conversations.py.
 import assert from "node:assert/strict";
 import Anthropic from "@anthropic-ai/sdk";
 import { createOpenAI } from "@ai-sdk/openai";
