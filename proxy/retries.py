@@ -95,7 +95,7 @@ class Retries:
     """The runs that are on their way, and those that have ended in the last `seconds`.
 
     Of the latter at most `most`, with at most `most_samples`, which hold about `most_bytes`; the
-    newest is kept in any case.
+    newest is not too large in any case.
     """
 
     kept: Kept
@@ -192,10 +192,10 @@ class Retries:
         self._runs[name] = run
 
     def _trim(self) -> None:
-        while len(self._ended) > 1 and (
+        while (
             len(self._ended) > self.most
             or self._samples > self.most_samples
-            or self._bytes > self.most_bytes
+            or (self._bytes > self.most_bytes and len(self._ended) > 1)
         ):
             name, run = next(iter(self._ended.items()))
             self._drop(name, run)
