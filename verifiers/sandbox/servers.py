@@ -20,9 +20,9 @@ from samplewise.verifiers.sandbox.seccomp import seccomp_filter
 from samplewise.verifiers.sandbox.started import Bubble, End, Streams, pipe
 from samplewise.verifiers.sandbox.users import OneUser, OwnUsers
 
-__all__ = ["LANDLOCK_NEEDED", "find_forks", "landlock_version"]
+__all__ = ["check_landlock", "find_forks", "landlock_version"]
 
-LANDLOCK_NEEDED = 3  # before it, truncating files is not bounded; Linux 6.2
+_LANDLOCK_NEEDED = 3  # before it, truncating files is not bounded; Linux 6.2
 _MB = 2**20
 _HERE = Path(__file__).parent
 _FORKER = (_HERE / "forker.py").read_text(encoding="utf-8")
@@ -34,6 +34,20 @@ def landlock_version() -> int:
     """Return the version of Landlock's interface that this kernel has; 0 without Landlock."""
     libc = ctypes.CDLL(None, use_errno=True)
     return max(0, int(libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)))
+
+
+def check_landlock(version: int, *, root: bool) -> None:
+    """Raise `SandboxUnavailable` where Landlock cannot hold programs."""
+    if version < _LANDLOCK_NEEDED:
+        raise SandboxUnavailable(
+            f"sandbox: landlock needs version {_LANDLOCK_NEEDED} of its interface (Linux 6.2), and"
+            f" this kernel has {version or 'none'}; use single_use or an `executor`"
+        )
+    if not root:
+        raise SandboxUnavailable(
+            "sandbox: landlock runs every program as a user of its own, which a server that is not"
+            " root cannot do; use single_use or an `executor`"
+        )
 
 
 def find_forks(launch: Launch, kind: Kind) -> Forks:
