@@ -190,7 +190,7 @@ def _nothing(job: Job, evidence: Evidence, purse: Purse) -> AnswerError:
         )
     if evidence.deadline_passed:
         return UpstreamFailed(
-            f"the deadline of {job.deadline_s:g} s passed before "
+            f"the deadline of {job.bound_s:g} s passed before "
             f"{least} good samples were in ({evidence.good} came)",
             status=504,
             code="deadline_exceeded",

@@ -20,6 +20,7 @@ from samplewise.proxy.backends.lean import LeanClient, speaks
 from samplewise.proxy.backends.litellm import check_models, litellm_upstream
 from samplewise.proxy.backends.litellm_process import LiteLLMProcess
 from samplewise.proxy.backends.openai import OpenAIBackend
+from samplewise.proxy.backends.profiles import STREAM_OPTIONS
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.replayed import replay_upstream
 from samplewise.proxy.backends.scores import ScoresBackend
@@ -72,11 +73,6 @@ if TYPE_CHECKING:
 __all__ = ["open_service", "preflight"]
 
 _log = structlog.get_logger("samplewise.build")
-_STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
-    "final": {"include_usage": True},
-    "continuous": {"include_usage": True, "continuous_usage_stats": True},
-    "none": None,
-}
 
 
 async def preflight(config: Config, known: Known = None) -> dict[str, Abilities]:
@@ -127,12 +123,11 @@ async def open_service(
         kept = Kept()
         unmetered = config.store_failure == "serve_unmetered"
         serving = UnmeteredLedger(ledger, shared.metrics) if unmetered else ledger
+        claims = Claims(ledger, peers or Peers(), may_lose_store=unmetered)
         service = Service(
             engine=Engine(serving, shared.metrics, kept),
             setup=parts.setup,
-            retries=Retries(
-                kept, shared.metrics, Claims(ledger, peers or Peers(), may_lose_store=unmetered)
-            ),
+            retries=Retries(kept, shared.metrics, claims),
             rates=Rates(serving),
             may_lose_ledger=unmetered,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
@@ -262,7 +257,8 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     store = service.keys = key_store(url, actor="admin")
     stack.push_async_callback(asyncio.to_thread, store.close)
     guard.adopt(await asyncio.to_thread(store.load))
-    await stack.enter_async_context(_keeping(service, Keeper(store.place)))
+    keeper = service.records = Keeper(store.place)
+    await stack.enter_async_context(keeper.running(lambda: service.setup.records))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
     for key in guard.keys:
@@ -276,19 +272,6 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
         await asyncio.wait([following])
 
     stack.push_async_callback(stop)
-
-
-@asynccontextmanager
-async def _keeping(service: Service, keeper: Keeper) -> AsyncIterator[None]:
-    """Keep records while the service runs, and write the last of them."""
-    service.records = keeper
-    running = asyncio.create_task(keeper.run(lambda: service.setup.records))
-    try:
-        yield
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
-        await keeper.flush()
 
 
 def _open_model(stack: AsyncExitStack) -> Batcher:
@@ -331,7 +314,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         timeout_s=settings.timeout_s,
         max_n=settings.max_n or profile.max_n,
         max_top_logprobs=settings.max_top_logprobs,
-        stream_options=_STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
+        stream_options=STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
         token_field=settings.token_field or profile.token_field,
         seed_field=profile.seed_field,
         developer=profile.developer,

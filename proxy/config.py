@@ -259,19 +259,15 @@ class _Checks:
         self._warn(("store_failure",), wrong)
 
     def _names(self, route: RouteSettings, path: Path) -> None:
-        for index, name in enumerate(route.backends):
-            self._name(name, "backends", (*path, "backends", index))
-        if route.side_requests is not None and route.side_requests.backend is not None:
-            side = (*path, "side_requests", "backend")
-            self._name(route.side_requests.backend, "backends", side)
+        if route.side_requests is not None and (side := route.side_requests.backend) is not None:
+            self._name(side, "backends", (*path, "side_requests", "backend"))
         if route.mirror is not None:
             wrong = mirror_problem(str(path[-1]), route.mirror, self.config.routes)
             if wrong is not None:
                 self._problem((*path, "mirror", "route"), wrong)
-        for index, name in enumerate(route.verifiers):
-            self._name(name, "verifiers", (*path, "verifiers", index))
-        for index, name in enumerate(route.tags):
-            self._name(name, "tags", (*path, "tags", index))
+        for section in ("backends", "verifiers", "tags"):
+            for index, name in enumerate(getattr(route, section)):
+                self._name(name, section, (*path, section, index))
         for field_ in ("answers", "comparator"):
             name = getattr(route, field_)
             if name is not None:
@@ -348,8 +344,7 @@ class _Checks:
             wrong = "cannot compare samples: it must be pairwise, or python with `compare`"
             self._problem((*path, "comparator"), wrong)
         if route.on_tools == "vote" and not needs.answers:
-            wrong = f"vote needs a policy that votes, such as majority_vote: {kind} does not"
-            self._problem((*path, "on_tools"), wrong)
+            self._problem((*path, "on_tools"), f"vote needs a policy that votes: {kind} does not")
         if route.on_unverified == "vote" and route.answers is None and not needs.answers:
             self._problem((*path, "on_unverified"), "vote needs `answers`, whose answers vote")
         found = [self.config.verifiers.get(name) for name in route.verifiers]

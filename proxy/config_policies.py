@@ -65,6 +65,7 @@ __all__ = [
     "SinglePolicySettings",
     "WeightedVoteSettings",
     "expand_short",
+    "number_field",
 ]
 
 T = TypeVar("T")
@@ -333,6 +334,12 @@ _BY_NAME: dict[str, type[Settings]] = {
 }
 
 
+def number_field(name: str) -> str | None:
+    """Return the field of a policy that says how many samples it draws; None where it has none."""
+    fields = _BY_NAME[name].model_fields
+    return next((field for field in ("samples", "max_samples") if field in fields), None)
+
+
 def expand_short(value: object) -> object:
     """Turn the short form `majority_vote:8` into the mapping it stands for; leave others alone.
 
@@ -344,8 +351,7 @@ def expand_short(value: object) -> object:
     name, colon, number = value.partition(":")
     if not colon or name not in _BY_NAME:
         return {"type": name}
-    fields = _BY_NAME[name].model_fields
-    field = next((field for field in ("samples", "max_samples") if field in fields), None)
+    field = number_field(name)
     if field is None:
         raise ValueError(f"{name} takes no number of samples")
     if not re.fullmatch(r"[0-9]{1,6}", number):

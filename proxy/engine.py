@@ -208,7 +208,7 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
         seed=job.seed,
         answers=job.request.n,
         left_samples=job.most_samples,
-        deadline_s=job.deadline_s,
+        deadline_s=job.bound_s,
         prior=_learnt(job),
         left=job.limit.nano,
     )
@@ -245,7 +245,7 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
             if needs.margins:
                 job.route.margins.note(evidence)
             if evidence.client_gone:
-                engine.kept.keep(job.request_id, evidence)
+                engine.kept.keep(job, evidence)
     if failure is not None:
         raise failure
 
@@ -259,7 +259,7 @@ def _learnt(job: Job) -> Mapping[str, Any]:
 
 
 def _set_deadline(run: _Run) -> None:
-    at = run.job.ends_at
+    at = run.job.leaves_at
     if at is not None:
         loop = asyncio.get_running_loop()
         run.deadline = loop.call_at(at, run.events.put_nowait, Deadline())

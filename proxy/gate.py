@@ -52,7 +52,7 @@ class Gate:
     async def _wait(self, job: Job) -> None:
         if self.full:
             raise Overloaded(f"{self._most} requests are worked on and {self.waiting} wait")
-        wait_s = min(self._queue_s, self._queue_s if job.deadline_s is None else job.deadline_s)
+        wait_s = min(self._queue_s, self._queue_s if job.bound_s is None else job.bound_s)
         turn = asyncio.ensure_future(self._places.acquire())
         job.when_left = turn.cancel
         self.waiting += 1

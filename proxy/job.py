@@ -145,7 +145,8 @@ class Job:
     wait for it, `pool` has samples of an earlier try. `tagged` are the counters of the key's tags,
     `given_id` is the name that came with the request, `evidence` what is known since it runs,
     `mirrored` is the id of the second run that a mirror began, `sources` what each draw went out
-    from. `also` is what its surface adds to its record, where records have text.
+    from, `patience_s` how long the client waits by its own word. `also` is what its surface adds to
+    its record, where records have text.
     """
 
     request_id: str
@@ -174,6 +175,7 @@ class Job:
     evidence: Evidence | None = None
     mirrored: str = ""
     sources: dict[str, Source] = field(default_factory=dict)
+    patience_s: float | None = None
 
     @property
     def max_tokens(self) -> int:
@@ -187,9 +189,26 @@ class Job:
 
         The answer must leave before the deadline: time to cancel, settle and write it.
         """
-        if self.deadline_s is None:
+        return self._before(self.deadline_s)
+
+    @property
+    def bound_s(self) -> float | None:
+        """The nearest of deadline and patience, in seconds from `began`; None without both.
+
+        Nobody set the patience as a time to use up: it is no reason to wait for a host that cools.
+        """
+        bounds = [x for x in (self.deadline_s, self.patience_s) if x is not None]
+        return min(bounds, default=None)
+
+    @property
+    def leaves_at(self) -> float | None:
+        """The loop's time at which the best so far leaves; None without a bound."""
+        return self._before(self.bound_s)
+
+    def _before(self, bound_s: float | None) -> float | None:
+        if bound_s is None:
             return None
-        return self.began + self.deadline_s - min(_DEADLINE_MARGIN_S, self.deadline_s / 10)
+        return self.began + bound_s - min(_DEADLINE_MARGIN_S, bound_s / 10)
 
     @property
     def accounts(self) -> tuple[Account, ...]:

@@ -44,12 +44,11 @@ class Prospects:
             return "refused"
         if first:
             return ""
-        ends_at = self.job.ends_at
-        left = None if ends_at is None else ends_at - asyncio.get_running_loop().time()
         need = upstream.p50_s or 0.0
+        left = _until(self.job.leaves_at)
         if left is not None and left < need:
             return "deadline"
-        wait_s = upstream.pool.wait_s()
+        wait_s, left = upstream.pool.wait_s(), _until(self.job.ends_at)
         return "backend" if wait_s and (left is None or left < wait_s + need) else ""
 
     def repeats(self, errand: Errand, wanted: int, size: int) -> tuple[int, int]:
@@ -88,3 +87,7 @@ class Prospects:
             and trip.slots[0].key != TOOLS_FIRST
         ):
             self.refusing.add(errand.key)
+
+
+def _until(at: float | None) -> float | None:
+    return None if at is None else at - asyncio.get_running_loop().time()

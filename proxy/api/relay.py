@@ -6,7 +6,7 @@ Whoever leaves here is gone there too: the connection between the two ends with 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -21,7 +21,6 @@ from samplewise.proxy.errors import AnswerError, Elsewhere
 from samplewise.proxy.job import Job
 from samplewise.proxy.peers import returned
 from samplewise.proxy.service import Service
-from samplewise.proxy.sse import DONE, error_event
 
 __all__ = ["has_run", "relay", "relay_stream"]
 
@@ -56,9 +55,16 @@ async def relay(service: Service, job: Job, request: Request, elsewhere: Elsewhe
 
 
 async def relay_stream(
-    service: Service, job: Job, request: Request, elsewhere: Elsewhere, send: Send
+    service: Service,
+    job: Job,
+    request: Request,
+    elsewhere: Elsewhere,
+    send: Send,
+    failed: Callable[[AnswerError], bytes],
 ) -> None:
     """Send the answer of the process that works on a request as it comes.
+
+    `failed` writes what its client sees of an end in the middle.
 
     Raises:
         Elsewhere: it cannot be reached, or ended before it answered. Nothing was sent.
@@ -72,7 +78,7 @@ async def relay_stream(
             began = True
             headers = [(k.encode(), v.encode()) for k, v in returned(reply.headers).items()]
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-            async for piece in _pieces(reply):
+            async for piece in _pieces(reply, failed):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -92,14 +98,16 @@ def _passed_on(
     return service.peers.passed_on(elsewhere.address, request, job.retry.body)
 
 
-async def _pieces(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _pieces(
+    reply: aiohttp.ClientResponse, failed: Callable[[AnswerError], bytes]
+) -> AsyncIterator[bytes]:
     try:
         async for piece in reply.content.iter_any():
             yield piece
     except aiohttp.ClientError:
         # It has ended in the middle; its client sees what is left of the answer, and that.
         lost = AnswerError("the process that worked on this request has ended; try again")
-        yield error_event(lost) + DONE
+        yield failed(lost)
 
 
 async def _watched(

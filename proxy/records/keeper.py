@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -115,6 +116,17 @@ class Keeper:
             lost += 1
         if lost:
             _log.warning("records lost", records=lost)
+
+    @asynccontextmanager
+    async def running(self, keeping: Callable[[], Keeping]) -> AsyncIterator[None]:
+        """Keep records during the body, and write the last of them."""
+        running = asyncio.create_task(self.run(keeping))
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            await self.flush()
 
     async def run(
         self,

@@ -8,12 +8,10 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from samplewise.proxy.backends.litellm import LiteLLMBackend
 from samplewise.proxy.backends.litellm_process import LiteLLMProcess
-from samplewise.proxy.backends.litellm_worker import Calls, imported
 from tests.backends.far import (
     MESSAGES,
     TOO_LONG,
@@ -134,20 +132,15 @@ async def test_an_upstream_that_hangs_times_out_and_is_left(
 
 
 @needs_litellm
-async def test_litellms_own_timeout_is_a_timeout(upstream: UpstreamProcess) -> None:
+async def test_litellms_own_timeout_is_a_timeout(
+    upstream: UpstreamProcess, process: LiteLLMProcess
+) -> None:
     await upstream.script("m", "late", faults=[Fault(kind="hang")])
-    said: list[bytes] = []
-    library = imported()
-    # It knows loops by their address, which one of an earlier test may have had.
-    library.in_memory_llm_clients_cache.flush_cache()
-    calls = Calls(library, said.append)
     own = {"api_base": upstream.base_url, "api_key": "our-key"}
     body = {"model": "openai/m", "messages": MESSAGES}
     call = {"id": "r1-0.0", "model": "openai/m", "body": body, "own": own, "timeout_s": 0.2}
-    calls.take({"id": 1, "call": call})
-    await asyncio.wait(list(calls.running.values()))
-    [frame] = said
-    broken = msgspec.json.decode(frame[8:])["broken"]
+    # Asked directly, so that nobody else's clock runs.
+    broken = (await process.ask({"call": call}))["broken"]
     assert (broken["reason"], broken["status"], broken["sent"]) == ("timeout", None, True)
     assert "litellm.Timeout" in broken["detail"]
 

@@ -115,7 +115,7 @@ def test_names_are_checked(name: str, section: str) -> None:
         ({"on_unverified": "error"}, "on_unverified: error needs a required verifier"),
         ({"comparator": "final"}, "comparator: cannot compare samples"),
         ({"on_unverified": "retry"}, "on_unverified: must be 'return', 'vote' or 'error'"),
-        ({"on_tools": "vote"}, "on_tools: vote needs a policy that votes, such as majority_vote"),
+        ({"on_tools": "vote"}, "on_tools: vote needs a policy that votes: single does not"),
         ({"on_tools": "x"}, "on_tools: must be 'passthrough', 'vote' or 'verify', got 'x'"),
         ({"side_requests": {"backend": "upp"}}, "side_requests.backend: no backend 'upp'"),
         ({"progress": "x"}, "progress: must be 'none' or 'reasoning', got 'x'"),
