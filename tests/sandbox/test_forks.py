@@ -126,6 +126,7 @@ async def test_a_server_that_dies_costs_its_programs_no_verdict() -> None:
     assert processes_left() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORKED)
 async def test_a_server_that_is_stuck_is_replaced(kind: Kind) -> None:
     async with opened(kind=kind, spare=0, start_s=3.0) as sandbox:
