@@ -30,8 +30,7 @@ halt -f
 async def test_the_kernel_holds_the_limits_of_version_2(tmp_path: Path) -> None:
     assert LINUX is not None
     init = tmp_path / "init"
-    path = os.pathsep.join(os.path.abspath(each) for each in sys.path if each)
-    init.write_text(INIT.format(path=path, python=sys.executable))
+    init.write_text(INIT.format(path=_path(), python=sys.executable))
     init.chmod(0o755)
     linux = await asyncio.create_subprocess_exec(
         *(LINUX, "mem=768M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}"),
@@ -46,3 +45,7 @@ async def test_the_kernel_holds_the_limits_of_version_2(tmp_path: Path) -> None:
     found = [line.strip() for line in said.splitlines() if line.startswith("FOUND")]
     killed = "-9 True 20 True False"  # by the kernel, at the limit; the group is gone
     assert found == [f"FOUND root {killed}", "FOUND own none", f"FOUND folder {killed}"], said
+
+
+def _path() -> str:
+    return os.pathsep.join(os.path.abspath(each) for each in sys.path if each)
