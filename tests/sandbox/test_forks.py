@@ -157,6 +157,13 @@ async def test_the_self_test_passes_where_it_holds(kind: Kind) -> None:
         await check_sandbox(sandbox)
 
 
+async def test_a_folder_that_would_be_hidden_is_refused() -> None:
+    async with opened(kind="fork_server"):
+        pass  # or it is skipped here
+    with pytest.raises(SandboxUnavailable, match=r"cannot show /tmp/venv: .* move it elsewhere"):
+        await SandboxPool(kind="fork_server", folders=("/tmp/venv",)).open()
+
+
 @pytest.mark.parametrize(
     ("version", "root", "said"),
     [(0, True, "this kernel has none"), (2, True, "this kernel has 2"), (7, False, "not root")],

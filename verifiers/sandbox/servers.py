@@ -57,7 +57,7 @@ def find_forks(launch: Launch, kind: Kind) -> Forks:
 
 def _nested_forks(launch: Launch) -> Forks:
     """Return forks from a server inside bubblewrap, each in namespaces of its own."""
-    hidden = [path for path in launch.folders if path.startswith(_HIDDEN)]
+    hidden = [path for path in launch.folders if any(map(Path(path).is_relative_to, _HIDDEN))]
     if hidden:
         raise SandboxUnavailable(
             f"sandbox: fork_server cannot show {hidden[0]}: programs have their own"
