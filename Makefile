@@ -65,7 +65,7 @@ test-slow: $(DEV) postgresql bubblewrap z3 coq
 test-clients: $(DEV) $(CLIENTS)
 	@command -v npm >/dev/null || echo 'test-clients: npm is not installed: the clients of Node are skipped'
 	@echo 'test-clients: client libraries'
-	@$(BIN)/pytest -q -m clients $(ARGS)
+	@$(BIN)/pytest -q -m clients tests/clients $(ARGS)
 
 test-litellm: $(LITELLM)
 	@echo 'test-litellm: tests of the litellm backend'
