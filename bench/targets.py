@@ -92,7 +92,7 @@ class Fleet:
             command = [sys.executable, "-m", "bench.reference"]
             command += [str(self.upstream.port), str(port), workers or "1"]
         elif kind == "samplewise":
-            command = [str(Path(sys.executable).parent / "samplewise"), "serve"]
+            command = [sys.executable, "-m", "samplewise", "serve"]
             command += ["--config", self._config(name, server), "--port", str(port)]
             command += ["--workers", workers or "1"]
         else:
@@ -119,8 +119,13 @@ class Fleet:
         return str(file)
 
     def _open(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        # Settings of the shell that runs this, such as PYTHONASYNCIODEBUG, are not measured.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        # Settings of the shell that runs this, such as PYTHONASYNCIODEBUG, are not measured; where
+        # it finds the code that is measured, stays.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name == "PYTHONPATH" or not name.startswith("PYTHON")
+        }
         with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment

@@ -175,9 +175,10 @@ class Needs:
     `max_samples` is the most it can ever draw for one request, `min_ok` the fewest good samples
     (ended by themselves) that an answer may rest on, `min_samples` the fewest that it has drawn
     when it stops by itself, granted all it asked for. `shown` is how many samples a prompt can hold
-    beside the client's own, `comparisons` how many pairs it can ask for. `prior` asks for measured
-    error rates of the route's verifiers. `progress_tokens` asks for a progress event every so many
-    tokens of a running sample (0: none). `top_logprobs` asks for the likeliest tokens
+    beside the client's own, `comparisons` how many pairs it can ask for, `params_bytes` how long
+    the request fields can be, as JSON, that a draw sets because the operator says so. `prior` asks
+    for measured error rates of the route's verifiers. `progress_tokens` asks for a progress event
+    every so many tokens of a running sample (0: none). `top_logprobs` asks for the likeliest tokens
     of every place, `group_tokens` for their confidence in groups of so many places (0: none).
     `logprobs_of` names the backends whose log-probabilities are read (empty: all), `margins` asks
     for the first-token margins of the route's last requests. `variants` are prompts of the route.
@@ -204,6 +205,7 @@ class Needs:
     prior: bool = False
     shown: int = 0
     comparisons: int = 0
+    params_bytes: int = 0
 
     def reads_logprobs(self, backend: str) -> bool:
         """Say whether the log-probabilities of a backend's samples are read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,6 +71,10 @@ class Cascade:
             top_logprobs=_TOP if told else 0,
             logprobs_of=told,
             margins=bool(told),
+            params_bytes=max(
+                (len(json.dumps(dict(tier.params))) for tier in self.tiers if tier.params),
+                default=0,
+            ),
         )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:

@@ -23,6 +23,7 @@ from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Hold, UsageSource
 from samplewise.proxy.pool import Host
 from samplewise.proxy.upstreams import Upstream
+from samplewise.proxy.wire import params_bytes
 from samplewise.verifiers.asking import (
     Biller,
     ChatModel,
@@ -91,7 +92,12 @@ class UpstreamChat:
 
     def worst(self, prompt_bytes: int, max_tokens: int) -> Cost:
         """Return the most that one call costs: a token for every byte, and all that it may say."""
-        return _worst(self.upstream.price, prompt_bytes, max_tokens)
+        return _worst(self.upstream.price, prompt_bytes + self._own_bytes, max_tokens)
+
+    @property
+    def _own_bytes(self) -> int:
+        # A chat template may put fields of the backend into the prompt.
+        return params_bytes(self.upstream.params)
 
     async def ask(self, question: Question, tab: Tab) -> Reply:
         """Ask; raises `VerifierError` without a reply."""
@@ -109,7 +115,8 @@ class UpstreamChat:
     async def _asked(self, question: Question, tab: Tab, tried: set[str]) -> CallFacts:
         upstream = self.upstream
         prompt = _prompt_bytes(question)
-        facts = CallFacts(False, question.max_tokens, prompt + _TEMPLATE_TOKENS)
+        bound = prompt + self._own_bytes + _TEMPLATE_TOKENS
+        facts = CallFacts(False, question.max_tokens, bound)
         call = Call(
             id=tab.id,
             body=self._body(question),

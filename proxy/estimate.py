@@ -68,15 +68,12 @@ def worst_nano(job: Job) -> int:
     """
     route, request, tokens = job.route, job.request, job.max_tokens
     judges = {c.name: c for c in (*route.checks, route.voter) if c is not None}
-    variants = max((len(encode(text)) for text in route.prompts.values()), default=0)
+    own = max((len(encode(text)) for text in route.prompts.values()), default=0)
+    own += job.policy.needs.params_bytes
 
     def sample(more: int) -> int:
         return max(
-            u.price.worst_nano(
-                prompt_bound(request, None, u.max_tokens_per_image) + variants + more,
-                tokens,
-                request.images,
-            )
+            u.price.worst_nano(_prompt(job, u) + own + more, tokens, request.images)
             for u in route.upstreams.values()
         )
 
@@ -93,6 +90,11 @@ def worst_nano(job: Job) -> int:
         comparison=comparison,
     )
     return worst if job.limit.nano is None else min(worst, job.limit.nano)
+
+
+def _prompt(job: Job, upstream: Upstream) -> int:
+    params = {**upstream.params, **job.route.params}
+    return prompt_bound(job.request, None, upstream.max_tokens_per_image, params)
 
 
 def best_nano(job: Job) -> int:

@@ -40,13 +40,16 @@ def make_prompt(draw: Draw, job: Job, evidence: Evidence) -> Prompt:
     """Return what the samples of a draw are asked, by its source."""
     params = dict(draw.params)
     source = draw.source
+    # Other fields can make another prompt, through the chat template.
+    fields = encode(params).decode() if params else ""
     if isinstance(source, Fresh) and not source.variant:
-        return Prompt("fresh", None, params)
+        return Prompt(f"fresh{fields}", None, params)
     messages = job.task.decoded_messages()
     match source:
         case Fresh():
             text = job.route.prompts[source.variant]
-            return Prompt(f"variant:{source.variant}", encode(varied(messages, text)), params)
+            key = f"variant:{source.variant}{fields}"
+            return Prompt(key, encode(varied(messages, text)), params)
         case Continue():
             return _continuation(evidence.samples[source.sample], messages, params)
         case Revise():
@@ -90,7 +93,7 @@ class Plan:
         if self.known_prompt is not None:
             return self.known_prompt
         per_image = self.upstream.max_tokens_per_image
-        return prompt_bound(self.job.request, self.prompt.messages, per_image)
+        return prompt_bound(self.job.request, self.prompt.messages, per_image, self._params())
 
     @property
     def stream(self) -> bool:
@@ -198,12 +201,15 @@ class Plan:
             return Reading()
         return Reading(needs.top_logprobs > 0, needs.group_tokens, self.job.request.top_logprobs)
 
+    def _params(self) -> dict[str, Any]:
+        """Return the fields that backend, route and policy add to the client's own."""
+        defaults = {**self.upstream.params, **self.job.route.params}
+        params = {k: v for k, v in defaults.items() if k not in self.job.request.fields}
+        return params | {k: v for k, v in self.prompt.params.items() if k != "max_tokens"}
+
     def _body(self, slots: tuple[Slot, ...], stream: bool) -> bytes:
-        job, request = self.job, self.job.request
-        defaults = {**self.upstream.params, **job.route.params}
-        params = {name: v for name, v in defaults.items() if name not in request.fields}
-        params |= {k: v for k, v in self.prompt.params.items() if k != "max_tokens"}
-        params |= self._wanted_logprobs()
+        request = self.job.request
+        params = self._params() | self._wanted_logprobs()
         messages = self.prompt.messages
         if not self.upstream.developer and not request.text:
             messages = as_system(messages or request.messages)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from samplewise.proxy.options import Options, parse_options
 __all__ = [
     "MOST_TOKENS",
     "ChatRequest",
+    "params_bytes",
     "parse_chat",
     "prompt_bound",
     "prompt_guess",
@@ -31,6 +33,7 @@ _OURS = frozenset({"model", "samplewise", "stream", "stream_options", "n"})
 _TEMPLATE_TOKENS = 64
 _BYTES_PER_TOKEN, _LIKELY_PER_IMAGE = 4, 1_000
 _DATA_URL = re.compile(rb'"data:[^"]*"')
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _CAPS = ("max_tokens", "max_completion_tokens")
 _MEDIA = ("image_url", "input_image", "video_url", "audio_url", "file")
 
@@ -211,13 +214,16 @@ def _images(messages: bytes) -> int:
 
 
 def prompt_bound(
-    request: ChatRequest, messages: bytes | None = None, max_tokens_per_image: int | None = None
+    request: ChatRequest,
+    messages: bytes | None = None,
+    max_tokens_per_image: int | None = None,
+    params: Mapping[str, Any] = _NOTHING,
 ) -> int:
     """Return the most tokens the prompt can have: one per byte of JSON text, and a template's own.
 
     Byte-level tokenizers never make more tokens than bytes. Images count as `max_tokens_per_image`
     each instead of their bytes, where that is known. Every other field that is forwarded counts,
-    because a chat template may put it into the prompt.
+    because a chat template may put it into the prompt: the client's, and `params` that are added.
     """
     text = request.messages if messages is None else messages
     size = len(text)
@@ -228,7 +234,12 @@ def prompt_bound(
     for name, value in request.fields.items():
         if name not in _OURS and name != prompt:
             size += len(value)
-    return size + _TEMPLATE_TOKENS
+    return size + params_bytes(params) + _TEMPLATE_TOKENS
+
+
+def params_bytes(params: Mapping[str, Any]) -> int:
+    """Return how long the values of request fields are as JSON text: as many tokens at most."""
+    return sum(len(encode(value)) for value in params.values())
 
 
 def prompt_guess(request: ChatRequest, max_tokens_per_image: int | None = None) -> int:

@@ -67,8 +67,15 @@ class RefineSearch:
     @property
     def needs(self) -> Needs:
         """A comparator."""
-        most = self.roots + self.rollouts * (self.width + self.critique)
-        return Needs(most, self.min_ok, comparator=True, min_samples=self.roots)
+        answers = self.roots + self.rollouts * self.width
+        return Needs(
+            answers + self.rollouts * self.critique,
+            self.min_ok,
+            comparator=True,
+            min_samples=self.roots,
+            shown=1 + self.critique,
+            comparisons=sum(min(before, self.opponents) for before in range(answers)),
+        )
 
     def decide(self, evidence: Evidence) -> Sequence[Action]:
         """Compare what is new, then go on from the most promising answer."""

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from samplewise.policies.base import Needs
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.price import shown_usd, usd
 from samplewise.policies.prior import prior_of
@@ -23,12 +23,12 @@ from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
 from samplewise.proxy.config_backends import HttpBackendSettings
-from samplewise.proxy.config_cascade import CascadeSettings
 from samplewise.proxy.config_models import asked_models
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.base import Window
+from samplewise.proxy.wire import params_bytes
 from samplewise.proxy.worst import worst_of
 from samplewise.verifiers.base import Task
 
@@ -150,25 +150,30 @@ def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) ->
         checks = (make_check(name, config.verifiers[name], models) for name in names)
         return sum(check.worst(task, size).nano for check in checks)
 
-    def worst(needs: Needs, samples: int, backends: Iterable[str]) -> int:
-        prompt = prompt_tokens + max((len(encode(t)) for t in route.prompts.values()), default=0)
-        return worst_of(
-            *(needs, samples, route.max_tokens),
-            sample=lambda more: max(
-                built[name].worst_nano(prompt + more, route.max_tokens) for name in backends
-            ),
-            verdicts=partial(verdict, {*route.verifiers, *filter(None, [route.answers])}),
-            comparison=partial(verdict, [*filter(None, [route.comparator])]),
+    needs = route.policy.build().needs
+    own = max((len(encode(text)) for text in route.prompts.values()), default=0)
+    own += needs.params_bytes
+
+    def sample(more: int) -> int:
+        # Any backend of the route stands in for one that is lost.
+        return max(
+            built[name].worst_nano(
+                prompt_tokens + own + params_bytes(_params(config, route, name)) + more,
+                route.max_tokens,
+            )
+            for name in route.backends
         )
 
-    policy = route.policy
-    needs = policy.build().needs
-    if isinstance(policy, CascadeSettings):
-        tiers = [tier.build() for tier in policy.tiers]
-        besides = [(t.beside.samples, t.beside.backend or t.backend) for t in tiers if t.beside]
-        panels = [(tier.samples, tier.backend) for tier in tiers] + besides
-        return sum(worst(needs, samples, [backend]) for samples, backend in panels)
-    return worst(needs, needs.max_samples, route.backends)
+    return worst_of(
+        *(needs, needs.max_samples, route.max_tokens),
+        sample=sample,
+        verdicts=partial(verdict, {*route.verifiers, *filter(None, [route.answers])}),
+        comparison=partial(verdict, [*filter(None, [route.comparator])]),
+    )
+
+
+def _params(config: Config, route: RouteSettings, backend: str) -> dict[str, Any]:
+    return {**config.backends[backend].params, **route.params}
 
 
 def _table(config: Config, prompt_tokens: int) -> Table:

@@ -140,10 +140,9 @@ class Served:
 
     async def post(self, body: bytes, path: str = CHAT, **headers: str) -> Reply:
         """Send a request as bytes, if nothing else is said for chat, over its own connection."""
-        url = f"{self.url}{path}"
         async with (
             aiohttp.ClientSession() as http,
-            http.post(url, data=body, headers=headers) as reply,
+            http.post(self.url + path, data=body, headers=headers) as reply,
         ):
             return Reply(reply.status, reply.headers.copy(), await reply.read())
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_the_worst_case_takes_the_dearest_backend() -> None:
     assert worst(backends={"cheap": cheap, "dear": dear}, routes=route) == 11_000_000
 
 
-def test_the_worst_case_of_a_cascade_adds_its_tiers() -> None:
+def test_the_worst_case_of_a_cascade_is_that_the_dearest_backend_stands_in_for_every_tier() -> None:
     cheap = {"type": "litellm", "model": "m", "price": PRICE}
     dear = {**cheap, "price": {"input_usd_per_mtok": 10, "output_usd_per_mtok": 10}}
     tiers = [{"backend": "cheap", "samples": 3}, {"backend": "dear"}]
@@ -154,7 +155,7 @@ def test_the_worst_case_of_a_cascade_adds_its_tiers() -> None:
         "policy": {"type": "cascade", "tiers": tiers},
     }
     found = worst(backends={"cheap": cheap, "dear": dear}, routes={"r": route})
-    assert found == 3 * 650_000 + 11_000_000
+    assert found == (3 + 1) * 11_000_000
 
 
 def test_the_worst_case_of_two_panels_adds_both() -> None:
@@ -171,7 +172,22 @@ def test_the_worst_case_of_two_panels_adds_both() -> None:
         "policy": {"type": "cascade", "tiers": tiers},
     }
     found = worst(backends={"cheap": cheap, "dear": dear}, routes={"r": route})
-    assert found == 3 * 650_000 + 3 * 11_000_000
+    assert found == (3 + 2 + 1) * 11_000_000
+
+
+def test_the_worst_case_counts_fields_that_a_chat_template_may_put_into_the_prompt() -> None:
+    kwargs = {"chat_template_kwargs": {"rules": "x" * 200}}
+    text = 1000 + len(json.dumps(kwargs["chat_template_kwargs"], separators=(",", ":")))
+    plain = worst(route={"max_tokens": 100})
+    assert plain == 650_000
+    assert worst(route={"max_tokens": 100, "params": kwargs}) == text * 500 + 150_000
+    levels = [{"params": {"reasoning_effort": "low"}}, {"params": kwargs}]
+    route = {
+        "max_tokens": 100,
+        "verifiers": ["boxed"],
+        "policy": {"type": "effort", "levels": levels},
+    }
+    assert worst(route=route) == 2 * ((1000 + len(json.dumps(kwargs))) * 500 + 150_000)
 
 
 def test_a_price_that_only_litellm_knows_is_not_guessed(file: Path) -> None:

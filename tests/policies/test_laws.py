@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from samplewise.policies.adaptive_vote import AdaptiveVote
 from samplewise.policies.agreement import Agreement
-from samplewise.policies.base import Policy
+from samplewise.policies.base import Combine, Continue, Fresh, Policy, Revise, Source
 from samplewise.policies.best_of_n import BestOfN
 from samplewise.policies.cascade import Beside, Cascade, Tier
 from samplewise.policies.cisc import Cisc
@@ -70,6 +71,7 @@ _POLICIES: list[Policy] = [
     Cascade((Tier("a", 3, 0.7), Tier("b", 2, 0.5), Tier("c", 1))),
     Cascade((Tier("a", 2, 0.5, beside=Beside("b", 2)), Tier("b", 1))),
     Cascade((Tier("a", prompt="x", beside=Beside(prompt="y")), Tier("b", 3))),
+    Cascade((Tier("", 2, 0.7, {"reasoning_effort": "low"}), Tier("", params={"k": "v" * 50}))),
     Cascade((Tier("a", 2, score="v", min_score=0.5), Tier("a", escalate=0.3), Tier("b", 2))),
     ModelChoice((Model("a", 4, 1.0, 3.0), Model("b", 3, 3.0, 1.0))),
     ToolsFirst(FirstPass(max_samples=6)),
@@ -126,6 +128,37 @@ def test_every_policy_stops_within_its_limits_and_is_pure(
     if statuses and statuses[0] is Status.FAIL:
         assert set(statuses) == {Status.FAIL}
     assert len(set(stop.ranking)) == len(stop.ranking)
+
+
+@_EACH
+@_FEW
+@given(scripts=st.lists(_SCRIPTS, min_size=1, max_size=12), seed=st.integers())
+def test_no_policy_shows_compares_or_sets_more_than_it_needs(
+    policy: Policy, scripts: list[Script], seed: int
+) -> None:
+    game = Game(policy, scripts, pick=random.Random(seed).choice)
+    game.play()
+    needs = policy.needs
+    for draw in game.draws.values():
+        assert _shown(game, draw.source) <= needs.shown
+        if not needs.shown:
+            # A prompt that shows samples has room for a few fields.
+            assert len(json.dumps(dict(draw.params))) <= needs.params_bytes + len("{}")
+    assert sum(map(len, game.evidence.comparisons.values())) <= needs.comparisons
+
+
+def _shown(game: Game, source: Source) -> int:
+    """Return how many samples the prompt of a draw holds."""
+    match source:
+        case Fresh():
+            return 0
+        case Continue():
+            return 1 + _shown(game, game.draws[game.evidence.samples[source.sample].key].source)
+        case Revise():
+            # A critique in the feedback is a sample, too.
+            return len(source.samples) + source.feedback.count("answer ")
+        case Combine():
+            return len(source.samples)
 
 
 @_EACH

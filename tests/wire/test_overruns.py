@@ -66,3 +66,48 @@ async def test_usage_that_cannot_be_true_costs_no_less_than_the_truth_and_no_mor
         assert (row["usage_source"], row["overrun_nano"]) in (("counted", 0), ("worst_case", 0))
         assert spent(ledger) == row["nano_settled"]
     assert reserved(ledger) == 0
+
+
+RULES = "x" * 2_000  # a chat template may put fields into the prompt: a token for every byte
+TEMPLATE = f"{{chat_template_kwargs: {{rules: {RULES}}}}}"
+EFFORT = "policy: {{type: effort, levels: [{{params: {}}}, {{params: {}}}]}}, verifiers: [never]"
+VERIFIERS = (
+    "verifiers:\n  judge: {type: score_model, model: local}\n"
+    "  never: {type: regex, pattern: never}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("route", "own"),
+    [
+        ("policy: single", TEMPLATE),
+        (f"policy: single, params: {TEMPLATE}", "{}"),
+        (EFFORT.format(TEMPLATE, TEMPLATE), "{}"),
+        ("policy: 'best_of_n:1', verifiers: [judge]", TEMPLATE),
+    ],
+    ids=["backend", "route", "policy", "judge"],
+)
+async def test_fields_that_configurations_add_are_held_as_part_of_the_prompt(
+    upstream: UpstreamProcess, tmp_path: Path, route: str, own: str
+) -> None:
+    await upstream.script("m", '{"score": 1}', usage={"prompt_tokens": 2_000})
+    local = backend(upstream).replace("model:", f"params: {own}, model:")
+    config = f"backends:\n{local}{VERIFIERS}routes:\n  r: {{backends: [local], {route}}}\n"
+    ledger = tmp_path / "ledger.db"
+    async with serve(config, tmp_path) as proxy:
+        assert (await proxy.chat("r", max_tokens=10)).status == 200
+        assert {row["usage_source"] for row in rows(ledger)} == {"provider"}
+        assert all(row["overrun_nano"] == 0 for row in rows(ledger))
+
+
+async def test_what_one_prompt_had_is_not_held_for_another_that_has_more_fields(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "a b")
+    route = f"  r: {{backends: [local], {EFFORT.format('{user: x}', TEMPLATE)}}}\n"
+    config = f"backends:\n{backend(upstream)}{VERIFIERS}routes:\n{route}"
+    ledger = tmp_path / "ledger.db"
+    async with serve(config, tmp_path) as proxy:
+        assert (await proxy.chat("r", max_tokens=10)).status == 200
+    low, high = rows(ledger)
+    assert low["nano_held"] < 2_000 * 370 <= high["nano_held"]
