@@ -67,11 +67,20 @@ def _digest(*texts: str, body: bytes = b"") -> bytes:
 
 @dataclass(slots=True)
 class _Run:
-    """One run that can be joined. `done` has its answer in the end."""
+    """One run that can be joined. `done` has its answer in the end.
+
+    `ended_alone` says that no client waited for it any more when it ended.
+    """
 
     job: Job
     digest: bytes
     done: asyncio.Future[Answer]
+    ended_alone: bool = False
+
+    @property
+    def left(self) -> bool:
+        """Whether its clients left before it ended; that they do afterwards is nothing."""
+        return self.ended_alone if self.done.done() else self.job.left
 
 
 @dataclass(slots=True)
@@ -107,7 +116,7 @@ class Retries:
         while (found := self._runs.get(retry.name) if retry.again else None) is not None:
             if found.digest != retry.digest:
                 raise key_reused()
-            if not found.job.left and not (found.done.done() and found.done.cancelled()):
+            if not found.left and not (found.done.done() and found.done.cancelled()):
                 return await self._join(found, job)
             if found.done.done():
                 job.pool = self._pool(found.job)
@@ -134,11 +143,12 @@ class Retries:
         found_again = False
         try:
             answer = await run()
+            mine.ended_alone = job.left
             mine.done.set_result(answer)
             found_again = True
         except AnswerError as error:
             # Where its client left, the next try takes over what was drawn.
-            found_again = job.left
+            found_again = mine.ended_alone = job.left
             if not found_again:
                 mine.done.set_exception(error)
                 mine.done.exception()

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from samplewise.proxy.api.relay import relay
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body
 from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import EVENT_STREAM, Waiting, watching
-from samplewise.proxy.errors import AnswerError, RequestError, error_bytes
+from samplewise.proxy.errors import AnswerError, Elsewhere, RequestError, error_bytes
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.retries import read_retry
@@ -41,7 +42,8 @@ async def completions(request: Request, service: Service) -> Response:
                 "leave stream out",
                 param="stream",
             )
-        retry = read_retry(request.headers, body)
+        passed_on = service.peers.asks(request)
+        retry = read_retry(request.headers, body, passed_on=passed_on)
         client = Client(request_id, key, retry, given_id(request.headers))
         jobs = open_texts(service, prompts, client)
         if first.options.dry_run:
@@ -51,7 +53,12 @@ async def completions(request: Request, service: Service) -> Response:
         if service.setup.plain_keep_alive and len(jobs) == 1:
             return Waiting(service, jobs[0], request, _TextBody(), first.read_timeout_s)
         async with watching(request, *jobs):
-            found = await answer_texts(service, jobs)
+            try:
+                found = await answer_texts(service, jobs)
+            except Elsewhere as elsewhere:
+                if len(jobs) > 1:
+                    raise
+                return await relay(service, jobs[0], request, elsewhere)
         return json_reply(text_completion(found), {**headers(found), **await room(service, key)})
     except asyncio.CancelledError:
         if not jobs:
