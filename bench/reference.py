@@ -49,9 +49,9 @@ _encode = msgspec.json.Encoder().encode
 def plan(model: str) -> tuple[int, bool]:
     """Return how many samples a model name stands for, and whether one call asks for all.
 
-    `one`: 1; `calls-8`: eight calls; `n-8`: one call with n=8.
+    `one`, `long`: 1; `calls-8`: eight calls; `n-8`: one call with n=8.
     """
-    if model == "one":
+    if model in ("one", "long"):
         return 1, False
     form, _, number = model.partition("-")
     return int(number), form == "n"
@@ -75,8 +75,9 @@ class Proxy:
     async def chat(self, request: Request) -> Response:
         """Answer one chat request."""
         fields = _body.decode(await request.body())
-        samples, as_n = plan(msgspec.json.decode(fields["model"], type=str))
-        fields["model"] = msgspec.Raw(b'"fake"')
+        model = msgspec.json.decode(fields["model"], type=str)
+        samples, as_n = plan(model)
+        fields["model"] = msgspec.Raw(b'"fake-long"' if model == "long" else b'"fake"')
         if as_n:
             fields["n"] = msgspec.Raw(b"%d" % samples)
         body = _encode(fields)

@@ -30,18 +30,24 @@ class Scenario:
     @property
     def samples(self) -> int:
         """The samples that one request draws."""
-        return 1 if self.route == "one" else int(self.route.partition("-")[2])
+        return 1 if self.route in ("one", "long") else int(self.route.partition("-")[2])
 
     @property
     def name(self) -> str:
         """A name that is unique and can be read."""
-        forms = {"one": "N=1", "calls": f"N={self.samples} calls", "n": f"N={self.samples} as n"}
+        forms = {
+            "one": "N=1",
+            "long": "N=1, 200 chunks,",
+            "calls": f"N={self.samples} calls",
+            "n": f"N={self.samples} as n",
+        }
         form = forms[self.route.partition("-")[0]]
         return f"{form} {self.body_kb} kB{' SSE' if self.stream else ''} c={self.connections}"
 
     def request(self, target: str) -> bytes:
         """Return the request; the fake upstream itself is asked for all samples in one call."""
-        fields: dict[str, Any] = {"model": self.route, "messages": _messages(self.body_kb * _KB)}
+        model = "fake-long" if (target, self.route) == ("direct", "long") else self.route
+        fields: dict[str, Any] = {"model": model, "messages": _messages(self.body_kb * _KB)}
         if self.stream:
             fields["stream"] = True
         if target == "direct" and self.samples > 1:
@@ -69,6 +75,7 @@ QUICK = (
     Scenario("one", 100, False, 32, _LONE),
     Scenario("one", 1, True, 32, _LONE),
     Scenario("one", 100, True, 32, _LONE),
+    Scenario("long", 1, True, 32, _LONE),
     *(Scenario(route, 1, False, 4, _LONE) for route in _FAN_OUT),
 )
 FULL = (
@@ -80,5 +87,6 @@ FULL = (
     Scenario("one", 1, True, 32, _LONE),
     Scenario("one", 100, True, 1, _LONE),
     Scenario("one", 100, True, 32, _LONE),
+    Scenario("long", 1, True, 32, _LONE),
     *(Scenario(route, 1, False, 4, _PAIRS if route == "calls-8" else _LONE) for route in _FAN_OUT),
 )

@@ -32,10 +32,13 @@ backends:
            price: {{input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.3}}}}
   whole: {{type: openai, base_url: "http://127.0.0.1:{port}/v1", model: fake,
            price: {{input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.3}}}}
+  long: {{type: openai, base_url: "http://127.0.0.1:{port}/v1", model: fake-long, max_n: 1,
+          price: {{input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.3}}}}
 verifiers:
   answer: {{type: final_answer}}
 routes:
   one: {{backends: [calls], policy: single, {limits}}}
+  long: {{backends: [long], policy: single, {limits}}}
   calls-8: {{backends: [calls], policy: "majority_vote:8", answers: answer, {limits}}}
   calls-64: {{backends: [calls], policy: "majority_vote:64", answers: answer, {limits}}}
   n-8: {{backends: [whole], policy: "majority_vote:8", answers: answer, {limits}}}
@@ -89,7 +92,7 @@ class Fleet:
             command = [sys.executable, "-m", "bench.reference"]
             command += [str(self.upstream.port), str(port), workers or "1"]
         elif kind == "samplewise":
-            command = [str(Path(sys.executable).parent / "samplewise"), "serve"]
+            command = [sys.executable, "-m", "samplewise", "serve"]
             command += ["--config", self._config(name, server), "--port", str(port)]
             command += ["--workers", workers or "1"]
         else:
@@ -116,8 +119,13 @@ class Fleet:
         return str(file)
 
     def _open(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        # Settings of the shell that runs this, such as PYTHONASYNCIODEBUG, are not measured.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        # Settings of the shell that runs this, such as PYTHONASYNCIODEBUG, are not measured; where
+        # it finds the code that is measured, stays.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name == "PYTHONPATH" or not name.startswith("PYTHON")
+        }
         with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment

@@ -1,9 +1,10 @@
 """A fake OpenAI-compatible upstream that is never the bottleneck: prebuilt answers, raw protocol.
 
-Every answer has 64 tokens and a text of its own that ends in a line with a final answer, so that a
-vote has something to count. Honours `n` and streams one event per write. It looks for `n`, `stream`
-and `include_usage` as compact JSON writes them. `GET /counts` says how many calls and samples it
-gave. Run: python -m bench.upstream PORT [SECONDS], where a plain answer takes so many seconds
+Every answer has 64 tokens (198 where the model is `fake-long`, streamed) and a text of its own that
+ends in a line with a final answer, so that a vote has something to count. Honours `n` and streams
+one event per write. It looks for `n`, `stream` and `include_usage` as compact JSON writes them.
+`GET /counts` says how many calls and samples it gave.
+Run: python -m bench.upstream PORT [SECONDS], where a plain answer takes so many seconds
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import msgspec
 import uvloop
 
 TOKENS = 64
+# With a chunk for the role and one for the end: a stream of 200 chunks.
+LONG_TOKENS = 198
 TEXTS = 128
 PROMPT_TOKENS = 250
 _LAST_WORDS = 8
@@ -32,10 +35,10 @@ _STREAM_HEAD = (
 _encode = msgspec.json.encode
 
 
-def tokens(number: int) -> list[str]:
-    """Return the 64 tokens of one text."""
+def tokens(number: int, count: int = TOKENS) -> list[str]:
+    """Return the tokens of one text."""
     subject = _SUBJECTS[number % len(_SUBJECTS)]
-    reasoning = [f" {subject}{number + i}" for i in range(TOKENS - _LAST_WORDS)]
+    reasoning = [f" {subject}{number + i}" for i in range(count - _LAST_WORDS)]
     answer = _ANSWERS[number % len(_ANSWERS)]
     return [*reasoning, "\n", "The", " final", " answer", " is", " ", answer, "."]
 
@@ -52,20 +55,20 @@ def whole(n: int, turn: int) -> bytes:
         }
         for i in range(n)
     ]
-    body = _encode({**_frame("chat.completion"), "choices": choices, "usage": _usage(n)})
+    body = _encode({**_frame("chat.completion"), "choices": choices, "usage": _usage(TOKENS * n)})
     return _HEAD % len(body) + body
 
 
 @cache
-def events(turn: int, usage: bool) -> tuple[bytes, ...]:
-    """Return a streamed answer: one HTTP chunk per event."""
+def events(turn: int, usage: bool, count: int) -> tuple[bytes, ...]:
+    """Return a streamed answer of so many tokens: one HTTP chunk per event."""
     frame = _frame("chat.completion.chunk")
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": token} for token in tokens(turn)]
+    deltas += [{"content": token} for token in tokens(turn, count)]
     found = [_chunk(frame, [_choice(delta, None)]) for delta in deltas]
     found.append(_chunk(frame, [_choice({}, "stop")]))
     if usage:
-        found.append(_chunk({**frame, "usage": _usage(1)}, []))
+        found.append(_chunk({**frame, "usage": _usage(count)}, []))
     found.append(_http_chunk(b"data: [DONE]\n\n"))
     return (_STREAM_HEAD + found[0], *found[1:-1], found[-1] + b"0\r\n\r\n")
 
@@ -74,8 +77,7 @@ def _frame(kind: str) -> dict[str, Any]:
     return {"id": "chatcmpl-bench", "object": kind, "created": 1_760_000_000, "model": "fake"}
 
 
-def _usage(n: int) -> dict[str, int]:
-    made = TOKENS * n
+def _usage(made: int) -> dict[str, int]:
     return {
         "prompt_tokens": PROMPT_TOKENS,
         "completion_tokens": made,
@@ -144,7 +146,8 @@ class _Connection(asyncio.Protocol):
         self._counts.samples += n
         if b'"stream":true' in request:
             usage = b'"include_usage":true' in request
-            self._pending.extend(events(turn % TEXTS, usage))
+            count = LONG_TOKENS if b'"fake-long"' in request else TOKENS
+            self._pending.extend(events(turn % TEXTS, usage, count))
             self._send()
         else:
             answer = whole(n, turn % max(1, TEXTS // n))

@@ -130,10 +130,11 @@ class DeepConf:
             actions.append(Cancel(unsure))
         n = min(self.window - evidence.pending, self.samples - evidence.drawn)
         n = evidence.fitting(n)
-        # Samples that were granted name the refill, so a refused one is not asked for again.
-        key = f"window-{evidence.drawn}"
-        if n > 0 and evidence.may_draw and key not in evidence.rounds:
-            actions.append(Draw(key, n))
+        if evidence.may_draw:
+            # One at a time, as a call that brings several can only be cut whole. What was granted
+            # names the draws, so that a refused one is not asked for again.
+            keys = [f"window-{evidence.drawn + i}" for i in range(n)]
+            actions += [Draw(key, 1) for key in keys if key not in evidence.rounds]
         if actions:
             return actions
         if evidence.pending:

@@ -21,7 +21,9 @@ from samplewise.proxy.api.embeddings import embeddings
 from samplewise.proxy.api.estimate import estimate_chat
 from samplewise.proxy.api.messages import answer_messages
 from samplewise.proxy.api.models import list_models, show_model
+from samplewise.proxy.api.openapi import openapi
 from samplewise.proxy.api.relay import has_run
+from samplewise.proxy.api.replies import json_reply
 from samplewise.proxy.api.request_ids import RequestIds
 from samplewise.proxy.api.requests import show_request
 from samplewise.proxy.api.responses import answer_responses
@@ -149,6 +151,11 @@ def _add_routes(app: FastAPI) -> None:
     async def metrics(request: Request) -> Response:
         return await ops.metrics(_service(request))
 
+    described = openapi()
+
+    async def description(request: Request) -> Response:
+        return json_reply(described)
+
     async def budgets(request: Request) -> Response:
         return await books.budgets(request, _service(request))
 
@@ -194,6 +201,7 @@ def _add_routes(app: FastAPI) -> None:
     app.add_route("/livez", livez, methods=["GET"])
     app.add_route("/readyz", readyz, methods=["GET"])
     app.add_route("/metrics", metrics, methods=["GET"])
+    app.add_route("/openapi.json", description, methods=["GET"])
 
 
 def _add_batches(app: FastAPI) -> None:

@@ -20,6 +20,7 @@ from samplewise.proxy.backends.lean import LeanClient, speaks
 from samplewise.proxy.backends.litellm import check_models, litellm_upstream
 from samplewise.proxy.backends.litellm_process import LiteLLMProcess
 from samplewise.proxy.backends.openai import OpenAIBackend
+from samplewise.proxy.backends.profiles import STREAM_OPTIONS
 from samplewise.proxy.backends.records import Records
 from samplewise.proxy.backends.replayed import replay_upstream
 from samplewise.proxy.backends.scores import ScoresBackend
@@ -72,11 +73,6 @@ if TYPE_CHECKING:
 __all__ = ["open_service", "preflight"]
 
 _log = structlog.get_logger("samplewise.build")
-_STREAM_OPTIONS: Mapping[str, dict[str, bool] | None] = {
-    "final": {"include_usage": True},
-    "continuous": {"include_usage": True, "continuous_usage_stats": True},
-    "none": None,
-}
 
 
 async def preflight(config: Config, known: Known = None) -> dict[str, Abilities]:
@@ -318,7 +314,7 @@ def _upstream(name: str, settings: BackendSettings, shared: _Shared) -> Upstream
         timeout_s=settings.timeout_s,
         max_n=settings.max_n or profile.max_n,
         max_top_logprobs=settings.max_top_logprobs,
-        stream_options=_STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
+        stream_options=STREAM_OPTIONS[settings.stream_usage or profile.stream_usage],
         token_field=settings.token_field or profile.token_field,
         seed_field=profile.seed_field,
         developer=profile.developer,

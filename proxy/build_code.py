@@ -15,7 +15,7 @@ from samplewise.verifiers.patch.repository import Instance
 from samplewise.verifiers.patch.rules import PathRules
 from samplewise.verifiers.patch_tests import PatchTests
 from samplewise.verifiers.sandbox.opening import OpenedSandbox
-from samplewise.verifiers.sandbox.pool import SandboxPool
+from samplewise.verifiers.sandbox.pool import FORK_PRELOAD, SandboxPool
 from samplewise.verifiers.sandbox.remote import RemoteSandbox
 
 __all__ = ["build_code_tests", "build_patch_tests"]
@@ -64,7 +64,9 @@ def _sandbox(settings: CodeTestsSettings) -> OpenedSandbox:
         output_bytes=_PROGRAM_OUTPUT,
         python=settings.python,
         cgroup=settings.cgroup,
-        preload=("json",),  # results come as JSON
+        # Results come as JSON.
+        preload=("json",) if settings.sandbox == "single_use" else FORK_PRELOAD,
+        kind=settings.sandbox,
     )
 
 

@@ -49,12 +49,15 @@ def make_route(
     limit = _request_limit(settings, config)
     ceiling = limit.samples or policy.needs.max_samples
     names = settings.verifiers
+    drawn_from = {n: upstreams[n] for n in settings.backends}
     route = Route(
         name=name,
         policy=policy,
         policy_name=settings.policy.type,
-        make_policy=PolicyChoice(name, settings.policy, policy, ceiling, bool(names)),
-        upstreams={n: upstreams[n] for n in settings.backends},
+        make_policy=PolicyChoice(
+            name, settings.policy, policy, ceiling, bool(names), tuple(drawn_from.values())
+        ),
+        upstreams=drawn_from,
         checks=tuple(checks[n] for n in names),
         voter=_voter(settings, policy, checks),
         comparator=_comparator(settings, checks),

@@ -14,6 +14,7 @@ from samplewise.verifiers.base import TestsError
 from samplewise.verifiers.code.grade_sql import check_databases
 from samplewise.verifiers.code.languages import LANGUAGES
 from samplewise.verifiers.code.suite import check_language, read_suite
+from samplewise.verifiers.sandbox import Kind
 
 __all__ = ["CodeTestsSettings", "ExecutorSettings", "GeneratorSettings"]
 
@@ -59,7 +60,8 @@ class CodeTestsSettings(PooledSettings):
 
     `timeout_s` is for one program with all its tests. `workers` programs run at once, `spare`
     sandboxes wait for the next ones, and `memory_mb` bounds one. `python` is the interpreter
-    inside; `cgroup` a folder of control groups that the server may use.
+    inside; `cgroup` a folder of control groups that the server may use. `sandbox` says how
+    sandboxes are made.
     """
 
     type: Literal["code_tests"]
@@ -74,6 +76,7 @@ class CodeTestsSettings(PooledSettings):
     extract: Literal["last_block", "all_blocks", "whole"] = "last_block"
     spare: Annotated[int, Field(ge=0, le=64)] = 2
     memory_mb: Megabytes = 512
+    sandbox: Kind = "single_use"
     python: Text | None = None
     cgroup: Text | None = None
     executor: ExecutorSettings | None = None
@@ -93,6 +96,8 @@ class CodeTestsSettings(PooledSettings):
             raise ValueError("sources: config needs tests")
         self._generator_fits()
         self._executor_fits()
+        if self.sandbox == "landlock" and self.language != "python":
+            raise ValueError("sandbox: landlock has no place to write, so it runs Python alone")
         return self
 
     def _executor_fits(self) -> None:
@@ -100,8 +105,10 @@ class CodeTestsSettings(PooledSettings):
             return
         if self.language != "python":
             raise ValueError("executor: runs Python alone; other languages need the sandbox here")
-        if self.python is not None or self.cgroup is not None:
-            raise ValueError("executor: python and cgroup are of the sandbox here: remove them")
+        if self.python is not None or self.cgroup is not None or self.sandbox != "single_use":
+            raise ValueError(
+                "executor: python, cgroup and sandbox are of the sandbox here: remove them"
+            )
 
     def _generator_fits(self) -> None:
         if ("generated" in self.sources) is (self.generator is None):

@@ -65,7 +65,7 @@ __all__ = [
     "SinglePolicySettings",
     "WeightedVoteSettings",
     "expand_short",
-    "samples_field",
+    "number_field",
 ]
 
 T = TypeVar("T")
@@ -334,9 +334,9 @@ _BY_NAME: dict[str, type[Settings]] = {
 }
 
 
-def samples_field(policy: str) -> str | None:
-    """Return the field that says how many samples a policy draws at most; None without one."""
-    fields = _BY_NAME[policy].model_fields
+def number_field(name: str) -> str | None:
+    """Return the field of a policy that says how many samples it draws; None where it has none."""
+    fields = _BY_NAME[name].model_fields
     return next((field for field in ("samples", "max_samples") if field in fields), None)
 
 
@@ -351,7 +351,7 @@ def expand_short(value: object) -> object:
     name, colon, number = value.partition(":")
     if not colon or name not in _BY_NAME:
         return {"type": name}
-    field = samples_field(name)
+    field = number_field(name)
     if field is None:
         raise ValueError(f"{name} takes no number of samples")
     if not re.fullmatch(r"[0-9]{1,6}", number):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from samplewise.proxy.config_judges import (
 )
 from samplewise.proxy.config_patch import PatchTestsSettings
 from samplewise.proxy.config_tools import ToolSettings
-from samplewise.proxy.config_types import Count, Name, Seconds, Secret, Text
+from samplewise.proxy.config_types import Count, Many, Name, Seconds, Secret, Text
 from samplewise.proxy.config_verifier_base import (
     Megabytes,
     PooledSettings,
@@ -61,6 +62,14 @@ def _url(value: str) -> str:
         raise ValueError("must be a URL such as http://127.0.0.1:9000/grade")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError("must hold no user, no password and no #")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        ip_network(value)
+    except ValueError:
+        raise ValueError("must be a network such as 10.1.0.0/16, or one address") from None
     return value
 
 
@@ -186,10 +195,14 @@ class ArithmeticSettings(_PuzzleSettings):
 
 
 class WebhookSettings(_VerifierSettings):
-    """The operator's own service; with `secret` every request is signed."""
+    """The operator's own service; with `secret` every request is signed.
+
+    Names that stand for no address in `networks` are not asked.
+    """
 
     type: Literal["webhook"]
     url: Annotated[str, AfterValidator(_url)]
+    networks: Many[Annotated[str, AfterValidator(_network)]] = ()
     secret: Secret | None = None
     pass_threshold: float | None = None
     assurance: Literal["tests-external", "symbolic", "heuristic", "model"] = "heuristic"

@@ -245,7 +245,7 @@ async def running(job: Job, engine: Engine) -> AsyncIterator[_Run]:
             if needs.margins:
                 job.route.margins.note(evidence)
             if evidence.client_gone:
-                engine.kept.keep(job.request_id, evidence)
+                engine.kept.keep(job, evidence)
     if failure is not None:
         raise failure
 

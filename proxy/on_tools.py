@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_verifiers import ToolCallSettings, VerifierSettings
-from samplewise.verifiers.tool_call import ToolCalls
 from samplewise.verifiers.tool_votes import ToolVotes
 
 __all__ = ["implied_verifiers", "tool_check"]
@@ -30,6 +29,8 @@ def tool_check(settings: RouteSettings, checks: Mapping[str, Check]) -> Check | 
     """
     if settings.on_tools == "passthrough":
         return None
+    from samplewise.verifiers.tool_call import ToolCalls
+
     own = (checks[name] for name in settings.verifiers)
     found = next((check for check in own if isinstance(check.verifier, ToolCalls)), None)
     if found is not None:

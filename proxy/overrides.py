@@ -9,21 +9,33 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from samplewise.policies.base import Needs, Policy, PolicyError
-from samplewise.proxy.config_policies import PolicySettings, samples_field
+from samplewise.proxy.backends.abilities import lacking
+from samplewise.proxy.config_policies import PolicySettings, number_field
 from samplewise.proxy.errors import RequestError
+from samplewise.proxy.upstreams import Upstream
 
 __all__ = ["PolicyChoice"]
 
 _settings: TypeAdapter[Any] = TypeAdapter(PolicySettings)
 # What a request may name: policies that need no settings beyond a number of samples.
-_BY_NAME = ("single", "majority_vote", "best_of_n", "adaptive_vote", "first_pass")
+_BY_NAME = (
+    "single",
+    "majority_vote",
+    "best_of_n",
+    "adaptive_vote",
+    "first_pass",
+    "medoid",
+    "deepconf",
+    "self_certainty",
+    "cisc",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyChoice:
     """Builds a request's policy. `ceiling` is the most samples the route allows.
 
-    `judged` says that the route has verifiers that judge.
+    `judged` says that the route has verifiers that judge, `upstreams` are those it draws from.
     """
 
     route: str
@@ -31,6 +43,7 @@ class PolicyChoice:
     policy: Policy
     ceiling: int
     judged: bool
+    upstreams: tuple[Upstream, ...] = ()
 
     def __call__(self, name: str | None, samples: int | None) -> tuple[str, Policy]:
         """Return the name and the policy for what a request asks.
@@ -62,10 +75,7 @@ class PolicyChoice:
                 f"{own['type']} as route {self.route!r} has it; got {name[:60]!r}",
                 param="samplewise.policy",
             )
-        if name == "single":
-            return {"type": name}
-        number = "max_samples" if name in ("adaptive_vote", "first_pass") else "samples"
-        return {"type": name, number: self.ceiling}
+        return {"type": name}
 
     def _built(self, fields: Mapping[str, Any]) -> Policy:
         try:
@@ -83,6 +93,14 @@ class PolicyChoice:
                 f"{self.route!r} allows {self.ceiling}",
                 param="samplewise.policy",
             )
+        for upstream in self.upstreams:
+            able, most = upstream.abilities, upstream.max_top_logprobs
+            for what in lacking(needs, upstream.name, able, most):
+                raise RequestError(
+                    f"samplewise.policy: {name} needs {what}, which route {self.route!r} does not "
+                    "have",
+                    param="samplewise.policy",
+                )
         if needs.verdicts and not self.judged:
             raise RequestError(
                 f"samplewise.policy: {name} needs a verifier, route {self.route!r} has none",
@@ -92,7 +110,7 @@ class PolicyChoice:
 
 def _with_samples(fields: dict[str, Any], samples: int) -> dict[str, Any]:
     """Return policy fields for at most so many samples; waves that no longer fit are cut."""
-    name = samples_field(fields["type"])
+    name = number_field(fields["type"])
     if name is None:
         # It has no number of its own; the limit of the request cuts it short.
         return fields

@@ -15,15 +15,16 @@ from hashlib import blake2b
 
 import structlog
 
+from samplewise.policies.evidence import Evidence
 from samplewise.proxy.claims import Claims, key_reused
 from samplewise.proxy.errors import AnswerError, RequestError
 from samplewise.proxy.job import Answer, Job, Retry
-from samplewise.proxy.kept import Kept
+from samplewise.proxy.kept import Kept, weight
 from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.metrics import Metrics
 from samplewise.verifiers.base import Purpose, Sample
 
-__all__ = ["Retries", "read_retry", "repeated"]
+__all__ = ["Retries", "read_retry", "repeated", "whole_samples"]
 
 _log = structlog.get_logger("samplewise.retries")
 _LONGEST_KEY = 255
@@ -65,17 +66,30 @@ def _digest(*texts: str, body: bytes = b"") -> bytes:
     return said.digest()
 
 
+def whole_samples(evidence: Evidence) -> list[Sample]:
+    """Return the samples of a run that another run of the same request can begin with."""
+    return [
+        sample
+        for sample in sorted(evidence.samples.values(), key=lambda sample: sample.index)
+        if sample.complete and not sample.parents and sample.purpose is Purpose.ANSWER
+    ]
+
+
 @dataclass(slots=True)
 class _Run:
     """One run that can be joined. `done` has its answer in the end.
 
-    `ended_alone` says that no client waited for it any more when it ended.
+    `ended_alone` says that no client waited for it any more when it ended. `end` is what forgets it
+    in time: a timer holds what it is to drop, so it is stopped with it.
     """
 
     job: Job
     digest: bytes
     done: asyncio.Future[Answer]
     ended_alone: bool = False
+    samples: int = 0
+    size: int = 0
+    end: asyncio.TimerHandle | None = None
 
     @property
     def left(self) -> bool:
@@ -87,7 +101,8 @@ class _Run:
 class Retries:
     """The runs that are on their way, and those that have ended in the last `seconds`.
 
-    Of the latter at most `most`, with at most `most_samples`.
+    Of the latter at most `most`, with at most `most_samples`, which hold about `most_bytes`; the
+    newest is kept in any case.
     """
 
     kept: Kept
@@ -96,9 +111,11 @@ class Retries:
     seconds: float = 60.0
     most: int = 1_000
     most_samples: int = 2_000
+    most_bytes: int = 32 * 2**20
     _runs: dict[bytes, _Run] = field(default_factory=dict)
     _ended: OrderedDict[bytes, _Run] = field(default_factory=OrderedDict)
     _samples: int = 0
+    _bytes: int = 0
 
     def has(self, name: bytes) -> bool:
         """Say whether a repetition of a request would find its run here."""
@@ -165,28 +182,29 @@ class Retries:
         # Another run may have its place by now: only what is kept counts, or it would for ever.
         if self._runs.get(name) is not run:
             return
+        run.samples, run.size = _samples(run), weight(run.job)
         self._ended[name] = run
-        self._samples += _samples(run)
+        self._samples += run.samples
+        self._bytes += run.size
         self.claims.keep(name, self.seconds)
-        asyncio.get_running_loop().call_later(self.seconds, self._drop, name, run)
+        run.end = asyncio.get_running_loop().call_later(self.seconds, self._drop, name, run)
         self._trim()
 
     def _pool(self, job: Job) -> list[Sample]:
         """Return the whole samples of a run whose client left."""
         evidence = self.kept.get(job.request_id)
-        samples = evidence.samples.values() if evidence else ()
-        return [
-            sample
-            for sample in sorted(samples, key=lambda sample: sample.index)
-            if sample.complete and not sample.parents and sample.purpose is Purpose.ANSWER
-        ]
+        return whole_samples(evidence) if evidence else []
 
     def _put(self, name: bytes, run: _Run) -> None:
         self._forget(name)
         self._runs[name] = run
 
     def _trim(self) -> None:
-        while len(self._ended) > self.most or self._samples > self.most_samples:
+        while len(self._ended) > 1 and (
+            len(self._ended) > self.most
+            or self._samples > self.most_samples
+            or self._bytes > self.most_bytes
+        ):
             name, run = next(iter(self._ended.items()))
             self._drop(name, run)
 
@@ -199,8 +217,12 @@ class Retries:
 
     def _forget(self, name: bytes) -> None:
         run = self._ended.pop(name, None)
-        if run is not None:
-            self._samples -= _samples(run)
+        if run is None:
+            return
+        self._samples -= run.samples
+        self._bytes -= run.size
+        if run.end is not None:
+            run.end.cancel()
 
 
 def _samples(run: _Run) -> int:

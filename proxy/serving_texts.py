@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from samplewise.policies.price import NANO
-from samplewise.proxy.errors import AnswerError, RequestError
+from samplewise.proxy.errors import AnswerError, Elsewhere, RequestError
 from samplewise.proxy.job import Answer, Job, Retry
 from samplewise.proxy.service import Service
 from samplewise.proxy.serving import Client, answer_job, open_job
@@ -67,6 +67,7 @@ async def answer_texts(service: Service, jobs: Sequence[Job]) -> list[Answer]:
     """Answer the prompts that were opened, in their order.
 
     Raises:
+        Elsewhere: another process works on them; that was neither counted nor logged.
         AnswerError: one of them has no answer; its headers say what all of them have cost.
     """
     places = asyncio.Semaphore(_AT_ONCE)
@@ -83,6 +84,9 @@ async def answer_texts(service: Service, jobs: Sequence[Job]) -> list[Answer]:
     found = [task.result() for task in tasks]
     answers = [each for each in found if isinstance(each, Answer)]
     errors = [each for each in found if isinstance(each, AnswerError)]
+    for error in errors:
+        if isinstance(error, Elsewhere):
+            raise error
     if errors:
         nano = sum(answer.cost_nano for answer in answers)
         nano += sum(round(float(error.headers.get(_COST, "0")) * NANO) for error in errors)

@@ -9,14 +9,23 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import msgspec
+from yarl import URL
 
-from samplewise.verifiers.base import Assurance, Sample, Task, Verdict, VerifierError
+from samplewise.verifiers.addresses import Guarded, Network, NotAllowed, refused_literal
+from samplewise.verifiers.base import (
+    Assurance,
+    Sample,
+    Task,
+    Verdict,
+    VerifierError,
+    VerifierSetupError,
+)
 from samplewise.verifiers.keys import full_key
 from samplewise.verifiers.outcome import verdict_from
 
@@ -43,7 +52,8 @@ class Webhook:
     `timeout_s` bounds both attempts together; the second follows a failed connection or a 5xx. An
     answer above `max_response_bytes` and a redirect are errors. With `secret` each request carries
     `SIGNATURE_HEADER` (see `signature`); `clock` gives Unix time. `tool_calls` says that turns
-    which end in a tool call are sent, too.
+    which end in a tool call are sent, too. `networks` bounds the addresses that are asked (see
+    `addresses.allowed`).
     """
 
     name: str
@@ -54,16 +64,31 @@ class Webhook:
     assurance: Assurance = Assurance.HEURISTIC
     tool_calls: bool = False
     max_response_bytes: int = 1_000_000
+    networks: Sequence[Network] = ()
     clock: Callable[[], float] = field(default=time.time, repr=False)
     _session: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
 
     async def open(self) -> None:
-        """Make the connection pool."""
-        if self._session is None:
-            # No cookies: one verdict must not depend on another.
-            self._session = aiohttp.ClientSession(
-                auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        """Make the connection pool.
+
+        Raises:
+            VerifierSetupError: the URL has an address that may not be asked.
+        """
+        if self._session is not None:
+            return
+        host = URL(self.url).host or ""
+        if refused_literal(host, self.networks):
+            raise VerifierSetupError(
+                f"{self.name}: {host} is no address that a webhook may have; set networks to one "
+                "that it lies in, if it is meant"
             )
+        # No cookies: one verdict must not depend on another.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=Guarded(self.networks)),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -103,6 +128,10 @@ class Webhook:
                 return await self._post(body)
             except _TryAgain as error:
                 why = str(error)
+            except aiohttp.ClientConnectorError as error:
+                if isinstance(error.os_error, NotAllowed):
+                    raise VerifierError(str(error.os_error), reason="unavailable") from error
+                why = type(error).__name__
             except aiohttp.ClientConnectionError as error:
                 why = type(error).__name__
             except aiohttp.ClientError as error:

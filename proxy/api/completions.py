@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from samplewise.proxy.api.relay import relay
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body
 from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import EVENT_STREAM, Waiting, watching
-from samplewise.proxy.errors import AnswerError, Elsewhere, RequestError, error_bytes
+from samplewise.proxy.errors import AnswerError, Elsewhere, error_bytes
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.retries import read_retry
@@ -36,28 +36,22 @@ async def completions(request: Request, service: Service) -> Response:
         body = await read_body(request, service.setup.max_body_bytes)
         prompts = parse_texts(body, request.headers)
         first = prompts[0]
-        if first.stream and len(prompts) > 1:
-            raise RequestError(
-                "stream: a stream continues one prompt; send each in a request of its own, or "
-                "leave stream out",
-                param="stream",
-            )
-        passed_on = service.peers.asks(request)
-        retry = read_retry(request.headers, body, passed_on=passed_on)
+        retry = read_retry(request.headers, body, passed_on=service.peers.asks(request))
         client = Client(request_id, key, retry, given_id(request.headers))
         jobs = open_texts(service, prompts, client)
         if first.options.dry_run:
             return json_reply(await service.estimate(jobs[0]), {"x-request-id": request_id})
-        if first.stream:
-            return Waiting(service, jobs[0], request, _TextStream(jobs[0]), first.read_timeout_s)
-        if service.setup.plain_keep_alive and len(jobs) == 1:
-            return Waiting(service, jobs[0], request, _TextBody(), first.read_timeout_s)
+        if first.stream or service.setup.plain_keep_alive:
+            texts = _Texts(service, jobs)
+            dialect = _TextStream(texts) if first.stream else _TextBody(texts)
+            patience_s, others = first.read_timeout_s, jobs[1:]
+            return Waiting(
+                service, jobs[0], request, dialect, patience_s, others=others, work=texts.answer
+            )
         async with watching(request, *jobs):
             try:
                 found = await answer_texts(service, jobs)
             except Elsewhere as elsewhere:
-                if len(jobs) > 1:
-                    raise
                 return await relay(service, jobs[0], request, elsewhere)
         return json_reply(text_completion(found), {**headers(found), **await room(service, key)})
     except asyncio.CancelledError:
@@ -70,14 +64,31 @@ async def completions(request: Request, service: Service) -> Response:
         return error_reply(error, request_id)
 
 
+class _Texts:
+    """The prompts of a request that is waited for, and their answers in the end."""
+
+    def __init__(self, service: Service, jobs: Sequence[Job]) -> None:
+        self.service, self.jobs = service, jobs
+        self.answers: Sequence[Answer] = ()
+        if len(jobs) > 1:
+            # Two streams of upstreams cannot be one.
+            for job in jobs:
+                job.tap = None
+
+    async def answer(self) -> Answer:
+        """Answer them all; return the first one's."""
+        self.answers = await answer_texts(self.service, self.jobs)
+        return self.answers[0]
+
+
 class _TextStream:
     """A text completion as events."""
 
     headers = EVENT_STREAM
     sign = COMMENT
 
-    def __init__(self, job: Job) -> None:
-        self._raw = RawStream(job)
+    def __init__(self, texts: _Texts) -> None:
+        self._texts, self._raw = texts, RawStream(texts.jobs[0])
 
     def forward(self, event: bytes) -> bytes:
         """Return an upstream's own event with our splices."""
@@ -90,7 +101,7 @@ class _TextStream:
     def finish(self, answer: Answer) -> bytes:
         """Return the answer, or the end of what has passed through."""
         rest: Iterable[bytes]
-        rest = self._raw.finish(answer) if self._raw.begun else text_chunks([answer])
+        rest = self._raw.finish(answer) if self._raw.begun else text_chunks(self._texts.answers)
         return b"".join(rest) + DONE
 
     def failed(self, error: AnswerError) -> bytes:
@@ -108,6 +119,9 @@ class _TextBody:
     headers: Mapping[str, str] = {"content-type": "application/json"}
     sign = b"\n"
 
+    def __init__(self, texts: _Texts) -> None:
+        self._texts = texts
+
     def forward(self, event: bytes) -> bytes:
         """Nothing passes through: the answer is one text."""
         return b""
@@ -118,7 +132,7 @@ class _TextBody:
 
     def finish(self, answer: Answer) -> bytes:
         """Return the completion; its headers have left before."""
-        return text_completion([answer])
+        return text_completion(self._texts.answers)
 
     def failed(self, error: AnswerError) -> bytes:
         """Return the error in the body of what began as a 200."""
@@ -126,4 +140,5 @@ class _TextBody:
 
     def reply(self, answer: Answer) -> Response | None:
         """Nothing was sent yet, so it has its headers like any other."""
-        return json_reply(text_completion([answer]), headers([answer]))
+        found = self._texts.answers
+        return json_reply(text_completion(found), headers(found))

@@ -35,7 +35,8 @@ async def file_collection(request: Request, service: Service, runner: Runner) ->
         query = check_query(
             request.query_params.multi_items(), ("limit", "after", "order", "purpose")
         )
-        files = await asyncio.to_thread(store.files, owner) if store.there() else ()
+        there = await asyncio.to_thread(store.there)
+        files = await asyncio.to_thread(store.files, owner) if there else ()
     except StoreError as error:
         raise store_error(error) from error
     wanted = [file for file in files if query.get("purpose") in (None, file.purpose)]

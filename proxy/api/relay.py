@@ -64,7 +64,7 @@ async def relay_stream(
 ) -> None:
     """Send the answer of the process that works on a request as it comes.
 
-    `failed` writes the error that ends it where that process is lost in the middle.
+    `failed` writes what its client sees of an end in the middle.
 
     Raises:
         Elsewhere: it cannot be reached, or ended before it answered. Nothing was sent.

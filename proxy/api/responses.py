@@ -16,7 +16,7 @@ from samplewise.proxy.api.replies import error_reply, json_reply
 from samplewise.proxy.api.responses_items import referred
 from samplewise.proxy.api.responses_output import Event, Output
 from samplewise.proxy.api.responses_request import NAMES, Translated, opened, translate
-from samplewise.proxy.api.stored import item_of, items_of, keeps_responses, stored
+from samplewise.proxy.api.stored import items_named, items_of, keeps_responses, stored
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
 from samplewise.proxy.completion import headers, report, usage_object
@@ -70,8 +70,9 @@ class Responses:
         fields, items, name = opened(body)
         rows = "" if key is None else key.id
         before = [] if name is None else await items_of(service, name, rows)
-        for index, id_ in referred(items).items():
-            items[index] = await item_of(service, id_, rows) or items[index]
+        names = referred(items)
+        known = await items_named(service, set(names.values()), rows)
+        items = [known.get(names.get(at, ""), item) for at, item in enumerate(items)]
         found = translate(fields, [*before, *items], len(before))
         return _Asked(found, keeps_responses(service))
 
@@ -115,10 +116,14 @@ class _Asked:
         return json_reply(encode(self._whole(answer)), headers(answer))
 
     def _whole(self, answer: Answer) -> dict[str, Any]:
-        output = Output(_name(answer.job))
+        output = self.output(answer.job)
         for _ in _whole(output, answer):
             pass
         return self.resource(answer.job, output, answer)
+
+    def output(self, job: Job) -> Output:
+        """Return the output of an answer that has none yet."""
+        return Output(_name(job), self.found.grouped)
 
     def resource(
         self, job: Job, output: Output | None = None, answer: Answer | None = None
@@ -152,7 +157,7 @@ class _Stream:
 
     def __init__(self, asked: _Asked, job: Job) -> None:
         self._asked, self._job = asked, job
-        self._output = Output(_name(job))
+        self._output = asked.output(job)
         self._number = 0
         self._answered = False
 
@@ -172,7 +177,7 @@ class _Stream:
         """Return the answer in pieces, or the end of what has passed through."""
         if not self._number:
             # A repetition has the name of the run that it joined, as far as it has none yet.
-            self._job, self._output = answer.job, Output(_name(answer.job))
+            self._job, self._output = answer.job, self._asked.output(answer.job)
         if self._answered:
             rest = self._output.close(cut=chosen_reason(answer) in _INCOMPLETE)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -10,9 +11,11 @@ import msgspec
 from samplewise.proxy.api.fields import read, wrong
 from samplewise.proxy.jsontext import encode
 
-__all__ = ["chat_messages", "input_items", "referred"]
+__all__ = ["chat_messages", "chat_name", "input_items", "referred"]
 
 Message = dict[str, Any]
+
+_HEADS = ("system", "developer")
 
 _STORED = (
     "no such item is kept here; send the item itself (clients do so with `store: false`), or let "
@@ -41,6 +44,7 @@ class _Call(msgspec.Struct):
     call_id: str
     name: str
     arguments: str
+    namespace: str | None = None
 
 
 class _CallOutput(msgspec.Struct):
@@ -72,6 +76,11 @@ class _Audio(msgspec.Struct):
 
 class _Reasoning(msgspec.Struct):
     content: list[_Text] | None = None
+
+
+def chat_name(namespace: str | None, name: str) -> str:
+    """Return what a tool is called in a chat, which knows no namespaces."""
+    return name if namespace is None else f"{namespace}__{name}"
 
 
 def input_items(raw: bytes) -> list[msgspec.Raw]:
@@ -114,11 +123,15 @@ def chat_messages(
     Raises:
         RequestError: an item or a part of one cannot be said in a chat; says where it stands.
     """
-    first = [] if instructions is None else [instructions]
     found = list(_Reader(before).messages(items))
-    while first and found and found[0]["role"] in ("system", "developer"):
-        first.append(found.pop(0)["content"])
-    return [{"role": "system", "content": "\n\n".join(first)}, *found] if first else found
+    if instructions is not None:
+        found.insert(0, {"role": "system", "content": instructions})
+    heads = list(itertools.takewhile(lambda turn: turn["role"] in _HEADS, found))
+    if len(heads) < 2:
+        return found
+    role = "system" if any(head["role"] == "system" for head in heads) else "developer"
+    text = "\n\n".join(head["content"] for head in heads)
+    return [{"role": role, "content": text}, *found[len(heads) :]]
 
 
 class _Reader:
@@ -187,7 +200,8 @@ class _Reader:
     def _call(self, call: _Call) -> None:
         if self._turn is None:
             self._turn = self._with_reasoning({"role": "assistant", "content": None})
-        function = {"name": call.name, "arguments": call.arguments}
+        name = chat_name(call.namespace, call.name)
+        function = {"name": name, "arguments": call.arguments}
         calls = self._turn.setdefault("tool_calls", [])
         calls.append({"id": call.call_id, "type": "function", "function": function})
         self._called.add(call.call_id)

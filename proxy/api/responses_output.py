@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,10 +23,14 @@ class Output:
     upstreams may write several at a time.
     """
 
-    def __init__(self, name: str) -> None:
-        """Begin with nothing; ids of items are made of `name`."""
+    def __init__(self, name: str, grouped: Mapping[str, tuple[str, str]]) -> None:
+        """Begin with nothing; ids of items are made of `name`.
+
+        `grouped` has the namespace and own name of tools that are in one, by their name in a chat.
+        """
         self.items: list[dict[str, Any]] = []
-        self._name = name
+        self._name, self._grouped = name, grouped
+        self._ids = Counter[str]()
         self._open: set[int] = set()
         self._calls: dict[int, int] = {}
         # What the open part of each open item says so far.
@@ -81,6 +86,8 @@ class Output:
             item: dict[str, Any] = {"type": "function_call", "id": self._id("fc")}
             item["call_id"] = id_ if isinstance(id_, str) and id_ else self._id("call")
             item |= {"name": name if isinstance(name, str) else "", "arguments": ""}
+            if item["name"] in self._grouped:
+                item["namespace"], item["name"] = self._grouped[item["name"]]
             yield from self._add(item)
             self._calls[number] = len(self.items) - 1
             self._said[self._calls[number]] = []
@@ -91,7 +98,9 @@ class Output:
             yield "response.function_call_arguments.delta", said
 
     def _id(self, prefix: str) -> str:
-        return f"{prefix}_{self._name}_{len(self.items)}"
+        # Counted by kind: lines of progress are reasoning that a kept response does not have.
+        self._ids[prefix] += 1
+        return f"{prefix}_{self._name}_{self._ids[prefix]}"
 
     def _on(self, type_: str) -> bool:
         """Say whether the last item is of a type and still open."""
@@ -171,9 +180,10 @@ def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:
 
 def _entry(token: Mapping[str, Any]) -> dict[str, Any]:
     text = str(token.get("token", ""))
-    logprob, bytes_ = token.get("logprob"), token.get("bytes")
+    logprob, given = token.get("logprob"), token.get("bytes")
+    bytes_ = given if isinstance(given, list) else [None]
     return {
         "token": text,
         "logprob": logprob if isinstance(logprob, int | float) else 0.0,
-        "bytes": bytes_ if isinstance(bytes_, list) else list(text.encode()),
+        "bytes": bytes_ if all(type(one) is int for one in bytes_) else list(text.encode()),
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from samplewise.proxy.api.fields import check_unset, given, read, wrong
 from samplewise.proxy.api.responses_items import chat_messages, input_items
+from samplewise.proxy.api.responses_tools import Tools, tool_fields
 from samplewise.proxy.jsontext import encode, members, object_text
 
 __all__ = ["NAMES", "Translated", "opened", "translate"]
@@ -50,8 +51,8 @@ _READ = frozenset(
     {
         *_CANNOT, *_CHATS_OWN, "input", "previous_response_id", "instructions", "tools",
         "tool_choice", "parallel_tool_calls", "text", "reasoning", "max_output_tokens",
-        "max_tool_calls", "include", "top_logprobs", "stream_options", "metadata", "store",
-        "truncation",
+        "max_tool_calls", "include", "top_logprobs", "stream_options", "metadata",
+        "client_metadata", "store", "truncation",
     }
 )  # fmt: skip
 _INCLUDABLE = frozenset(
@@ -67,22 +68,6 @@ _LOGPROBS = "message.output_text.logprobs"
 
 class _Typed(msgspec.Struct):
     type: str
-
-
-class _Tool(msgspec.Struct):
-    name: str
-    description: str | None = None
-    parameters: msgspec.Raw = msgspec.Raw(b"null")
-    strict: bool | None = None
-
-
-class _Chosen(msgspec.Struct):
-    name: str
-
-
-class _Allowed(msgspec.Struct):
-    tools: list[msgspec.Raw]
-    mode: Literal["none", "auto", "required"] = "auto"
 
 
 class _Format(msgspec.Struct):
@@ -106,6 +91,7 @@ class Translated:
     """A request in both forms: `body` is the chat request, `echo` what the response repeats.
 
     `items` is the whole conversation so far, `store` whether the client lets it be kept.
+    `grouped` has the namespace and the name of every tool that is in one, by its name in the chat.
     """
 
     body: bytes
@@ -113,6 +99,7 @@ class Translated:
     items: list[msgspec.Raw]
     store: bool = True
     warnings: tuple[str, ...] = ()
+    grouped: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def opened(body: bytes) -> tuple[dict[str, bytes], list[msgspec.Raw], str | None]:
@@ -143,10 +130,11 @@ def translate(fields: Mapping[str, bytes], items: list[msgspec.Raw], before: int
         name: value for name, value in fields.items() if name not in _READ and value != b"null"
     }
     chat["messages"] = encode(chat_messages(items, instructions, before))
-    tools = _tools(fields.get("tools"))
-    echo: dict[str, Any] = {"instructions": instructions, "tools": tools, "tool_choice": "auto"}
-    if tools:
-        chat |= _tool_fields(fields, tools, echo)
+    tools = Tools(given(fields.get("tools"), list[msgspec.Raw], "tools") or ())
+    echo: dict[str, Any] = {"instructions": instructions, "tools": tools.shown}
+    echo["tool_choice"] = "auto"
+    if tools.functions:
+        chat |= tool_fields(fields, tools.functions, echo)
     chat |= _text_fields(fields.get("text"), echo)
     chat |= _logprob_fields(fields)
     effort = _effort(fields.get("reasoning"), echo)
@@ -158,83 +146,7 @@ def translate(fields: Mapping[str, bytes], items: list[msgspec.Raw], before: int
         echo[name] = msgspec.Raw(fields.get(name, b"null"))
     store = given(fields.get("store"), bool, "store") is not False
     text = object_text(chat.items())
-    return Translated(text, echo, items, store, tuple(_warnings(fields)))
-
-
-def _tools(raw: bytes | None) -> list[dict[str, Any]]:
-    """Return the function tools as this surface writes them."""
-    found = []
-    for index, one in enumerate(given(raw, list[msgspec.Raw], "tools") or ()):
-        path = f"tools.{index}"
-        type_ = read(one, _Typed, path).type
-        if type_ != "function":
-            raise wrong(
-                f"{path}.type",
-                f"{type_[:60]!r} tools are run by OpenAI and cannot be here; only `function` is "
-                "known: leave it out, or offer a function that does the same",
-            )
-        tool = read(one, _Tool, path)
-        given(tool.parameters, dict[str, msgspec.Raw], f"{path}.parameters")
-        found.append({"type": "function", **msgspec.structs.asdict(tool)})
-    return found
-
-
-def _tool_fields(
-    fields: Mapping[str, bytes], tools: list[dict[str, Any]], echo: dict[str, Any]
-) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    allowed: set[str] | None = None
-    choice = fields.get("tool_choice", b"null")
-    if choice != b"null":
-        echo["tool_choice"] = msgspec.Raw(choice)
-        said, allowed = _choice(choice, {tool["name"] for tool in tools})
-        found["tool_choice"] = encode(said)
-    parallel = given(fields.get("parallel_tool_calls"), bool, "parallel_tool_calls")
-    if parallel is not None:
-        echo["parallel_tool_calls"] = parallel
-        found["parallel_tool_calls"] = encode(parallel)
-    functions = [
-        {"type": "function", "function": _function(tool)}
-        for tool in tools
-        if allowed is None or tool["name"] in allowed
-    ]
-    return {**found, "tools": encode(functions)}
-
-
-def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in tool.items() if name != "type" and value is not None}
-    if given["parameters"] == msgspec.Raw(b"null"):
-        del given["parameters"]
-    return given
-
-
-def _choice(raw: bytes, names: set[str]) -> tuple[Any, set[str] | None]:
-    """Return the chat's tool choice, and the names of the tools that may be called, None for all.
-
-    A chat knows no list of allowed tools that every server understands: the others are left out.
-    """
-    if not raw.startswith(b"{"):
-        said = read(raw, str, "tool_choice")
-        if said not in ("none", "auto", "required"):
-            raise wrong("tool_choice", f"{said[:60]!r} is not known; say none, auto or required")
-        return said, None
-    kind = read(raw, _Typed, "tool_choice").type
-    if kind == "function":
-        name = _named(raw, names, "tool_choice")
-        return {"type": "function", "function": {"name": name}}, None
-    if kind != "allowed_tools":
-        known = "say function or allowed_tools"
-        raise wrong("tool_choice.type", f"{kind[:60]!r} is not known here; {known}")
-    allowed = read(raw, _Allowed, "tool_choice")
-    listed = enumerate(allowed.tools)
-    return allowed.mode, {_named(one, names, f"tool_choice.tools.{at}") for at, one in listed}
-
-
-def _named(raw: bytes | msgspec.Raw, names: set[str], path: str) -> str:
-    name = read(raw, _Chosen, path).name
-    if name not in names:
-        raise wrong(f"{path}.name", f"there is no tool {name[:60]!r} among `tools`")
-    return name
+    return Translated(text, echo, items, store, tuple(_warnings(fields)), tools.grouped)
 
 
 def _text_fields(raw: bytes | None, echo: dict[str, Any]) -> dict[str, bytes]:

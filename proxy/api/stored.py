@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import itertools
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -31,6 +33,8 @@ _SETTING = (
     "set `records: {text: true}`"
 )
 _PREFIX = "resp_"
+_MOST_NAMED = 100
+_NAME = re.compile(rf"{_PREFIX}([0-9a-f]{{32}})", re.ASCII)
 
 
 class _Stored(msgspec.Struct):
@@ -81,16 +85,26 @@ async def items_of(service: Service, response_id: str, rows: str | None) -> list
     return [*one.input, *msgspec.json.decode(one.response, type=_Output).output]
 
 
-async def item_of(service: Service, item_id: str, rows: str | None) -> msgspec.Raw | None:
-    """Return an item of a kept response by its own name, which has the response's in it."""
-    _, _, rest = item_id.partition("_")
-    found = await _find(service, _PREFIX + rest.rpartition("_")[0], rows)
-    if found is None:
-        return None
-    for raw in msgspec.json.decode(found[1].response, type=_Output).output:
-        if msgspec.json.decode(raw, type=_Named).id == item_id:
-            return raw
-    return None
+async def items_named(
+    service: Service, names: Collection[str], rows: str | None
+) -> dict[str, msgspec.Raw]:
+    """Return the items of kept responses that have these names, as far as they are there.
+
+    Raises:
+        RequestError: they are of more responses than will be looked for.
+    """
+    # An item's name has that of its response in it.
+    of = {_PREFIX + name.partition("_")[2].rpartition("_")[0] for name in names}
+    if len(of) > _MOST_NAMED:
+        raise RequestError(
+            f"input: names items of more than {_MOST_NAMED} responses", param="input"
+        )
+    kept = [await _find(service, response_id, rows) for response_id in sorted(of)]
+    outputs = [
+        msgspec.json.decode(one.response, type=_Output).output for _, one in filter(None, kept)
+    ]
+    items = {msgspec.json.decode(raw, type=_Named).id: raw for raw in itertools.chain(*outputs)}
+    return {name: items[name] for name in names if name in items}
 
 
 async def show_response(request: Request, service: Service) -> Response:
@@ -142,9 +156,10 @@ async def _find(
     service: Service, response_id: str, rows: str | None
 ) -> tuple[Record, _Stored] | None:
     assert service.books is not None  # set before the first request comes
-    if not response_id.startswith(_PREFIX):
+    found = _NAME.fullmatch(response_id)
+    if found is None:
         return None
-    name = f"req_{response_id.removeprefix(_PREFIX)}"
+    name = f"req_{found[1]}"
     try:
         records = await asyncio.to_thread(service.books.records, name)
     except StoreError as error:

@@ -6,9 +6,10 @@ What is written is the business of a `Dialect`, one for each surface; when, is t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -80,11 +81,16 @@ class Waiting(Response):
         dialect: Dialect,
         patience_s: float | None = None,
         refuse: Callable[[AnswerError, str], Response] = error_reply,
+        *,
+        others: Sequence[Job] = (),
+        work: Callable[[], Coroutine[Any, Any, Answer]] | None = None,
     ) -> None:
         """Wait for the answer to `job`. `patience_s` is the longest silence its client bears.
 
         `refuse` makes the reply of an error that comes while there is still a status to give.
+        `work` answers it, where that is not the engine alone, and `others` are its jobs, too.
         """
+        self._others, self._answering = others, work or partial(answer_job, service, job)
         self._service, self._job, self._request = service, job, request
         self._dialect, self._patience_s, self._refuse = dialect, patience_s, refuse
         self._queue: asyncio.Queue[bytes | str] = asyncio.Queue()
@@ -100,8 +106,8 @@ class Waiting(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the engine and write what it says."""
         self._send = send
-        async with watching(self._request, self._job):
-            work = asyncio.create_task(answer_job(self._service, self._job))
+        async with watching(self._request, self._job, *self._others):
+            work = asyncio.create_task(self._answering())
             try:
                 await self._stream(work)
             except asyncio.CancelledError:
@@ -131,9 +137,9 @@ class Waiting(Response):
         if self._opened:  # with a sign of life, and headers of its own
             elsewhere.address = ""
         try:
+            failed = self._dialect.failed
             await relay_stream(
-                *(self._service, self._job, self._request, elsewhere),
-                *(self._send, self._dialect.failed),
+                self._service, self._job, self._request, elsewhere, self._send, failed
             )
         except AnswerError as error:
             await self._fail(error)

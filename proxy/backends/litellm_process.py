@@ -11,6 +11,7 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -48,9 +49,16 @@ class _Running:
                 waiting = self.calls.get(said["id"])
                 if waiting is not None and not waiting.done():
                     waiting.set_result(said)
-        except (asyncio.IncompleteReadError, msgspec.DecodeError):
-            if self.process.returncode is None:
-                self.process.kill()
+        except asyncio.IncompleteReadError:
+            # It has ended, most likely. A kill now would find that out first and take its exit
+            # status from asyncio, which then knows none.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_END_S):
+                    await self.process.wait()
+        except msgspec.DecodeError:
+            pass
+        if self.process.returncode is None:
+            self.process.kill()
         code = await self.process.wait()
         for waiting in self.calls.values():
             if not waiting.done():

@@ -193,10 +193,18 @@ class OpenAIBackend:
         pace = self._pace()
         while part := await self._piece(answer, pace):
             touched: set[int] = set()
-            for data in splitter.feed(part):
-                touched |= stream.take(data)
-                if call.raw and data != b"[DONE]":
-                    yield Progress(0, stream.choice(0).trace, data)
+            try:
+                for data in splitter.feed(part):
+                    touched |= stream.take(data)
+                    if stream.ended:
+                        break
+                    if call.raw:
+                        yield Progress(0, stream.choice(0).trace, data)
+            except ProtocolError:
+                # What was whole before counts, also where it came in the same piece.
+                for done in stream.newly_done():
+                    yield done
+                raise
             if not call.raw:
                 for index in touched:
                     yield Progress(index, stream.choice(index).trace)

@@ -12,9 +12,24 @@ from typing import Any, Final, Literal
 
 from samplewise.proxy.backends.abilities import Abilities
 
-__all__ = ["PLAIN", "PROFILES", "VLLM", "Profile", "ProfileName", "StreamUsage", "TokenField"]
+__all__ = [
+    "PLAIN",
+    "PROFILES",
+    "STREAM_OPTIONS",
+    "VLLM",
+    "Profile",
+    "ProfileName",
+    "StreamUsage",
+    "TokenField",
+]
 
 StreamUsage = Literal["final", "continuous", "none"]
+# What is asked for, so that a stream tells its usage.
+STREAM_OPTIONS: Final[Mapping[str, dict[str, bool] | None]] = {
+    "final": {"include_usage": True},
+    "continuous": {"include_usage": True, "continuous_usage_stats": True},
+    "none": None,
+}
 TokenField = Literal["max_tokens", "max_completion_tokens"]
 ProfileName = Literal[
     "ollama",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -17,13 +17,13 @@ from samplewise.proxy.jsontext import encode, object_text
 from samplewise.proxy.logs import where
 from samplewise.proxy.relaying import parse_embeddings, serve_embeddings
 from samplewise.proxy.service import Service
-from samplewise.proxy.serving import Client, serve_chat
+from samplewise.proxy.serving import Client, answer_job, open_job, serve_chat
 from samplewise.proxy.serving_texts import serve_texts
 from samplewise.proxy.text_completion import text_completion
 from samplewise.proxy.texts import parse_texts
 from samplewise.proxy.wire import ChatRequest, parse_chat
 
-__all__ = ["ENDPOINTS", "Said", "answer_line", "unread_line"]
+__all__ = ["ENDPOINTS", "Said", "answer_line", "answered_line", "unread_line", "whole"]
 
 _log = structlog.get_logger("samplewise.batches")
 Ask = Callable[[Service, bytes, Client], Awaitable[bytes]]
@@ -38,21 +38,26 @@ class Said:
 
 
 async def _chat(service: Service, body: bytes, client: Client) -> bytes:
-    return completion(await serve_chat(service, _whole(parse_chat(body, {})), client))
+    return completion(await serve_chat(service, whole(parse_chat(body, {})), client))
 
 
 async def _responses(service: Service, body: bytes, client: Client) -> bytes:
     surface = Responses()
     asked = await surface.read(body, service, client.key)
-    with naming(surface.names):
-        chat = _whole(parse_chat(asked.body, {}))
-        found = await serve_chat(service, chat, client)
-    return bytes(asked.reply(found).body)
+    try:
+        with naming(surface.names):
+            job = open_job(service, whole(parse_chat(asked.body, {})), client)
+    except AnswerError as error:
+        service.refused("other", error, client.request_id, client.key)
+        raise
+    job.warnings.extend(asked.warnings)
+    job.also = asked.also
+    return bytes(asked.reply(await answer_job(service, job)).body)
 
 
 async def _texts(service: Service, body: bytes, client: Client) -> bytes:
     prompts = parse_texts(body, {})
-    _whole(prompts[0])
+    whole(prompts[0])
     return text_completion(await serve_texts(service, prompts, client))
 
 
@@ -60,7 +65,12 @@ async def _embeddings(service: Service, body: bytes, client: Client) -> bytes:
     return (await serve_embeddings(service, parse_embeddings(body, {}), client)).body
 
 
-def _whole(request: ChatRequest) -> ChatRequest:
+def whole(request: ChatRequest) -> ChatRequest:
+    """Return a request that can be answered in a file.
+
+    Raises:
+        RequestError: it wants a stream, or an estimate alone.
+    """
     if request.stream:
         raise RequestError("stream: a line of a batch cannot be streamed", param="stream")
     if request.options.dry_run:
@@ -83,7 +93,7 @@ ENDPOINTS: Mapping[str, Ask] = {
 
 async def answer_line(
     service: Service,
-    endpoint: str,
+    urls: Collection[str],
     number: int,
     text: bytes,
     client: Callable[[], Client],
@@ -91,27 +101,29 @@ async def answer_line(
 ) -> Said:
     """Answer one line; whatever is wrong with it is its own result.
 
-    Every try is the request of another `client`. `again` is asked of an error that may be over
-    soon, where nothing was paid: it waits as long as it sees fit and says whether to try again.
-
-    Raises:
-        RequestError: the key may not ask at all any more; from `client`.
+    Every try is the request of another `client`, which raises RequestError when that one may not
+    ask any more. `again` is asked of an error that may be over soon, where nothing was paid: it
+    waits as long as it sees fit and says whether to try again.
     """
     try:
-        line = read_line(text, endpoint)
+        line = read_line(text, urls)
     except RequestError as error:
         return unread_line(number, "invalid_line", error.message, error.param)
     while True:
-        who = client()
+        try:
+            who = client()
+        except RequestError as error:
+            said = answered_line(line.custom_id, "", error.status, error_bytes(error))
+            return Said(False, said)
         try:
             with boundary(_crashed, AnswerError):
-                body = await ENDPOINTS[endpoint](service, line.body, who)
+                body = await ENDPOINTS[line.url](service, line.body, who)
         except AnswerError as error:
             if _comes_back(error) and await again(error):
                 continue
-            said = _response(line.custom_id, who.request_id, error.status, error_bytes(error))
+            said = answered_line(line.custom_id, who.request_id, error.status, error_bytes(error))
             return Said(False, said)
-        return Said(True, _response(line.custom_id, who.request_id, 200, body))
+        return Said(True, answered_line(line.custom_id, who.request_id, 200, body))
 
 
 def unread_line(
@@ -139,7 +151,10 @@ def _crashed(error: Exception) -> AnswerError:
     return AnswerError("an internal error; the operator's log says which", code="internal_error")
 
 
-def _response(custom_id: str, request_id: str, status: int, body: bytes) -> bytes:
+def answered_line(
+    custom_id: str, request_id: str, status: int, body: bytes, **more: bytes
+) -> bytes:
+    """Return the line of a result: an answer, or an error with its status; `more` are members."""
     # A line of the file is one line: JSON text has line ends only as space.
     body = body.replace(b"\n", b" ").replace(b"\r", b" ")
     response = {
@@ -152,5 +167,6 @@ def _response(custom_id: str, request_id: str, status: int, body: bytes) -> byte
         "custom_id": encode(custom_id),
         "response": object_text(response.items()),
         "error": b"null",
+        **more,
     }
     return object_text(fields.items())

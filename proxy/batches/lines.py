@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -11,7 +11,7 @@ from samplewise.proxy.batches.base import Problem
 from samplewise.proxy.errors import RequestError
 from samplewise.proxy.jsontext import members
 
-__all__ = ["Line", "lines", "look_at", "read_line"]
+__all__ = ["Line", "custom_id", "lines", "look_at", "read_line"]
 
 _LONGEST_ID = 512
 _MOST_PROBLEMS = 100
@@ -20,9 +20,10 @@ _NAMES = frozenset({"custom_id", "method", "url", "body"})
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One request of a batch: its own name and its body as JSON text."""
+    """One request of a batch: its own name, where it goes, and its body as JSON text."""
 
     custom_id: str
+    url: str
     body: bytes
 
 
@@ -51,8 +52,8 @@ def lines(pieces: Iterable[bytes], longest: int) -> Iterator[tuple[int, bytes | 
         yield number, None if too_long or len(rest) > longest else bytes(rest)
 
 
-def read_line(text: bytes, endpoint: str) -> Line:
-    """Read one request.
+def read_line(text: bytes, urls: Collection[str]) -> Line:
+    """Read one request, which must go to one of `urls`.
 
     Raises:
         RequestError: says which member is wrong, and how.
@@ -63,20 +64,19 @@ def read_line(text: bytes, endpoint: str) -> Line:
             raise RequestError(
                 f"{name[:60]}: unknown; a line has custom_id, method, url and body", param=name[:60]
             )
-    custom_id = _text(fields, "custom_id")
-    if not 1 <= len(custom_id) <= _LONGEST_ID:
+    name = _text(fields, "custom_id")
+    if not 1 <= len(name) <= _LONGEST_ID:
         raise RequestError(f"custom_id: must have 1 to {_LONGEST_ID} characters", param="custom_id")
     if _text(fields, "method") != "POST":
         raise RequestError("method: must be POST", param="method")
     url = _text(fields, "url")
-    if url != endpoint:
-        raise RequestError(
-            f"url: must be {endpoint}, as the batch says, got {url[:60]!r}", param="url"
-        )
+    if url not in urls:
+        wanted = " or ".join(urls)
+        raise RequestError(f"url: must be {wanted} here, got {url[:60]!r}", param="url")
     body = fields.get("body", b"null")
     if not body.startswith(b"{"):
         raise RequestError("body: must be an object", param="body")
-    return Line(custom_id, body)
+    return Line(name, url, body)
 
 
 def _text(fields: dict[str, bytes], name: str) -> str:
@@ -105,19 +105,20 @@ def look_at(
         if count > most_lines:
             wrong = f"line {number}: a batch has at most {most_lines} lines"
             return count, (Problem("too_many_lines", wrong, number),)
-        custom_id = None if text is None else _custom_id(text)
-        if custom_id is None:
+        name = None if text is None else custom_id(text)
+        if name is None:
             continue
-        before = first.setdefault(custom_id, number)
+        before = first.setdefault(name, number)
         if before != number and len(problems) < _MOST_PROBLEMS:
-            wrong = f"line {number}: custom_id {custom_id[:60]!r} is that of line {before} already"
+            wrong = f"line {number}: custom_id {name[:60]!r} is that of line {before} already"
             problems.append(Problem("duplicate_custom_id", wrong, number, "custom_id"))
     if not count:
         problems.append(Problem("empty_file", "the input file has no lines"))
     return count, tuple(problems)
 
 
-def _custom_id(text: bytes) -> str | None:
+def custom_id(text: bytes) -> str | None:
+    """Return the own name of a line; None where it has none that can be read."""
     try:
         return msgspec.json.decode(text, type=_Named).custom_id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

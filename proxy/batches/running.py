@@ -20,8 +20,10 @@ from samplewise.proxy.batches.base import Batch, Problem, Result, Status, Stored
 from samplewise.proxy.batches.lines import lines, look_at, read_line
 from samplewise.proxy.batches.store import BatchStore
 from samplewise.proxy.batches.work import Work, one_by_one
+from samplewise.proxy.boundary import boundary
 from samplewise.proxy.errors import RequestError, StoreError
 from samplewise.proxy.keys.guard import unauthorized
+from samplewise.proxy.logs import where
 from samplewise.proxy.service import Service
 from samplewise.proxy.serving import Client
 
@@ -63,7 +65,6 @@ class Runner:
     store: BatchStore
     sizes: Sizes
     lease_s: float = _LEASE_S
-    name: str = field(default_factory=lambda: secrets.token_hex(8))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _places: asyncio.Semaphore = field(init=False)
     _runs: set[_Run] = field(default_factory=set)
@@ -78,9 +79,12 @@ class Runner:
         """Take up batches until cancelled."""
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
-                batch = await self._claimed()
+                # A name for each time: a run that has lost its lease, to this same process even,
+                # must not be able to write.
+                name = secrets.token_hex(8)
+                batch = await self._claimed(name)
                 if batch is not None:
-                    run = _Run(self, batch)
+                    run = _Run(self, batch, name)
                     self._runs.add(run)
                     group.create_task(self._work(run, batch))
                     continue
@@ -96,7 +100,7 @@ class Runner:
             run.leave()
         self.wake.set()
 
-    async def _claimed(self) -> Batch | None:
+    async def _claimed(self, name: str) -> Batch | None:
         try:
             if len(self._runs) >= _MOST_BATCHES or not await asyncio.to_thread(self.store.there):
                 return None
@@ -104,7 +108,7 @@ class Runner:
             if now >= self._clean_at:
                 self._clean_at = now + _CLEAN_EVERY_S
                 await asyncio.to_thread(self.store.clean_up)
-            return await asyncio.to_thread(self.store.claim, self.name, self.lease_s)
+            return await asyncio.to_thread(self.store.claim, name, self.lease_s)
         except StoreError as error:
             _log.warning("batches cannot be read", error=str(error))
             return None
@@ -112,24 +116,32 @@ class Runner:
     async def _work(self, run: _Run, batch: Batch) -> None:
         _log.info("batch taken up", batch=batch.id, status=batch.status.value)
         try:
-            await run.run()
-        except StoreError as error:
+            with boundary(_Crashed):
+                await run.run()
+                await asyncio.to_thread(self.store.let_go, batch.id, run.name)
+        except _Crashed as error:
             # The lease ends by itself, and somebody tries again.
             _log.error("batch cannot go on", batch=batch.id, error=str(error))
         finally:
             self._runs.discard(run)
-            with suppress(StoreError):
-                await asyncio.shield(asyncio.to_thread(self.store.let_go, batch.id, self.name))
+
+
+class _Crashed(Exception):
+    """A batch met what it must not: the message is for the log."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error} {where(error)}"[:2000])
 
 
 class _Run:
     """One batch while this process works on it."""
 
-    def __init__(self, runner: Runner, batch: Batch) -> None:
+    def __init__(self, runner: Runner, batch: Batch, name: str) -> None:
+        self.name = name
         self._runner, self._batch, self._store = runner, batch, runner.store
         self._why: _Why | None = None
         self._queue: asyncio.Queue[Result | None] = asyncio.Queue()
-        self._work = Work(runner.service, batch.endpoint, self._client, runner._places)
+        self._work = Work(runner.service, (batch.endpoint,), self._client, runner._places)
 
     def leave(self) -> None:
         """Leave what is not begun yet to another process."""
@@ -148,7 +160,7 @@ class _Run:
 
     async def _input(self) -> Stored | None:
         """Return the input, looked at; None when there is nothing to run."""
-        batch, store, name = self._batch, self._store, self._runner.name
+        batch, store, name = self._batch, self._store, self.name
         file = await asyncio.to_thread(store.find_file, batch.input_file, batch.owner)
         if file is None:
             gone = Problem("input_file_missing", f"the file {batch.input_file} is gone")
@@ -187,7 +199,7 @@ class _Run:
             await self._end(Status.EXPIRED if expired else Status.CANCELLED)
 
     async def _end(self, status: Status) -> None:
-        id_, name, days = self._batch.id, self._runner.name, self._runner.sizes.days
+        id_, name, days = self._batch.id, self.name, self._runner.sizes.days
         await asyncio.to_thread(self._store.end, id_, name, status, days)
         _log.info("batch ended", batch=id_, status=status.value)
 
@@ -207,9 +219,7 @@ class _Run:
         """Write results; while that cannot be, nothing more is bought."""
         for _ in range(_MOST_WRITES if results else 0):
             try:
-                kept = await asyncio.to_thread(
-                    self._store.put, self._batch.id, self._runner.name, results
-                )
+                kept = await asyncio.to_thread(self._store.put, self._batch.id, self.name, results)
             except StoreError as error:
                 _log.error("results cannot be written", batch=self._batch.id, error=str(error))
                 self._stop(_Why.LOST)
@@ -227,7 +237,7 @@ class _Run:
         async for number, text in one_by_one(found, done):
             custom_id = None
             with suppress(RequestError):
-                custom_id = read_line(text or b"", self._batch.endpoint).custom_id
+                custom_id = read_line(text or b"", (self._batch.endpoint,)).custom_id
             why = "was not asked before the batch expired"
             said = unread_line(number, "batch_expired", why, custom_id=custom_id)
             self._queue.put_nowait(Result(number, said.ok, said.data))
@@ -235,21 +245,22 @@ class _Run:
     async def _keep(self) -> None:
         """Keep the lease, and notice when the batch is to be stopped."""
         batch, runner = self._batch, self._runner
-        while self._why is None:
+        while True:
+            if self._store.clock() >= batch.expires_at:
+                self._stop(_Why.EXPIRED)
             await asyncio.sleep(runner.lease_s / 5)
             try:
                 status = await asyncio.to_thread(
-                    self._store.renew, batch.id, runner.name, runner.lease_s
+                    self._store.renew, batch.id, self.name, runner.lease_s
                 )
             except StoreError as error:
                 _log.warning("lease cannot be kept", batch=batch.id, error=str(error))
                 continue
             if status is None:
                 self._stop(_Why.LOST)
-            elif status is Status.CANCELLING:
+                return
+            if status is Status.CANCELLING:
                 self._stop(_Why.CANCELLED)
-            elif self._store.clock() >= batch.expires_at:
-                self._stop(_Why.EXPIRED)
 
     def _stop(self, why: _Why) -> None:
         if self._why is None:

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from samplewise.proxy.config_store import is_postgres, postgres_extra, store_path
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.advice import store_error
-from samplewise.proxy.ledger.places import Place, Session
+from samplewise.proxy.ledger.places import Session
 
-__all__ = ["FilePlace", "batch_place", "bring_up_to_date", "file_beside"]
+__all__ = ["BatchPlace", "FilePlace", "batch_place", "bring_up_to_date", "file_beside"]
 
 _BUSY_S = 30.0
 # Item n leads from version n to n + 1. Never change an item that was released: add one.
@@ -80,7 +81,28 @@ def file_beside(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.stem}.batches{ledger.suffix or '.db'}")
 
 
-def batch_place(url: str) -> Place:
+class BatchPlace(Protocol):
+    """A store of files and batches, usable from any thread; what fails raises `StoreError`."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        ...
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """Read in one transaction."""
+        ...
+
+    def changing(self, *, create: bool = False) -> AbstractContextManager[Session]:
+        """Change something, whole or not at all, on disk at the end. `create` makes the store."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
+
+def batch_place(url: str) -> BatchPlace:
     """Return where the files and batches of a store are kept; nothing is opened yet.
 
     Raises:
@@ -93,7 +115,7 @@ def batch_place(url: str) -> Place:
     return PostgresPlace(url, change="BEGIN")
 
 
-def bring_up_to_date(place: Place, *, database: bool) -> None:
+def bring_up_to_date(place: BatchPlace, *, database: bool) -> None:
     """Make the tables, or bring them up to date; one process at a time.
 
     Raises:
@@ -132,9 +154,6 @@ class FilePlace:
         """Its path."""
         return str(self.path)
 
-    def check(self) -> None:
-        """Do nothing: what is wrong shows when it is used."""
-
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Read in one transaction."""
@@ -153,6 +172,9 @@ class FilePlace:
 
     @contextmanager
     def _transaction(self, begin: str, mode: str) -> Iterator[sqlite3.Connection]:
+        if mode == "rwc":
+            # Prompts and answers are in it: for nobody else on this machine.
+            self._make()
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
         try:
             with closing(
@@ -165,6 +187,12 @@ class FilePlace:
                 yield db
                 db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
+            raise store_error(self.path, error) from error
+
+    def _make(self) -> None:
+        try:
+            self.path.touch(mode=0o600, exist_ok=True)
+        except OSError as error:
             raise store_error(self.path, error) from error
 
     def close(self) -> None:

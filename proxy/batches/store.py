@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from samplewise.proxy.batches.base import OPEN, Batch, Problem, Result, Status, Stored
-from samplewise.proxy.batches.schema import FilePlace, batch_place, bring_up_to_date
+from samplewise.proxy.batches.schema import BatchPlace, FilePlace, batch_place, bring_up_to_date
 from samplewise.proxy.config_store import is_postgres
-from samplewise.proxy.ledger.places import Place, Session
+from samplewise.proxy.ledger.places import Session
 
 __all__ = ["BatchStore", "batch_store"]
 
@@ -37,7 +37,7 @@ class BatchStore:
     `clock` gives UTC seconds. The tables are made when they are first written.
     """
 
-    place: Place
+    place: BatchPlace
     database: bool
     clock: Callable[[], float] = time
     _made: bool = False

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,22 +25,31 @@ _MOST_FAILURES = 3
 _LONGEST_WAIT_S = 60.0
 
 
+class _Left(Exception):
+    """A line has no result: somebody else may ask it, later."""
+
+
 @dataclass(slots=True)
 class Work:
     """Answers lines until there are no more, or `stopped` is set: then those that run are the last.
 
-    `client` says anew for every try who asks, and raises `AnswerError` when that one may not any
-    more. `places` bounds how many lines run at once, of all who share it.
+    `client` says anew for every try who asks, and raises `RequestError` when that one may not any
+    more. `places` bounds how many lines run at once, of all who share it. With `leaves_poor` the
+    first line that no money is left for stops it all, and has no result itself. What may be over
+    soon is waited for `least_wait_s` at least, longer after each failure.
     """
 
     service: Service
-    endpoint: str
+    urls: Collection[str]
     client: Callable[[], Client]
     places: asyncio.Semaphore
+    leaves_poor: bool = False
+    least_wait_s: float = 1.0
+    poor: bool = False
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _running: int = 0
     _poor: int = 0
-    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiting: deque[asyncio.Event] = field(default_factory=deque)
 
     async def run(
         self, source: AsyncIterator[tuple[int, bytes | None]], put: Callable[[Result], None]
@@ -62,9 +72,9 @@ class Work:
         finally:
             self.places.release()
             self._running -= 1
-            # Who waits for money looks again.
-            self._ended.set()
-            self._ended = asyncio.Event()
+            if self._waiting:
+                # Of those that wait for money the first looks again.
+                self._waiting.popleft().set()
 
     async def _said(self, number: int, text: bytes | None) -> Said | None:
         if text is None:
@@ -79,25 +89,35 @@ class Work:
                 failures += 1
                 if failures >= _MOST_FAILURES:
                     return False
-            await self._pause(_wait_s(error, failures))
-            return not self.stopped.is_set()
+            await self._pause(_wait_s(error, self.least_wait_s * 2 ** max(0, failures - 1)))
+            if self.stopped.is_set():
+                raise _Left
+            return True
 
         try:
-            said = await answer_line(self.service, self.endpoint, number, text, self.client, again)
-        except AnswerError as error:
-            return unread_line(number, error.code or "not_allowed", error.message)
-        waits = not said.ok and self.stopped.is_set() and failures
-        return None if waits else said
+            return await answer_line(self.service, self.urls, number, text, self.client, again)
+        except _Left:
+            return None
 
     async def _richer(self) -> bool:
         """Wait until another line has ended, whose worst case may have held the money."""
-        if self._running - self._poor <= 1 or self.stopped.is_set():
+        if self.stopped.is_set():
+            raise _Left
+        if self._running - self._poor <= 1:
+            if self.leaves_poor:
+                self.poor = True
+                self.stopped.set()
+                raise _Left
             return False
+        turn = asyncio.Event()
+        self._waiting.append(turn)
         self._poor += 1
         try:
-            await self._ended.wait()
+            await turn.wait()
         finally:
             self._poor -= 1
+        if self.stopped.is_set():
+            raise _Left
         return True
 
     async def _pause(self, seconds: float) -> None:
@@ -106,12 +126,11 @@ class Work:
                 await self.stopped.wait()
 
 
-def _wait_s(error: AnswerError, failures: int) -> float:
+def _wait_s(error: AnswerError, least: float) -> float:
     try:
         asked = float(error.headers.get("retry-after", "0"))
     except ValueError:
         asked = 0.0
-    least = 2.0 ** max(0, failures - 1)
     return min(max(asked if math.isfinite(asked) else 0.0, least), _LONGEST_WAIT_S)
 
 

@@ -18,6 +18,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "samplewise.proxy.cli.backup:backup",
         "Copy the ledger and check the copy, also while a server runs.",
     ),
+    "batch": (
+        "samplewise.proxy.cli.batch:batch",
+        "Answer a file of requests, without a server.",
+    ),
     "calibrate": (
         "samplewise.proxy.cli.calibrate:calibrate",
         "Measure how often a route's verifiers are wrong, on labelled samples.",

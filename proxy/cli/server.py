@@ -22,6 +22,7 @@ from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.cli.hangup import HangUp
 from samplewise.proxy.cli.reloader import Reloader
 from samplewise.proxy.config import Config
+from samplewise.proxy.http_protocol import HttpProtocol
 from samplewise.proxy.logs import catch_standard_logs, set_up_logs
 from samplewise.proxy.managed.start import model_servers
 from samplewise.proxy.peers import Peers, peer, peers_folder
@@ -111,7 +112,7 @@ class ProxyServer(uvicorn.Server):
         settings = uvicorn.Config(
             self._app,
             loop="uvloop",
-            http="httptools",
+            http=HttpProtocol,
             ws="none",
             # Opened and closed here: uvicorn would close the ledger under requests that it cut.
             lifespan="off",

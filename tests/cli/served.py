@@ -18,12 +18,13 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from tests.wire.bodies import CHAT
 from tests.wire.books import soon, store_url
 from tests.wire.proxy import PRICE, Reply
 
-__all__ = ["Finished", "Served", "command", "config", "run", "serving"]
+__all__ = ["SOURCES", "Finished", "Served", "command", "config", "run", "serving"]
 
-_SOURCES = Path(__file__).parents[2] / "src"
+SOURCES = Path(__file__).parents[2] / "src"
 _READY = re.compile(r"samplewise: serving .* at (http://\S+)/v1")
 
 
@@ -79,7 +80,7 @@ async def run(folder: Path, *arguments: str) -> Finished:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(_SOURCES)}
+    return {**os.environ, "PYTHONPATH": str(SOURCES)}
 
 
 @dataclass
@@ -137,10 +138,8 @@ class Served:
         body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
         return await self.post(msgspec.json.encode(body))
 
-    async def post(
-        self, body: bytes, *, path: str = "/v1/chat/completions", **headers: str
-    ) -> Reply:
-        """Send a request as bytes over a connection of its own."""
+    async def post(self, body: bytes, path: str = CHAT, **headers: str) -> Reply:
+        """Send a request as bytes, if nothing else is said for chat, over its own connection."""
         async with (
             aiohttp.ClientSession() as http,
             http.post(self.url + path, data=body, headers=headers) as reply,

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.served import Served, config, serving
 from tests.upstream import Answer, UpstreamProcess
+from tests.wire.bodies import CHAT, MESSAGES, RESPONSES
 from tests.wire.books import reserved, rows, soon, spent
 from tests.wire.proxy import Reply
 
@@ -23,21 +24,23 @@ keys: [{name: ci, key: "${CI_KEY}", budget: {requests_per_month: 1000000}}]
 """
 
 
-def body(stream: bool = False) -> bytes:
-    asked = {"model": "vote", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
-    return msgspec.json.encode(asked)
+def body(stream: bool = False, **fields: Any) -> bytes:
+    turns = [{"role": "user", "content": "hi"}]
+    return msgspec.json.encode({"model": "vote", "messages": turns, "stream": stream, **fields})
 
 
 def told(served: Served, event: str) -> int:
     return sum(found["event"] == event for found in served.logs)
 
 
-async def until_passed_on(served: Served, asked: bytes, headers: dict[str, str]) -> list[Reply]:
+async def until_passed_on(
+    served: Served, asked: bytes, headers: dict[str, str], path: str = CHAT
+) -> list[Reply]:
     """Ask again over new connections until another worker gets it; return the answers."""
     replies = []
     async with asyncio.timeout(30):
         while not told(served, "passed on"):
-            replies.append(await served.post(asked, **headers))
+            replies.append(await served.post(asked, path, **headers))
     return replies
 
 
@@ -104,14 +107,17 @@ async def test_other_surfaces_find_their_run_in_another_worker_too(
     assert reserved(tmp_path / "ledger.db") == 0
 
 
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
 async def test_a_library_that_tries_again_finds_its_run_in_another_worker(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, path: str
 ) -> None:
     await upstream.script("m", Answer(text="it is 4"))
     file = config(tmp_path, upstream.base_url, ROUTES, backend=", max_n: 1")
+    asked = b'{"model": "vote", "input": "hi"}' if path == RESPONSES else body(max_tokens=9)
     async with serving(tmp_path, "--config", file, "--workers", "2") as served:
-        first = await served.post(body())
-        found = await until_passed_on(served, body(), {"x-stainless-retry-count": "1"})
+        first = await served.post(asked, path)
+        found = await until_passed_on(served, asked, {"x-stainless-retry-count": "1"}, path)
+        assert {r.json["id"] for r in found} == {first.json["id"]}
         assert {r.headers["x-request-id"] for r in found} == {first.headers["x-request-id"]}
         assert len(await upstream.records()) == 4
 

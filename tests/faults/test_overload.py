@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.faults.test_table import backend
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire import books
+from tests.wire.bodies import MESSAGES, RESPONSES
 from tests.wire.books import series, soon, total
 from tests.wire.proxy import serve
 
@@ -33,6 +34,9 @@ async def test_who_finds_no_place_is_shed_before_any_reservation(
             shed = await proxy.chat("one", stream=stream)
             assert (shed.status, shed.error["code"]) == (503, "overloaded")
             assert shed.headers["retry-after"] == "1"
+        for path, type_ in ((RESPONSES, "server_error"), (MESSAGES, "overloaded_error")):
+            shed = await proxy.post(path, b"{}")
+            assert (shed.status, shed.error["type"]) == (503, type_)
         assert len(books.rows(file)) == 2
         await upstream.release("gate")
         replies = [await reply for reply in taken]
@@ -41,7 +45,7 @@ async def test_who_finds_no_place_is_shed_before_any_reservation(
         assert len({row["request_id"] for row in books.rows(file)}) == 3
         assert (await proxy.chat("one")).status == 200
         page = series((await proxy.get("/metrics")).body.decode())
-        assert total(page, "samplewise_requests_total", outcome="shed") == 2
+        assert total(page, "samplewise_requests_total", outcome="shed") == 4
 
 
 async def test_nobody_waits_longer_for_a_place_than_is_allowed(

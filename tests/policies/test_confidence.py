@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplewise.policies.base import Cancel, PolicyError, StopReason
+from samplewise.policies.base import Cancel, Draw, PolicyError, StopReason
 from samplewise.policies.cisc import Cisc
 from samplewise.policies.deepconf import DeepConf
 from samplewise.policies.self_certainty import SelfCertainty
@@ -89,6 +89,14 @@ def test_deepconf_cuts_what_falls_below_the_bar_of_the_warm_up() -> None:
     assert game.evidence.drawn == 8
     assert game.evidence.samples["s4"].ended is Ended.CUT
     assert "c" not in game.evidence.votes.classes
+
+
+def test_after_the_warm_up_every_sample_has_a_draw_of_its_own_so_that_it_can_be_cut_alone() -> None:
+    scripts = _scripts(("a", 5.0), ("b", 6.0), ("c", 7.0))
+    game = Game(DeepConf(samples=12, keep=1.0, warmup=3, window=4, share=1.0), scripts)
+    game.play()
+    assert [a.n for a in game.actions if isinstance(a, Draw)] == [3, *[1] * 9]
+    assert game.most_running == 4
 
 
 def test_deepconf_stops_when_the_kept_samples_agree() -> None:

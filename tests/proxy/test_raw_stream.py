@@ -7,24 +7,8 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.datastructures import Headers
 
-from samplewise.policies.single import Single
-from samplewise.proxy.job import Job, Route
-from samplewise.proxy.ledger.base import Limit
-from samplewise.proxy.sse import RawStream
-from samplewise.proxy.wire import parse_chat
-from samplewise.verifiers.base import Task
-
-
-def stream() -> RawStream:
-    body = b'{"model":"one","messages":[{"role":"user","content":"hi"}],"stream":true}'
-    policy = Single()
-    route = Route("one", policy, "single", {}, lambda name, samples: ("single", policy))
-    request = parse_chat(body, Headers())
-    task = Task(request_id="req_1", route="one", messages=request.messages)
-    return RawStream(Job("req_1", route, request, policy, "single", task, Limit(), 0.0))
-
+from tests.streams.laws import raw_stream
 
 _deltas = st.dictionaries(
     st.sampled_from(["content", "role", "reasoning"]), st.text(max_size=8), max_size=2
@@ -50,5 +34,5 @@ def test_an_event_is_sent_the_same_whatever_came_before(
     texts = [msgspec.json.encode(found) for found in events]
     if spaced:
         texts = [msgspec.json.format(text, indent=2) for text in texts]
-    known = stream()
-    assert [known.forward(text) for text in texts] == [stream().forward(text) for text in texts]
+    known = raw_stream()
+    assert [known.forward(text) for text in texts] == [raw_stream().forward(text) for text in texts]

@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from samplewise.verifiers.sandbox import Limits, Program, RunStatus, SandboxUnavailable
+from samplewise.verifiers.sandbox import Kind, Limits, Program, RunStatus, SandboxUnavailable
 from samplewise.verifiers.sandbox.cgroups import Groups
 from samplewise.verifiers.sandbox.flags import Launch
 from samplewise.verifiers.sandbox.pool import SandboxPool
+from samplewise.verifiers.sandbox.users import OWN_USERS, OwnUsers
 
 MEMORY_MB = 256
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @asynccontextmanager
@@ -60,14 +62,46 @@ def weakened(launch: Launch, flags: list[str], instead: list[str]) -> Launch:
 
 
 def processes_left() -> list[str]:
-    """Return the command lines of sandboxes that this process started and that still run."""
+    """Return the command lines of sandboxes that still run: our children, and other users' own."""
     found = []
     for thread in Path(f"/proc/{os.getpid()}/task").iterdir():
         for child in (thread / "children").read_text().split():
-            command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            if b"bwrap" in command[0] or b"setpriv" in command[0]:
+            command = _command(Path("/proc", child))
+            if any(part in command[0] for part in (b"bwrap", b"setpriv")) or b"-I" in command:
                 found.append(command[0].decode())
-    return found
+    return found + [str(user) for user in sorted(_users()) if _leaked(user)]
+
+
+def _users() -> set[int]:
+    """Return those of the users that sandboxes can have who have processes."""
+    owners = {_owner(path) for path in Path("/proc").iterdir() if path.name.isdecimal()}
+    return owners & set(OWN_USERS)
+
+
+def _leaked(user: int) -> bool:
+    """Say whether a user has processes whom no sandbox has; other tests may run beside this one."""
+    users = OwnUsers([user])
+    try:
+        users.take()
+    except SandboxUnavailable:
+        return False
+    left = user in _users()
+    users.give_back(user)
+    return left
+
+
+def _command(process: Path) -> list[bytes]:
+    try:
+        return (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return [b""]
+
+
+def _owner(process: Path) -> int:
+    try:
+        return process.stat().st_uid
+    except OSError:
+        return -1
 
 
 def groups_left() -> list[Path]:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from samplewise.verifiers.sandbox import Program
+from samplewise.verifiers.sandbox import Kind, Program
 from samplewise.verifiers.sandbox.pipes import Ended
 from samplewise.verifiers.sandbox.pool import SandboxPool
 from samplewise.verifiers.sandbox.tree import processes
-from tests.sandbox.fixtures import groups_left, opened, processes_left
+from tests.sandbox.fixtures import KINDS, groups_left, opened, processes_left
 
 # Starts processes of its own and spins in all of them.
 BUSY = """
@@ -37,9 +37,9 @@ def _mounts() -> str:
     return Path("/proc/self/mounts").read_text()
 
 
-async def _kill_at_random_moments(times: int) -> None:
+async def _kill_at_random_moments(times: int, kind: Kind) -> None:
     chance = random.Random(times)
-    async with opened(workers=4, spare=2) as sandbox:
+    async with opened(workers=4, spare=2, kind=kind) as sandbox:
         for _ in range(times // 4):
             runs = [asyncio.create_task(sandbox.run(Program(BUSY))) for _ in range(4)]
             # From before the start of a process to well into the run.
@@ -50,11 +50,12 @@ async def _kill_at_random_moments(times: int) -> None:
             await asyncio.wait(runs)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("times", [20, pytest.param(500, marks=pytest.mark.slow)])
-async def test_killing_leaves_nothing(times: int) -> None:
-    await _kill_at_random_moments(4)  # what is made once is there now
+async def test_killing_leaves_nothing(times: int, kind: Kind) -> None:
+    await _kill_at_random_moments(4, kind)  # what is made once is there now
     before, mounts = _descriptors(), _mounts()
-    await _kill_at_random_moments(times)
+    await _kill_at_random_moments(times, kind)
     assert processes_left() == []
     assert groups_left() == []
     assert _mounts() == mounts

@@ -128,8 +128,7 @@ async def test_programs_run_side_by_side_up_to_the_number_of_workers() -> None:
 async def test_a_sandbox_that_died_while_it_waited_is_not_used(sandbox: SandboxPool) -> None:
     await sandbox.settled()  # the spare one is there
     waiting = sandbox._waiting[0]
-    waiting._outer.kill()
-    await waiting._outer.future
+    await waiting._started.kill()
     assert (await sandbox.run(Program("print(1)", wall_s=WALL_S))).status is RunStatus.OK
 
 

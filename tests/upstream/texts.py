@@ -130,7 +130,7 @@ async def embed(job: Job) -> web.Response:
         for i, text in enumerate(job.request.embeds)
     ]
     tokens = job.request.prompt_tokens
-    body: dict[str, Any] = {"object": "list", "data": data, "model": job.request.model}
+    body: JSON = {"object": "list", "data": data, "model": job.request.model}
     if not job.script.no_usage:
         body["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens} | job.script.usage
     job.end()

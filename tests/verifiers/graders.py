@@ -46,6 +46,8 @@ def by_text(sample: Json, item: Json) -> Any:
             os._exit(0)
         case "hang":
             time.sleep(60)
+        case "memory":
+            return bool(b"x" * 2**31)
         case "none":
             return None
         case "text":

@@ -21,6 +21,7 @@ import aiohttp
 import msgspec
 
 from samplewise.proxy.backends.glance import Work, work
+from tests.wire.bodies import CHAT
 from tests.wire.books import Series, series, soon
 from tests.wire.proxy import PRICE, Reply
 
@@ -82,12 +83,12 @@ class Stack:
         messages = [{"role": "user", "content": text}]
         return await self.post(self.vllm, {"model": MODEL, "messages": messages, **fields})
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> Reply:
-        """Send a chat request anywhere."""
+    async def post(self, url: str, body: Mapping[str, Any], path: str = CHAT) -> Reply:
+        """Send a request anywhere, for chat if nothing else is said."""
         async with (
             aiohttp.ClientSession() as http,
             http.post(
-                f"{url}/v1/chat/completions",
+                f"{url}{path}",
                 data=msgspec.json.encode(body),
                 headers={"content-type": "application/json"},
             ) as reply,

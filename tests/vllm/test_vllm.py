@@ -13,6 +13,7 @@ import pytest
 
 from samplewise.models.countdown import held_out_puzzles
 from tests.vllm.serving import Stack, processes_on
+from tests.wire.bodies import MESSAGES
 from tests.wire.books import reserved, rows, soon
 
 pytestmark = pytest.mark.vllm
@@ -60,6 +61,15 @@ async def test_the_bill_is_what_vllm_says_that_it_made(served: Stack) -> None:
     reply = await served.chat("sixteen", PUZZLE)
     made = (await served.idle()).made - before.made
     assert reply.json["usage"]["completion_tokens"] == made
+
+
+async def test_vllm_counts_the_tokens_of_a_message_as_it_bills_them(served: Stack) -> None:
+    asked = {"model": "sixteen", "messages": [{"role": "user", "content": PUZZLE}]}
+    told = (await served.post(served.url, asked, f"{MESSAGES}/count_tokens")).json
+    assert told["samplewise"]["estimate"] is False
+    reply = (await served.post(served.url, {**asked, "max_tokens": 9}, MESSAGES)).json
+    usage = reply["usage"]
+    assert told["input_tokens"] == usage["input_tokens"] + usage["cache_read_input_tokens"]
 
 
 async def test_logprobs_come_through_and_belong_to_the_tokens(served: Stack) -> None:

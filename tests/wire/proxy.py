@@ -17,6 +17,7 @@ import uvicorn
 from samplewise.proxy.app import create_app
 from samplewise.proxy.batches.running import Runner
 from samplewise.proxy.config import load_text
+from samplewise.proxy.http_protocol import HttpProtocol
 from samplewise.proxy.service import Service
 
 # Odd prices, so that a token counted twice or at the wrong price shows in every sum.
@@ -119,7 +120,9 @@ async def serve(
     text = f'store: "{store}"\n{config}'
     app = create_app(load_text(text, "test.yaml", env or {}))
     listener = socket.create_server(("127.0.0.1", 0))
-    settings = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
+    settings = uvicorn.Config(
+        app, http=HttpProtocol, lifespan="on", log_config=None, access_log=False
+    )
     server = uvicorn.Server(settings)
     # Signals belong to the test run.
     running = asyncio.create_task(server._serve(sockets=[listener]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,27 @@ async def test_a_cancelled_batch_begins_nothing_more_and_keeps_what_is_paid_for(
         assert reserved(tmp_path / "ledger.db") == 0
 
 
+async def test_what_is_not_begun_in_time_is_an_error_of_its_own(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="fine", hold="gate"))
+    async with opened(upstream, tmp_path, "batch_at_once: 2") as proxy:
+        lines = [*(chat(f"id-{i}") for i in range(4)), b"{not json"]
+        made = await start(proxy, jsonl(lines))
+        await upstream.wait("held", equals=2)
+        clock = proxy.runner.store.clock
+        proxy.runner.store.clock = lambda: clock() + 25 * 3600
+        await soon(lambda: _told(proxy), "the runner was told")
+        await upstream.release("gate")
+        batch = await over(proxy, made["id"])
+        assert batch["status"] == "expired"
+        assert batch["request_counts"] == {"total": 5, "completed": 2, "failed": 3}
+        errors = await results(proxy, batch["error_file_id"])
+        assert set(errors) == {"id-2", "id-3", None}
+        assert {error["error"]["code"] for error in errors.values()} == {"batch_expired"}
+        assert len(await upstream.records()) == 2
+
+
 def _told(proxy: Proxy) -> bool:
     runs = proxy.runner._runs
     return all(run._work.stopped.is_set() for run in runs)
@@ -321,14 +343,9 @@ async def test_a_batch_of_a_key_that_is_revoked_asks_no_more(
         await asyncio.to_thread(keys.revoke, key.id)
         proxy.service.guard.adopt(await asyncio.to_thread(keys.load))
         await upstream.release("gate")
-        store = proxy.runner.store
-
-        def over() -> bool:
-            found = store.find(made["id"], key.id)
-            return found is not None and found.status in OVER
-
-        await soon(over, "it has ended")
-        batch = store.find(made["id"], key.id)
+        found = partial(proxy.runner.store.find, made["id"], key.id)
+        await soon(lambda: (batch := found()) is not None and batch.status in OVER, "it ended")
+        batch = found()
         assert batch is not None
         assert (batch.status, batch.completed, batch.failed) == ("completed", 1, 1)
         assert {row["key"] for row in rows(tmp_path / "ledger.db")} == {key.id}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -12,8 +13,8 @@ import msgspec
 import pytest
 
 from samplewise.policies.price import NANO
-from tests.upstream import Answer, UpstreamProcess
-from tests.wire.books import reserved, rows, spent
+from tests.upstream import Answer, Rule, UpstreamProcess
+from tests.wire.books import counted, reserved, rows, series, soon, spent, total
 from tests.wire.proxy import Proxy, Reply, backend, serve
 from tests.wire.sdk import asking, said
 
@@ -96,7 +97,6 @@ async def test_best_of_draws_so_many_samples_and_n_returns_so_many(
         ({"prompt": [1, "a"]}, "prompt"),
         ({"prompt": [[1], []]}, "prompt.1"),
         ({"prompt": ["a", None]}, "prompt.1"),
-        ({"prompt": ["a", "b"], "stream": True}, "stream"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"n": 0}, "n"),
         ({"model": "mind"}, "model"),
@@ -131,16 +131,19 @@ async def test_a_list_of_prompts_is_answered_prompt_by_prompt_in_its_order(
         ids = {row["request_id"] for row in rows(tmp_path / "ledger.db")}
         first = reply.said["request_id"]
         assert ids == {first, f"{first}_1", f"{first}_2"}
-        await check_bill(reply, upstream, tmp_path)
+        await check_bill(proxy, reply, upstream, tmp_path)
 
 
-async def check_bill(reply: Reply, upstream: UpstreamProcess, folder: Path) -> None:
-    """Check that answer, header, ledger and upstream agree on what it cost."""
+async def check_bill(proxy: Proxy, reply: Reply, upstream: UpstreamProcess, folder: Path) -> None:
+    """Check that answer, header, ledger, metrics and upstream agree on what it cost."""
     file = folder / "ledger.db"
     records = await upstream.records()
     nano = sum(370 * r.prompt_tokens + 1930 * r.total_tokens for r in records if r.status == 200)
     assert reserved(file) == 0
     assert nano == spent(file) == sum(row["nano_settled"] for row in rows(file))
+    found = series((await proxy.get("/metrics")).body.decode())
+    assert nano == counted(found, "samplewise_cost_usd_total")
+    assert total(found, "samplewise_requests_total", endpoint="completions") == asked_for(reply)
     streamed = "event-stream" in reply.headers["content-type"]
     last = reply.events[-1] if streamed else reply.json
     assert round(last["samplewise"]["cost_usd"]["total"] * NANO) == nano
@@ -148,6 +151,13 @@ async def check_bill(reply: Reply, upstream: UpstreamProcess, folder: Path) -> N
     if not streamed:
         assert float(reply.headers["x-samplewise-cost-usd"]) == nano / NANO
         assert int(reply.headers["x-samplewise-samples"]) == sum(r.n for r in records)
+
+
+def asked_for(reply: Reply) -> int:
+    """Return how many prompts an answer is for."""
+    streamed = "event-stream" in reply.headers["content-type"]
+    last = reply.events[-1] if streamed else reply.json
+    return len(last["samplewise"].get("prompts", (None,)))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +169,7 @@ async def test_every_book_has_what_the_upstream_did(
 ) -> None:
     await upstream.script("m", "it is 4", "it is quite surely 5", "it is 4")
     async with opened(upstream, tmp_path) as proxy:
-        await check_bill(await ask(proxy, route, **ask_for), upstream, tmp_path)
+        await check_bill(proxy, await ask(proxy, route, **ask_for), upstream, tmp_path)
 
 
 @pytest.mark.parametrize("tokens", [0, 1])
@@ -185,7 +195,7 @@ async def test_a_harness_that_scores_prompts_gets_exactly_what_the_upstream_says
         ]
         # Votes on the score of a prompt would buy the same number five times.
         assert [report["samples"]["drawn"] for report in reply.said["prompts"]] == [1, 1]
-        await check_bill(reply, upstream, tmp_path)
+        await check_bill(proxy, reply, upstream, tmp_path)
 
 
 async def test_the_openai_client_reads_texts_and_streams(
@@ -224,6 +234,51 @@ async def test_long_waits_for_plain_texts_have_signs_of_life_where_that_is_on(
             await upstream.release("gate")
             rest = await reply.content.read()
             assert msgspec.json.decode(rest)["choices"][0]["text"] == "late"
+
+
+@pytest.mark.parametrize("server", ["", "plain_keep_alive: true"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("route", ["one", "vote"])
+async def test_a_list_of_prompts_can_be_waited_for_in_every_way(
+    upstream: UpstreamProcess, tmp_path: Path, route: str, stream: bool, server: str
+) -> None:
+    rules = [Rule(contains=word, answers=(Answer(text=word.upper()),)) for word in ("one", "two")]
+    await upstream.script("m", rules=rules)
+    options = {"include_usage": True}
+    fields = {"stream": True, "stream_options": options} if stream else {}
+    async with opened(upstream, tmp_path, server) as proxy:
+        reply = await ask(proxy, route, ["one", "two"], **fields)
+        found = reply.events if stream else [reply.json]
+        texts = {choice["index"]: choice["text"] for event in found for choice in event["choices"]}
+        assert texts == {0: "ONE", 1: "TWO"}
+        assert len(found[-1]["samplewise"]["prompts"]) == 2
+        await check_bill(proxy, reply, upstream, tmp_path)
+
+
+async def test_when_the_client_leaves_every_prompt_of_it_ends(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="a b c", hold="never", hold_after=1))
+    async with opened(upstream, tmp_path) as proxy:
+        asked = asyncio.create_task(ask(proxy, "window", ["one", "two"]))
+        await upstream.wait("held", equals=4)
+        asked.cancel()
+        await upstream.wait("running", equals=0)
+        await soon(lambda: reserved(tmp_path / "ledger.db") == 0, "all is settled")
+
+
+async def test_a_repeated_request_joins_the_runs_of_the_first(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "a", "b")
+    body = msgspec.json.encode({"model": "one", "prompt": ["one", "two"]})
+    headers = {"idempotency-key": "the-same"}
+    async with opened(upstream, tmp_path) as proxy:
+        replies = [await proxy.post(PATH, body, headers) for _ in range(3)]
+        assert len({msgspec.json.encode(reply.json["choices"]) for reply in replies}) == 1
+        assert len(await upstream.records()) == 2
+        other = msgspec.json.encode({"model": "one", "prompt": "another"})
+        assert (await proxy.post(PATH, other, headers)).status == 409
 
 
 async def test_a_dry_run_buys_nothing(upstream: UpstreamProcess, tmp_path: Path) -> None:

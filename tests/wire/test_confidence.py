@@ -124,8 +124,9 @@ async def test_an_unsure_sample_is_cut_while_it_streams_and_billed(
         assert reply.text == "it is 4"
         assert (reply.said["samples"]["drawn"], reply.said["samples"]["cancelled"]) == (4, 1)
         await _billed(proxy, reply)
-        paid = sum(record.total_tokens for record in await upstream.records())
-        assert reply.json["usage"]["completion_tokens"] == paid
+        # Three whole samples of three tokens, and what had come of the fourth when it was cut.
+        made = sum(record.total_tokens for record in await upstream.records())
+        assert 9 < reply.json["usage"]["completion_tokens"] <= made
 
 
 async def test_p_true_of_a_generative_verifier_weighs_the_votes(
@@ -194,3 +195,24 @@ async def test_a_request_may_ask_for_fewer_samples(tmp_path: Path, policy: str, 
         asks: dict[str, Any] = {"samplewise": {"samples": most}}
         reply = await proxy.chat("r", "eval ( 7 + 5 ) * 3 - 8", seed=3, **asks)
         assert (reply.status, reply.said["samples"]["drawn"]) == (200, most)
+
+
+async def test_a_request_can_ask_for_these_votes_where_the_upstream_tells_what_they_read(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="it is 4"))
+    config = (
+        f"backends:\n{backend(upstream)}{backend(upstream, 'mute', max_top_logprobs=0)}"
+        "verifiers:\n  number: {type: number}\n"
+        "routes:\n  r: {backends: [local], answers: number, policy: majority_vote:4}\n"
+        "  mute: {backends: [mute], answers: number, policy: majority_vote:4}\n"
+    )
+    async with serve(config, tmp_path) as proxy:
+        for policy in ("deepconf", "self_certainty", "cisc", "medoid"):
+            reply = await proxy.chat("r", samplewise={"policy": policy})
+            assert (reply.said["policy"], reply.said["samples"]["drawn"]) == (policy, 4)
+        refused = await proxy.chat("mute", samplewise={"policy": "deepconf"})
+        assert refused.status == 400
+        assert "deepconf needs the 2 likeliest tokens" in refused.error["message"]
+        # The model's own probability of a sample needs none.
+        assert (await proxy.chat("mute", samplewise={"policy": "cisc"})).status == 200

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from starlette.routing import Route
@@ -70,6 +71,28 @@ def post(path: str, body: dict[str, Any] | None = None, **fields: Any) -> Path_:
     return ask
 
 
+async def batch(proxy: Proxy, upstream: UpstreamProcess) -> None:
+    lines = [
+        {"custom_id": f"{i}", "method": "POST", "url": "/v1/chat/completions",
+         "body": {"model": "vote", "messages": [{"role": "user", "content": "how many"}]}}
+        for i in range(3)
+    ]  # fmt: skip
+    form = aiohttp.FormData({"purpose": "batch"})
+    form.add_field("file", b"\n".join(map(msgspec.json.encode, lines)), filename="in.jsonl")
+    async with proxy.http.post(f"{proxy.url}/v1/files", data=form) as reply:
+        file = (await reply.json())["id"]
+    asked = {
+        "input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h",
+    }  # fmt: skip
+    made = (await proxy.post("/v1/batches", msgspec.json.encode(asked))).json
+
+    async def over() -> bool:
+        found = (await proxy.get(f"/v1/batches/{made['id']}")).json
+        return bool(found["status"] == "completed" and found["request_counts"]["completed"] == 3)
+
+    await soon(over, "the batch has ended", 30)
+
+
 def get(path: str) -> Path_:
     async def ask(proxy: Proxy, upstream: UpstreamProcess) -> None:
         assert (await proxy.get(path)).status == 200
@@ -100,6 +123,7 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
         True,
     ),
     "embeddings": (post("/v1/embeddings", model="both", input=["how many"]), 1, True),
+    "a batch": (batch, 3, True),
     "streams that may be cut": (chat("window"), 6, True),
     "verifiers": (chat("first"), 4, True),
     "more samples asked for": (chat("vote", samplewise={"samples": 3}), 1, True),
@@ -123,6 +147,7 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
     "ready": (get("/readyz"), 0, True),
     "alive": (get("/livez"), 0, True),
     "metrics": (get("/metrics"), 0, True),
+    "description": (get("/openapi.json"), 0, True),
     "what was spent": (get("/v1/samplewise/spend"), 0, True),
     "what may be spent": (get("/v1/samplewise/budgets"), 0, True),
     "unknown model": (chat("none", status=404), 0, True),
@@ -135,6 +160,9 @@ ASKED = {
     "/v1/messages/count_tokens",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/batches/{id}",
     "/v1/samplewise/estimate",
     "/v1/samplewise/spend",
     "/v1/samplewise/budgets",
@@ -143,17 +171,22 @@ ASKED = {
     "/livez",
     "/readyz",
     "/metrics",
+    "/openapi.json",
 }
 # They read the ledger or change keys, or refuse; no upstream is known there. See test_books,
 # test_admin and test_responses_client.
 APART = {
+    "/peers/runs/{name}",
+    "/v1/files/{id}",
+    "/v1/files/{id}/content",
+    "/v1/batches/{id}/cancel",
     "/v1/responses/{response_id}",
     "/v1/responses/{response_id}/cancel",
     "/v1/responses/{response_id}/input_items",
     "/v1/samplewise/keys",
     "/v1/samplewise/keys/{name:path}",
     "/v1/samplewise/keys/{name:path}/rotate",
-    "/v1/samplewise/requests/{request_id}",
+    "/v1/samplewise/requests/{request_id:path}",
 }
 
 

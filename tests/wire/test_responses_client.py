@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai.types.responses import FunctionToolParam
 
-from tests.upstream import Answer, Fault, UpstreamProcess
+from tests.upstream import Answer, Fault, ToolCall, UpstreamProcess
 from tests.wire.sdk import CALLS, Sum, asking, said, serving
 
 ASK = "how many are six and seven"
@@ -133,6 +133,35 @@ async def test_tools_are_called_and_their_outputs_answered(
         assert [turn["role"] for turn in turns] == ["user", "assistant", "tool", "tool"]
         assert [call["id"] for call in turns[1]["tool_calls"]] == [call.id for call in CALLS]
         assert [turn["tool_call_id"] for turn in turns[2:]] == [call.id for call in CALLS]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_in_a_namespace_are_called_by_their_own_names(
+    upstream: UpstreamProcess, tmp_path: Path, stream: bool
+) -> None:
+    call = ToolCall(name="crm__find", arguments='{"who": "Ada"}', id="call_1")
+    await upstream.script("m", Answer(tool_calls=(call,)))
+    group = {"type": "namespace", "name": "crm", "description": "d", "tools": [
+        {"type": "function", "name": "find", "parameters": {"type": "object"}},
+    ]}  # fmt: skip
+    tools: Any = [*TOOLS, group]
+    ask: Any = {"model": "one", "tools": tools}
+    async with serving(upstream, tmp_path) as proxy, asking(proxy) as client:
+        found: Any = await client.responses.create(input=ASK, stream=stream, **ask)
+        if stream:
+            found = [event async for event in found][-1].response
+        (item,) = found.output
+        assert (item.namespace, item.name, item.arguments) == ("crm", "find", call.arguments)
+        assert found.tools[-1].type == "namespace"
+        output: Any = {"type": "function_call_output", "call_id": "call_1", "output": "yes"}
+        history: Any = [{"role": "user", "content": ASK}, item, output]
+        choice: Any = {"type": "function", "namespace": "crm", "name": "find"}
+        await client.responses.create(input=history, tool_choice=choice, **ask)
+        sent = (await upstream.records())[-1].json
+        names = [tool["function"]["name"] for tool in sent["tools"]]
+        assert names == ["weather", "clock", "crm__find"]
+        assert sent["messages"][1]["tool_calls"][0]["function"]["name"] == "crm__find"
+        assert sent["tool_choice"]["function"]["name"] == "crm__find"
 
 
 async def test_log_probabilities_are_those_of_the_returned_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 import openai
 import pytest
 
+from samplewise.proxy.job import Job
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire.books import reserved, rows, series, soon, spent, total
 from tests.wire.proxy import Proxy, backend, serve
@@ -263,3 +265,34 @@ async def test_who_closes_its_connection_after_the_answer_has_not_left_it(
             ):
                 assert (reply.status, bool(await reply.read())) == (200, True)
         assert await calls(upstream) == 4
+
+
+async def test_what_is_kept_has_a_most_in_bytes(upstream: UpstreamProcess, tmp_path: Path) -> None:
+    await upstream.script("m", "fine")
+    async with serving(upstream, tmp_path) as proxy:
+        proxy.service.retries.most_bytes = 450_000
+        texts = [f"{number} " * 50_000 for number in range(6)]
+        for text in texts:
+            assert (await proxy.chat("one", text=text)).status == 200
+        # Each counts twice, as it came and as it was read: there is room for two.
+        assert (await proxy.chat("one", text=texts[-1], headers=AGAIN)).status == 200
+        assert await calls(upstream) == 6
+        assert (await proxy.chat("one", text=texts[0], headers=AGAIN)).status == 200
+        assert await calls(upstream) == 7
+        # The newest is kept in any case.
+        for headers in ({}, AGAIN):
+            assert (await proxy.chat("one", text="6 " * 200_000, headers=headers)).status == 200
+        assert await calls(upstream) == 8
+
+
+async def test_what_is_kept_no_more_is_held_by_nothing(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "fine")
+    async with serving(upstream, tmp_path) as proxy:
+        proxy.service.retries.most = 2
+        for number in range(8):
+            assert (await proxy.chat("one", text=str(number))).status == 200
+        gc.collect()
+        # Two that are kept, and the last one's handler may not have ended.
+        assert sum(type(found) is Job for found in gc.get_objects()) <= 4

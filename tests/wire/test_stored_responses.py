@@ -26,7 +26,8 @@ async def keeping(
 ) -> AsyncIterator[Proxy]:
     keys = 'keys: [{name: anna, key: "${ANNA}"}, {name: bert, key: "${BERT}"}]\n'
     vote = "{backends: [local], policy: 'majority_vote:4'}"
-    routes = f"routes:\n  one: {{backends: [local]}}\n  vote: {vote}\n"
+    told = vote.replace("}", ", progress: reasoning}")
+    routes = f"routes:\n  one: {{backends: [local]}}\n  vote: {vote}\n  told: {told}\n"
     records = f"records: {{text: {str(text).lower()}}}\n"
     config = f"{records}{keys}backends:\n{backend(upstream)}{routes}"
     place = where.parent if isinstance(where, Path) and where.suffix else where
@@ -105,6 +106,33 @@ async def test_items_are_known_by_their_names(upstream: UpstreamProcess, tmp_pat
             assert caught.value.param == "input.1"
 
 
+async def test_lines_of_progress_leave_items_their_names(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="it is 4", delay_s=0.1))
+    async with keeping(upstream, tmp_path) as proxy, asking(proxy, api_key=KEYS["ANNA"]) as client:
+        async with client.responses.stream(model="told", input="hi") as stream:
+            async for _ in stream:
+                pass
+            found: Any = await stream.get_final_response()
+        assert [item.type for item in found.output] == ["reasoning", "message"]
+        assert "sample 4/4" in found.output[0].content[0].text
+        shown = await client.responses.retrieve(found.id)
+        assert [item.id for item in shown.output] == [found.output[1].id]
+
+
+async def test_items_of_too_many_responses_are_not_looked_for(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    items = [{"type": "item_reference", "id": f"msg_{n:032x}_1"} for n in range(101)]
+    body = msgspec.json.encode({"model": "one", "input": items})
+    async with keeping(upstream, tmp_path) as proxy:
+        headers = {"authorization": f"Bearer {KEYS['ANNA']}"}
+        reply = await proxy.post("/v1/responses", body, headers)
+        assert (reply.status, reply.error["param"]) == (400, "input")
+        assert "more than 100" in reply.error["message"]
+
+
 async def test_a_deleted_response_is_gone_with_its_record_and_its_bill_stays(
     upstream: UpstreamProcess, where: Path | str
 ) -> None:
@@ -130,7 +158,7 @@ async def test_a_response_is_its_clients_own(upstream: UpstreamProcess, tmp_path
     async with keeping(upstream, tmp_path) as proxy, asking(proxy, api_key=KEYS["ANNA"]) as client:
         found = await client.responses.create(model="one", input="hi")
         async with asking(proxy, api_key=KEYS["BERT"]) as other:
-            for name in (found.id, "resp_none", "none"):
+            for name in (found.id, "resp_none", "none", "resp_" + "0" * 32, "resp_\0"):
                 with pytest.raises(openai.NotFoundError, match="there is no response"):
                     await other.responses.retrieve(name)
                 with pytest.raises(openai.NotFoundError, match="there is no response"):

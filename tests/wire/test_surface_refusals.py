@@ -85,6 +85,11 @@ _TOOLS: list[tuple[Any, str]] = [
     ({"type": "web_search"}, "tools.0.type"),
     ({"type": "custom", "name": "patch"}, "tools.0.type"),
     ({"type": "mcp", "server_label": "s"}, "tools.0.type"),
+    (
+        {"type": "namespace", "name": "n", "tools": [{"type": "custom", "name": "c"}]},
+        "tools.0.tools.0.type",
+    ),
+    ({"type": "namespace", "name": "n"}, "tools.0"),
     ({"type": "function"}, "tools.0"),
     ({"type": "function", "name": "f", "parameters": []}, "tools.0.parameters"),
     ({"name": "f"}, "tools.0"),
@@ -93,6 +98,7 @@ _TOOLS: list[tuple[Any, str]] = [
 _RESPONSES: list[tuple[dict[str, Any], str]] = [
     *(({"input": [item]}, place) for item, place in _ITEMS),
     *(({"tools": [tool]}, place) for tool, place in _TOOLS),
+    ({"tools": [FUNCTION, FUNCTION]}, "tools.1.name"),
     ({"input": 7}, "input"),
     ({"input": None}, "input"),
     ({"input": []}, "input"),

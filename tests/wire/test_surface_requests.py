@@ -115,6 +115,21 @@ async def test_input_items_become_turns(proxy: Proxy, upstream: UpstreamProcess)
     ]
 
 
+async def test_what_is_said_before_all_else_is_one_message(
+    proxy: Proxy, upstream: UpstreamProcess
+) -> None:
+    first, second, last = (
+        {"role": "developer", "content": "be exact"},
+        {"role": "developer", "content": [{"type": "input_text", "text": "be brief"}]},
+        {"role": "user", "content": "hi"},
+    )
+    got = await sent(proxy, upstream, RESPONSES, input=[first, second, last, first])
+    head = {"role": "developer", "content": "be exact\n\nbe brief"}
+    assert got["messages"] == [head, last, first]
+    got = await sent(proxy, upstream, RESPONSES, input=[first, last])
+    assert got["messages"] == [first, last]
+
+
 async def test_fields_of_a_response_become_those_of_a_chat(
     proxy: Proxy, upstream: UpstreamProcess
 ) -> None:

@@ -1,6 +1,7 @@
 """Sandboxes for programs that a model wrote."""
 
 from samplewise.verifiers.sandbox.base import (
+    Kind,
     Limits,
     Outcome,
     Program,
@@ -9,4 +10,4 @@ from samplewise.verifiers.sandbox.base import (
     SandboxUnavailable,
 )
 
-__all__ = ["Limits", "Outcome", "Program", "RunStatus", "Sandbox", "SandboxUnavailable"]
+__all__ = ["Kind", "Limits", "Outcome", "Program", "RunStatus", "Sandbox", "SandboxUnavailable"]

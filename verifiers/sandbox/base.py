@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
 
-__all__ = ["Limits", "Outcome", "Program", "RunStatus", "Sandbox", "SandboxUnavailable"]
+__all__ = ["Kind", "Limits", "Outcome", "Program", "RunStatus", "Sandbox", "SandboxUnavailable"]
+
+# A sandbox of bubblewrap for each program; one server that forks a confined process for each, in
+# such a sandbox with namespaces of their own, or without namespaces as users of their own.
+Kind = Literal["single_use", "fork_server", "landlock"]
 
 
 class SandboxUnavailable(Exception):

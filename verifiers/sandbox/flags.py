@@ -11,11 +11,11 @@ from pathlib import Path
 
 from samplewise.verifiers.sandbox.base import Limits
 
-__all__ = ["ENVIRONMENT", "Launch"]
+__all__ = ["AGENT", "ENVIRONMENT", "NOBODY", "Launch"]
 
 _MB = 2**20
-_NOBODY = 65534
-_AGENT = Path(__file__).with_name("agent.py").read_text(encoding="utf-8")
+NOBODY = 65534
+AGENT = Path(__file__).with_name("agent.py").read_text(encoding="utf-8")
 ENVIRONMENT = {
     "PATH": "/usr/bin",
     "HOME": "/box",
@@ -49,23 +49,37 @@ class Launch:
         return [
             *self._as_nobody(),
             self.bwrap,
-            *("--unshare-all", "--unshare-user", "--disable-userns"),
-            *("--uid", str(_NOBODY), "--gid", str(_NOBODY), "--hostname", "box"),
-            # The agent is process 1: when it ends, all others do, and no process inside can end it.
+            *("--unshare-all", "--unshare-user", *self._nesting()),
+            *("--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "box"),
+            # What we start is process 1: its end ends all others, and nothing inside can end it.
             *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
             "--clearenv",
             *(part for pair in ENVIRONMENT.items() for part in ("--setenv", *pair)),
             *self._files(),
             *("--seccomp", str(seccomp_fd), "--info-fd", str(info_fd), "--"),
-            *(self.python, "-I", "-B", *(() if self.packages else ("-S",))),
-            *("-c", _AGENT, *self._agent_arguments()),
+            *self.inside(),
         ]
+
+    def inside(self) -> list[str]:
+        """Return the arguments of the first process inside."""
+        return [*self.interpreter(), "-c", AGENT, str(self.limits.nice), *self.agent_arguments()]
+
+    def interpreter(self) -> list[str]:
+        """Return how Python is started inside."""
+        return [self.python, "-I", "-B", *(() if self.packages else ("-S",))]
+
+    def outer_filter(self) -> bytes:
+        """Return the filter of what bubblewrap starts."""
+        return self.seccomp
+
+    def _nesting(self) -> tuple[str, ...]:
+        return ("--disable-userns",)
 
     def _as_nobody(self) -> list[str]:
         # Root outside stays powerful inside, whatever it drops.
         if self.setpriv is None:
             return []
-        ids = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
+        ids = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
         return [self.setpriv, *ids, "--"]
 
     def _files(self) -> list[str]:
@@ -86,7 +100,8 @@ class Launch:
             *("--chdir", "/box", "--remount-ro", "/"),
         ]
 
-    def _agent_arguments(self) -> list[str]:
+    def agent_arguments(self) -> list[str]:
+        """Return the limits that the first process sets, and the modules that it imports."""
         limits = self.limits
         values = {
             # Inside, where it counts this sandbox's processes alone.
@@ -97,4 +112,4 @@ class Launch:
             "RLIMIT_AS": limits.address_space_mb * _MB,
         }
         pairs = ",".join(f"{name}={value}" for name, value in values.items())
-        return [str(limits.nice), pairs, ",".join(self.preload)]
+        return [pairs, ",".join(self.preload)]

@@ -6,9 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from samplewise.verifiers.sandbox.base import (
+    Kind,
     Limits,
     Outcome,
     Program,
@@ -18,9 +20,18 @@ from samplewise.verifiers.sandbox.base import (
 from samplewise.verifiers.sandbox.box import Box
 from samplewise.verifiers.sandbox.cgroups import Groups
 from samplewise.verifiers.sandbox.flags import Launch
+from samplewise.verifiers.sandbox.forks import Forks
+from samplewise.verifiers.sandbox.servers import find_forks
+from samplewise.verifiers.sandbox.started import Bubble
 from samplewise.verifiers.sandbox.tools import find_launch
 
-__all__ = ["SandboxPool"]
+__all__ = ["FORK_PRELOAD", "SandboxPool"]
+
+# What programs and their tests import most; a fork server does it once for all of them.
+FORK_PRELOAD = (
+    *("json", "math", "re", "collections", "itertools", "functools", "heapq", "bisect"),
+    *("random", "string", "typing", "unittest"),
+)
 
 
 class SandboxPool:
@@ -31,7 +42,8 @@ class SandboxPool:
     folder of control groups that the operator has handed over; by default the server's own group
     is tried, and with `none` no group at all. `python` is the interpreter inside;
     it imports the modules `preload` while it waits. `file_mb` bounds one file and each place to
-    write; `folders` are shown inside, read-only, at the same place.
+    write; `folders` are shown inside, read-only, at the same place. `kind` says how sandboxes are
+    made; all but `single_use` are weaker.
 
     For one event loop, in a thread that stays: the kernel ends sandboxes with their thread.
     """
@@ -48,6 +60,7 @@ class SandboxPool:
         preload: tuple[str, ...] = (),
         file_mb: int = 64,
         folders: tuple[str, ...] = (),
+        kind: Kind = "single_use",
     ) -> None:
         self._workers = workers
         self._spare = spare
@@ -56,7 +69,8 @@ class SandboxPool:
         self._python = python
         self._cgroup = cgroup
         self._preload = preload
-        self._folders = folders
+        self._kind = kind
+        self._forks: Forks | None = None
         self._slots = asyncio.Semaphore(workers)
         self._launch: Launch | None = None
         self._groups: Groups | None = None
@@ -72,10 +86,12 @@ class SandboxPool:
         """
         if self._launch is None:
             launch, self._groups = await asyncio.to_thread(
-                find_launch, self._limits, self._python, self._cgroup
+                find_launch, self._limits, self._python, self._cgroup, self._kind
             )
             folders = (*launch.folders, *self._folders)
             self._launch = replace(launch, preload=self._preload, folders=folders)
+            if self._kind != "single_use":
+                self._forks = find_forks(self._launch, self._kind)
         self._refill()
 
     async def close(self) -> None:
@@ -84,6 +100,8 @@ class SandboxPool:
         while self._waiting:
             self._discard(self._waiting.popleft())
         await self.settled()
+        if self._forks is not None:
+            await self._forks.close()
 
     async def settled(self) -> None:
         """Wait until what was cut is gone and the spare sandboxes are ready."""
@@ -121,7 +139,19 @@ class SandboxPool:
 
     async def _start(self) -> Box:
         try:
-            box = Box(self.launch, self._groups)
+            return await self._begin()
+        except SandboxUnavailable:
+            if self._forks is None:
+                raise
+        # The server may be stuck, or worse.
+        self._forks.renew()
+        return await self._begin()
+
+    async def _begin(self) -> Box:
+        launch = self.launch
+        begin = partial(Bubble, launch) if self._forks is None else self._forks.fork
+        try:
+            box = Box(begin, launch.limits, self._groups)
         except OSError as error:
             raise SandboxUnavailable(f"the sandbox does not start: {error}") from error
         try:

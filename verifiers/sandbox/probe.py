@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import partial
 
 _ROOT_ONLY = ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger")
+_SECCOMP, _READ_BOUND, _NO_NEW_PRIVILEGES = 21, 23, 39  # to be asked of prctl
+_CAPABILITIES_3 = 0x20080522
 
 
 def _works(call: Callable[[], object]) -> bool:
@@ -24,8 +26,11 @@ def _works(call: Callable[[], object]) -> bool:
 
 
 def _connects(address: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        return _works(lambda: client.connect(address))
+    def connect() -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+
+    return _works(connect)
 
 
 def _tcp(port: int) -> bool:
@@ -36,15 +41,29 @@ def _tcp(port: int) -> bool:
     return _works(connect)
 
 
-def _status() -> dict[str, str]:
-    with open("/proc/self/status") as file:
-        return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
+def _capabilities(libc: ctypes.CDLL) -> int:
+    """Return those in effect, as bits, and with them those that could be had again."""
+    header, sets = (ctypes.c_uint32 * 2)(_CAPABILITIES_3, 0), (ctypes.c_uint32 * 6)()
+    libc.capget(ctypes.byref(header), ctypes.byref(sets))
+    bound = sum(1 << n for n in range(64) if libc.prctl(_READ_BOUND, n, 0, 0, 0) == 1)
+    return sets[0] | sets[3] << 32 | bound
 
 
 def _environment() -> list[str]:
-    with open("/proc/1/environ", "rb") as file:
-        pairs = file.read().decode(errors="replace").split("\0")
+    try:
+        with open("/proc/1/environ", "rb") as file:
+            pairs = file.read().decode(errors="replace").split("\0")
+    except PermissionError:
+        pairs = []
     return sorted({pair.partition("=")[0] for pair in pairs} | set(os.environ))
+
+
+def _processes() -> int:
+    """Return how many can be seen; this one is always there."""
+    try:
+        return len([name for name in os.listdir("/proc") if name.isdecimal()])
+    except PermissionError:
+        return 1
 
 
 def _forks() -> int:
@@ -80,7 +99,7 @@ def _threads(count: int) -> bool:
 
 def _main() -> None:
     targets = json.loads(sys.stdin.read())
-    status, libc = _status(), ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None, use_errno=True)
     new_user = 0x10000000
     descriptors = sorted(fd for fd in range(64) if _works(partial(os.fstat, fd)))
     found = {
@@ -98,10 +117,10 @@ def _main() -> None:
         "environment": _environment(),
         "descriptors": descriptors,
         "uid": os.getuid(),
-        "capabilities": int(status["CapEff"], 16) | int(status["CapBnd"], 16),
-        "no_new_privileges": status.get("NoNewPrivs"),
-        "seccomp": status.get("Seccomp"),
-        "processes": len([name for name in os.listdir("/proc") if name.isdecimal()]),
+        "capabilities": _capabilities(libc),
+        "no_new_privileges": libc.prctl(_NO_NEW_PRIVILEGES, 0, 0, 0, 0),
+        "seccomp": libc.prctl(_SECCOMP, 0, 0, 0, 0),
+        "processes": _processes(),
         "threads": _threads(30),
         "forks": _forks(),
     }

@@ -80,6 +80,13 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58),
     "uselib": (134, None),
 }
+# What stays when all processes of a program are gone, or is found by others by a number.
+_SHARED: dict[str, tuple[int | None, int | None]] = {
+    "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "mq_open": (240, 180),
+}
 _CLONE = (56, 220)
 _CLONE3 = 435
 _SOCKET = (41, 198)
@@ -110,8 +117,13 @@ def _instruction(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("=HBBI", code, yes, no, value)
 
 
-def seccomp_filter(machine: str = "") -> bytes:
+def seccomp_filter(
+    machine: str = "", *, allowed: frozenset[str] = frozenset(), alone: bool = False
+) -> bytes:
     """Return the filter for a machine as `platform.machine()` names it; default: this one.
+
+    `allowed` names calls of the list that are not refused. `alone` is for where no namespaces keep
+    programs apart: no sockets but pairs, and nothing that outlives the processes.
 
     Raises:
         SandboxUnavailable: the machine is neither x86_64 nor aarch64.
@@ -131,9 +143,10 @@ def seccomp_filter(machine: str = "") -> bytes:
     ]
     if machine == "x86_64":
         lines += [_instruction(_AT_LEAST, _X32, 0, 1), _instruction(_RETURN, _KILL)]
-    for numbers in _DENIED.values():
+    denied = _DENIED | _SHARED if alone else _DENIED
+    for name, numbers in denied.items():
         number = numbers[column]
-        if number is not None:
+        if number is not None and name not in allowed:
             lines += _refuse(number, errno.EPERM)
     # The C library falls back on clone, whose flags can be looked at.
     lines += _refuse(_CLONE3, errno.ENOSYS)
@@ -141,6 +154,8 @@ def seccomp_filter(machine: str = "") -> bytes:
     lines += _looking(
         _IOCTL[column], 1, [(_EQUAL, _TIOCSTI, errno.EPERM), (_EQUAL, _TIOCLINUX, errno.EPERM)]
     )
+    if alone:
+        lines += _refuse(_SOCKET[column], errno.EAFNOSUPPORT)
     lines += [
         _instruction(_EQUAL, _SOCKET[column], 0, 3),
         _instruction(_LOAD, _argument(0)),

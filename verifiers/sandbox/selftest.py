@@ -112,8 +112,8 @@ def _wrong(outcome: Outcome) -> list[str]:
     }
     must_be: dict[str, object] = {
         "descriptors": [0, 1, 2],
-        "no_new_privileges": "1",
-        "seccomp": "2",
+        "no_new_privileges": 1,
+        "seccomp": 2,
         "processes": 1,
         "threads": True,
     }

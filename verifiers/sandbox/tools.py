@@ -9,10 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from samplewise.verifiers.sandbox.base import Limits, SandboxUnavailable
+from samplewise.verifiers.sandbox.base import Kind, Limits, SandboxUnavailable
 from samplewise.verifiers.sandbox.cgroups import Groups
 from samplewise.verifiers.sandbox.flags import Launch
 from samplewise.verifiers.sandbox.seccomp import seccomp_filter
+from samplewise.verifiers.sandbox.servers import LANDLOCK_NEEDED, landlock_version
 
 __all__ = ["find_launch"]
 
@@ -22,16 +23,18 @@ _ELSE = "code_tests can also run Python elsewhere, by an `executor`"
 
 
 def find_launch(
-    limits: Limits, python: str | None, cgroup: str | None
+    limits: Limits, python: str | None, cgroup: str | None, kind: Kind = "single_use"
 ) -> tuple[Launch, Groups | None]:
     """Return how sandboxes are started here, with the limits that can be enforced.
+
+    With Landlock, there is no `bwrap`.
 
     Raises:
         SandboxUnavailable: something is missing; the message says what to do.
     """
     if sys.platform != "linux":
         raise SandboxUnavailable(f"running code needs Linux, and this is {sys.platform}; {_ELSE}")
-    bwrap = shutil.which("bwrap")
+    bwrap = _no_bubblewrap() if kind == "landlock" else shutil.which("bwrap")
     if bwrap is None:
         raise SandboxUnavailable(f"running code needs bubblewrap: {_INSTALL} bubblewrap; {_ELSE}")
     groups = None if cgroup == "none" else Groups.find(cgroup, limits)
@@ -45,13 +48,29 @@ def find_launch(
     launch = Launch(
         bwrap=bwrap,
         python=interpreter,
-        setpriv=_setpriv(),
+        setpriv=_setpriv() if bwrap else None,
         limits=limits,
         seccomp=seccomp_filter(),
         folders=folders,
         packages=python is not None,
     )
     return launch, groups
+
+
+def _no_bubblewrap() -> str:
+    """Return no path; raises `SandboxUnavailable` where Landlock does not hold programs."""
+    version = landlock_version()
+    if version < LANDLOCK_NEEDED:
+        raise SandboxUnavailable(
+            f"sandbox: landlock needs version {LANDLOCK_NEEDED} of its interface (Linux 6.2), and"
+            f" this kernel has {version or 'none'}; {_ELSE}"
+        )
+    if os.geteuid() != 0:
+        raise SandboxUnavailable(
+            "sandbox: landlock runs every program as a user of its own, which a server that is not"
+            f" root cannot do; {_ELSE}"
+        )
+    return ""
 
 
 def _setpriv() -> str | None:

@@ -7,11 +7,13 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 from samplewise.verifiers.sandbox import Program, RunStatus
 from tests.hostile.sandbox.programs import PROGRAMS, Hostile
+from tests.hostile.sandbox.with_landlock import WITH_LANDLOCK
 from tests.sandbox.fixtures import MEMORY_MB, opened, processes_left
 
 
@@ -49,8 +51,27 @@ def _source(hostile: Hostile, targets: Mapping[str, str]) -> str:
 async def test_a_hostile_program_is_held(
     hostile: Hostile, cgroup: str | None, targets: Mapping[str, str]
 ) -> None:
+    await _held(hostile, targets, cgroup=cgroup, spare=0)
+
+
+@pytest.mark.parametrize("hostile", PROGRAMS, ids=lambda hostile: hostile.name)
+async def test_a_hostile_program_is_held_by_the_fork_server(
+    hostile: Hostile, targets: Mapping[str, str]
+) -> None:
+    await _held(hostile, targets, kind="fork_server", spare=0)
+
+
+@pytest.mark.parametrize("hostile", WITH_LANDLOCK, ids=lambda hostile: hostile.name)
+async def test_a_hostile_program_is_held_by_landlock(
+    hostile: Hostile, targets: Mapping[str, str]
+) -> None:
+    await _held(hostile, targets, kind="landlock", spare=0)
+
+
+async def _held(hostile: Hostile, targets: Mapping[str, str], **settings: Any) -> None:
+    """Run the program, and one after it that must know nothing of it."""
     wall_s = 1.0 if RunStatus.TIMEOUT in hostile.ends else 60.0
-    async with opened(cgroup=cgroup, spare=0) as sandbox:
+    async with opened(**settings) as sandbox:
         outcome = await sandbox.run(Program(_source(hostile, targets), wall_s=wall_s))
         after = await sandbox.run(Program("print('fine')", wall_s=60))
     assert b"ESCAPED" not in outcome.stdout, outcome.stdout

@@ -1,0 +1,118 @@
+"""HTTP/1 as uvicorn and httptools read it, with what they leave to others.
+
+A head has a limit, and what stands behind a body is no header. Who offers to go on in another
+protocol, as HTTP clients of Java do with every request, is answered as if there were no such offer
+(RFC 9110, section 7.8); httptools alone would drop the body of such a request. What is no HTTP is
+refused in OpenAI's shape like all else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from samplewise.proxy.errors import RequestError, error_bytes
+
+__all__ = ["MOST_HEAD_BYTES", "HttpProtocol"]
+
+MOST_HEAD_BYTES = 64 * 1024
+_REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Take what uvicorn gives."""
+        super().__init__(*args, **options)
+        self.parser = _Parser(self)
+        self.moved = False
+        self.offered = False
+        self._in_head = True
+        self._too_long = False
+
+    def on_message_begin(self) -> None:
+        """Note that a head begins."""
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; behind a body nobody has checked who may set it, so there it is none."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request, unless its head is to be read once more without its offer."""
+        self._in_head = False
+        self.moved = True
+        self.check_head(len(self.url) + sum(len(name) + len(text) for name, text in self.headers))
+        named = any(name == b"upgrade" for name, _ in self.headers)
+        self.offered = named and self.parser.should_upgrade()
+        if not self.offered:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self.moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the body; a head that is read once more has had none."""
+        self.moved = True
+        if not self.offered:
+            super().on_message_complete()
+
+    def check_head(self, size: int) -> None:
+        """Raise HttpParserError when a head of so many bytes is too long."""
+        if size > MOST_HEAD_BYTES:
+            self._too_long = True
+            raise httptools.HttpParserError
+
+    def head_without_offer(self) -> bytes:
+        """Return the head that was read, without the offer."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join((*lines, b"", b""))
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, or too long a head, and close the connection."""
+        status, said = 400, "this is not an HTTP request that can be read"
+        if self._too_long:
+            status, said = 431, f"the head of the request is larger than {MOST_HEAD_BYTES} bytes"
+        body = error_bytes(RequestError(said, status=status))
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (status, _REASONS[status], len(body), body)
+        )
+        self.transport.close()
+
+
+class _Parser(httptools.HttpRequestParser):
+    """Starts anew behind a head with an offer."""
+
+    def __init__(self, protocol: HttpProtocol) -> None:
+        super().__init__(protocol)
+        # As uvicorn sets it: of pipelined requests the first is answered even if it says close.
+        self.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._protocol = protocol
+        self._waiting = 0
+
+    def feed_data(self, data: bytes | bytearray | memoryview | Any) -> None:
+        """Read bytes as they come."""
+        while True:
+            try:
+                super().feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as offer:
+                if not self._protocol.offered:
+                    raise
+                self._protocol.offered = False
+                data = self._protocol.head_without_offer() + data[offer.args[0] :]
+                _Parser.__init__(self, self._protocol)
+        # What never becomes a head or a part of a body is nowhere else counted.
+        self._waiting = 0 if self._protocol.moved else self._waiting + len(data)
+        self._protocol.moved = False
+        self._protocol.check_head(self._waiting)
