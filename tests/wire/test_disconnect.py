@@ -215,7 +215,7 @@ async def test_clients_that_leave_at_any_moment_leave_nothing_behind(
             for _ in range(clients):
                 route, stream = rng.choice(list(FIRST)), rng.random() < 0.5
                 group.create_task(client(proxy, route, stream, rng.uniform(0.0, 0.6)))
-        # Before the upstream is asked: on a busy machine some requests begin after clients have left.
+        # First of all: on a busy machine some requests begin after their clients have left.
         await ended(proxy, clients)
         await upstream.wait("running", equals=0)
         records = await upstream.records()
