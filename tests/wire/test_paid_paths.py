@@ -173,8 +173,8 @@ ASKED = {
     "/metrics",
     "/openapi.json",
 }
-# They read the ledger or change keys, or refuse; no upstream is known there. See test_books,
-# test_admin and test_responses_client.
+# They read the ledger, a file or a kept response, change keys, stop a batch, or refuse: nothing
+# that draws. See test_books, test_admin, test_responses_client, test_files and test_batches.
 APART = {
     "/peers/runs/{name}",
     "/v1/files/{id}",
