@@ -42,6 +42,8 @@ __all__ = ["Connected", "Models", "Priced", "UpstreamChat", "UpstreamScores"]
 _TEMPLATE_TOKENS = 256
 _FREE = Price(0, 0, 0)
 _REFUSALS = frozenset({400, 404, 405, 413, 415, 422})
+# A body that another form may mend; a model or a path that is not there stays away.
+_WRONG_BODY = frozenset({400, 422})
 _REASONS = {"connect": "unavailable", "status": "unavailable", "timeout": "timeout"}
 
 
@@ -106,7 +108,7 @@ class UpstreamChat:
         if _again(self.upstream, facts, self.counts):
             facts = await self._asked(question, tab, tried)
         if facts.broken is not None:
-            _raise(facts.broken)
+            _raise(facts.broken, _WRONG_BODY)
         done = facts.dones.get(0)
         if done is None:
             raise VerifierError("the model's server sent no choice", reason="protocol")
@@ -175,7 +177,7 @@ class UpstreamScores:
         if _again(self.upstream, facts, self.counts):
             facts, answer = await self._posted(path, text, prompt_bytes, tab, tried)
         if facts.broken is not None:
-            _raise(facts.broken)
+            _raise(facts.broken, _REFUSALS)
         return answer
 
     async def _posted(
@@ -316,8 +318,8 @@ def _usage_text(answer: Mapping[str, Any]) -> bytes | None:
     return encode({"prompt_tokens": usage.get("total_tokens"), **usage})
 
 
-def _raise(broken: Broken) -> NoReturn:
-    if broken.status in _REFUSALS or broken.reason == "refused_n":
+def _raise(broken: Broken, refusals: frozenset[int]) -> NoReturn:
+    if broken.status in refusals or broken.reason == "refused_n":
         raise Refused(broken.detail)
     raise VerifierError(broken.detail, reason=_REASONS.get(broken.reason, "protocol"))
 

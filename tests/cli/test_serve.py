@@ -267,12 +267,25 @@ async def test_logs_tell_every_request_and_no_secret(
         ]
         replies.append(await served.chat("canary-model"))
         replies.append(await served.post(b'{"canary-field": ', authorization="canary-header"))
+        pages = [(await served.get(path)).body for path in ("/metrics", "/readyz", "/v1/models")]
         served.signal(signal.SIGINT)
         assert await served.ended(5) == 0
         logs, everything = served.logs, served.err.read_text()
     assert "canary" not in everything
+    # Nor do clients, metrics and the database get to know the keys of upstreams and of others.
+    pages += [reply.body for reply in replies]
+    stored = files(tmp_path)
+    assert stored
+    pages += stored
+    for secret in (b"canary-key", b"canary-header"):
+        assert not [page for page in pages if secret in page]
     ended = [event for event in logs if event["event"] in ("answered", "refused")]
     assert [event["request_id"] for event in ended] == [r.headers["x-request-id"] for r in replies]
     lost = [event for event in logs if event["event"] == "sample lost"]
     assert {event["status"] for event in lost} == {500, 400, None}
     assert all(event["request_id"].startswith("req_") for event in lost)
+
+
+def files(folder: Path) -> list[bytes]:
+    """Return what the database's files hold."""
+    return [file.read_bytes() for file in folder.glob("*.db*")]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from samplewise.policies.price import NANO
+from tests.faults.proxy import through
 from tests.upstream import Fault, UpstreamProcess
 from tests.wire.books import series, total
 from tests.wire.proxy import serve
@@ -79,3 +80,27 @@ async def test_a_judges_call_that_may_have_cost_or_was_refused_is_sent_once(
         reply = await proxy.chat("r")
         assert (reply.text, reply.said["degraded"]) == ("fine", ["verifier"])
         assert len(await upstream.records(model="j")) == 1
+
+
+async def test_a_judge_with_several_hosts_is_asked_at_the_next_one_when_one_is_gone(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "fine")
+    await upstream.script("j", score(1))
+    options = "type: score_model, model: judge, pass_threshold: 0.5"
+    async with through(upstream.port) as gone, through(upstream.port) as there:
+        hosts = f"{gone.base_url}, {there.base_url}"
+        config = judged(upstream, options, "verifiers: [judge]")
+        config = config.replace(f"[{upstream.base_url}], model: j,", f"[{hosts}], model: j,")
+        assert hosts in config
+        async with serve(config, tmp_path) as proxy:
+            await gone.stop()
+            for text in ("one", "two", "three"):
+                reply = await proxy.chat("r", text)
+                assert (reply.said["outcome"], reply.said["degraded"]) == ("verified", [])
+            assert await proxy.ledger_spent() == await billed(upstream)
+            await there.stop()
+            reply = await proxy.chat("r", "four")
+            assert (reply.status, reply.text) == (200, "fine")
+            assert reply.said["degraded"] == ["verifier"]
+            assert reply.said["cost_usd"]["verification"] == 0
