@@ -34,7 +34,7 @@ help:
 	@echo 'make check         formatting, lint, types'
 	@echo 'make test          the fast tests, in parallel'
 	@echo 'make test-slow     tests that build, install or run for long'
-	@echo 'make test-clients  client libraries of Python and Node, each in its own environment (1.1 GB)'
+	@echo 'make test-clients  client libraries of Python and Node, each in its own environment (0.9 GB)'
 	@echo 'make fuzz          bytes that break the proxy are looked for, for a minute (Linux)'
 	@echo 'make test-litellm  tests of the litellm backend, in its own environment'
 	@echo 'make test-vllm     the vllm backend against a real vLLM on this processor (3.4 GB to install)'
@@ -65,7 +65,7 @@ test-slow: $(DEV) postgresql bubblewrap z3 coq
 test-clients: $(DEV) $(CLIENTS)
 	@command -v npm >/dev/null || echo 'test-clients: npm is not installed: the clients of Node are skipped'
 	@echo 'test-clients: client libraries'
-	@$(BIN)/pytest -q -m clients $(ARGS)
+	@$(BIN)/pytest -q -m clients tests/clients $(ARGS)
 
 test-litellm: $(LITELLM)
 	@echo 'test-litellm: tests of the litellm backend'

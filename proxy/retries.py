@@ -79,15 +79,22 @@ def whole_samples(evidence: Evidence) -> list[Sample]:
 class _Run:
     """One run that can be joined. `done` has its answer in the end.
 
-    `end` is what forgets it in time: a timer holds what it is to drop, so it is stopped with it.
+    `ended_alone` says that no client waited for it any more when it ended. `end` is what forgets it
+    in time: a timer holds what it is to drop, so it is stopped with it.
     """
 
     job: Job
     digest: bytes
     done: asyncio.Future[Answer]
+    ended_alone: bool = False
     samples: int = 0
     size: int = 0
     end: asyncio.TimerHandle | None = None
+
+    @property
+    def left(self) -> bool:
+        """Whether its clients left before it ended; that they do afterwards is nothing."""
+        return self.ended_alone if self.done.done() else self.job.left
 
 
 @dataclass(slots=True)
@@ -126,7 +133,7 @@ class Retries:
         while (found := self._runs.get(retry.name) if retry.again else None) is not None:
             if found.digest != retry.digest:
                 raise key_reused()
-            if not found.job.left and not (found.done.done() and found.done.cancelled()):
+            if not found.left and not (found.done.done() and found.done.cancelled()):
                 return await self._join(found, job)
             if found.done.done():
                 job.pool = self._pool(found.job)
@@ -153,11 +160,12 @@ class Retries:
         found_again = False
         try:
             answer = await run()
+            mine.ended_alone = job.left
             mine.done.set_result(answer)
             found_again = True
         except AnswerError as error:
             # Where its client left, the next try takes over what was drawn.
-            found_again = job.left
+            found_again = mine.ended_alone = job.left
             if not found_again:
                 mine.done.set_exception(error)
                 mine.done.exception()

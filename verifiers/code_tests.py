@@ -37,6 +37,7 @@ __all__ = ["CodeTests"]
 
 Source = Literal["request", "config", "prompt"]
 _MOST_PROGRAM = 2**20
+_SHORT = 4096  # bytes; to ask a thread takes longer, and many at once hold the loop
 _MOST_ANSWER = 4 * 2**20
 _MOST_LISTED = 100
 _WORDS: Mapping[str, str] = {
@@ -118,6 +119,8 @@ class CodeTests:
 
     async def suite(self, task: Task) -> tuple[str, Suite | None]:
         """Return the first source that has tests for this task, and its tests."""
+        if len(task.messages) + len(task.tests or b"") <= _SHORT:
+            return self._suite(task)
         return await asyncio.to_thread(self._suite, task)  # long prompts take long
 
     async def judge(

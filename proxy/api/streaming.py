@@ -148,20 +148,31 @@ class Waiting(Response):
         # The end of the work joins the queue behind every event, so nothing is lost or waited for.
         work.add_done_callback(lambda _: self._queue.put_nowait(b""))
         self._wrote_at = asyncio.get_running_loop().time()
-        sign = self._dialect.sign
         self._beat()
         try:
-            while item := await self._queue.get():
-                if isinstance(item, str):
-                    # A line is no reason to give up a real status.
-                    self._lines.append(item)
-                    await self._write(self._told() if self._opened else b"")
-                elif item is sign:
-                    await self._write(self._told() or sign)
-                else:
-                    await self._write(self._dialect.forward(item))
+            while await self._write_ready(await self._queue.get()):
+                pass
         finally:
             self._heart.cancel()
+
+    async def _write_ready(self, item: bytes | str) -> bool:
+        """Write this and all that is there already, at once; say whether there will be more."""
+        out: list[bytes] = []
+        while item:
+            if isinstance(item, str):
+                # A line is no reason to give up a real status.
+                self._lines.append(item)
+                if self._opened or out:
+                    out.append(self._told())
+            elif item is self._dialect.sign:
+                out.append(self._told() or item)
+            else:
+                out.append(self._dialect.forward(item))
+            if self._queue.empty():
+                break
+            item = self._queue.get_nowait()
+        await self._write(b"".join(out))
+        return bool(item)
 
     def _told(self) -> bytes:
         lines, self._lines = self._lines, []

@@ -261,7 +261,7 @@ class Assembly:
         for name, value in choice.items():
             if name not in ("delta", "index", "logprobs", "text") and value is not None:
                 self.choice[name] = value
-        self.finished = self.finished or choice.get("finish_reason") is not None
+        self.finished = self.finished or bool(choice.get("finish_reason"))
 
     def _add_field(self, name: str, value: Any) -> bool:
         if name == "content" and isinstance(value, str):

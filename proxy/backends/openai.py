@@ -261,7 +261,9 @@ class _Stream:
                 index = choice.get("index") or 0
                 if not isinstance(index, int) or index < 0:
                     raise ValueError(f"index {index!r}")
-                self.choice(index).add(choice)
+                # What comes behind the end of a choice would count or not as the pieces fall.
+                if not self.choice(index).finished:
+                    self.choice(index).add(choice)
                 touched.add(index)
         except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise ProtocolError(f"a chunk of the stream cannot be read: {error}") from None

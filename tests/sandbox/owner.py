@@ -1,15 +1,16 @@
-"""`python -m tests.sandbox.owner`: has sandboxes running and waiting until it is killed."""
+"""`python -m tests.sandbox.owner KIND`: has sandboxes running and waiting until it is killed."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from samplewise.verifiers.sandbox import Program
 from tests.sandbox.fixtures import opened
 
 
-async def _own() -> None:
-    async with opened(workers=2, spare=2) as sandbox:
+async def _own(kind: str) -> None:
+    async with opened(workers=2, spare=2, kind=kind) as sandbox:
         busy = Program("import os\nfor _ in range(3): os.fork()\nwhile True: pass", wall_s=600)
         async with asyncio.TaskGroup() as group:
             for _ in range(2):
@@ -19,4 +20,4 @@ async def _own() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_own())
+    asyncio.run(_own(sys.argv[1]))

@@ -13,7 +13,6 @@ import pytest
 
 from samplewise.verifiers.sandbox import Kind, Program
 from samplewise.verifiers.sandbox.pipes import Ended
-from samplewise.verifiers.sandbox.pool import SandboxPool
 from samplewise.verifiers.sandbox.tree import processes
 from tests.sandbox.fixtures import KINDS, groups_left, opened, processes_left
 
@@ -69,9 +68,12 @@ async def test_a_spare_sandbox_ends_with_its_pool() -> None:
     assert groups_left() == []
 
 
-async def test_the_servers_own_death_ends_its_sandboxes(sandbox: SandboxPool) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_servers_own_death_ends_its_sandboxes(kind: Kind) -> None:
+    async with opened(kind=kind, spare=0):
+        pass  # or it is skipped here
     owner = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.sandbox.owner"),
+        *(sys.executable, "-m", "tests.sandbox.owner", kind),
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )

@@ -72,3 +72,13 @@ def test_what_comes_behind_a_whole_choice_does_not_undo_it_in_whatever_pieces(
     data = RECORDED[: _FINISHED[-1]] + behind
     for at in (*range(1, len(data), 97), *range(len(data) - 50, len(data))):
         assert read(cut(data, [at])).done == WHOLE.done
+
+
+def test_what_is_added_to_a_choice_behind_its_end_does_not_count_in_whatever_pieces() -> None:
+    more = (
+        b'data: {"choices":[{"index":0,"delta":{"content":"more"},"finish_reason":"length"}]}\n\n'
+    )
+    end = _FINISHED[-1]
+    data = RECORDED[:end] + more + RECORDED[end:]
+    for at in range(end - 3, end + len(more) + 3):
+        assert read(cut(data, [at])).done == WHOLE.done

@@ -147,6 +147,7 @@ PATHS: dict[str, tuple[Path_, int, bool]] = {
     "ready": (get("/readyz"), 0, True),
     "alive": (get("/livez"), 0, True),
     "metrics": (get("/metrics"), 0, True),
+    "description": (get("/openapi.json"), 0, True),
     "what was spent": (get("/v1/samplewise/spend"), 0, True),
     "what may be spent": (get("/v1/samplewise/budgets"), 0, True),
     "unknown model": (chat("none", status=404), 0, True),
@@ -170,9 +171,10 @@ ASKED = {
     "/livez",
     "/readyz",
     "/metrics",
+    "/openapi.json",
 }
-# They read the ledger or change keys, or refuse; no upstream is known there. See test_books,
-# test_admin and test_responses_client.
+# They read the ledger, a file or a kept response, change keys, stop a batch, or refuse: nothing
+# that draws. See test_books, test_admin, test_responses_client, test_files and test_batches.
 APART = {
     "/peers/runs/{name}",
     "/v1/files/{id}",

@@ -7,7 +7,10 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
+import msgspec
 import openai
 import pytest
 
@@ -237,6 +240,31 @@ async def test_equal_requests_at_once_take_no_room_for_ever(
         # What is kept is still found.
         assert (await proxy.chat("one", headers=AGAIN)).status == 200
         assert await calls(upstream) == 9
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/completions", {"prompt": "hi"}),
+        ("/v1/responses", {"input": "hi"}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_closes_its_connection_after_the_answer_has_not_left_it(
+    upstream: UpstreamProcess, tmp_path: Path, path: str, asked: dict[str, Any], stream: bool
+) -> None:
+    await upstream.script("m", "it is 4")
+    body = msgspec.json.encode({"model": "vote", "stream": stream, **asked})
+    async with serving(upstream, tmp_path) as proxy:
+        for _ in range(3):
+            async with (
+                aiohttp.ClientSession() as http,
+                http.post(proxy.url + path, data=body, headers=KEY) as reply,
+            ):
+                assert (reply.status, bool(await reply.read())) == (200, True)
+        assert await calls(upstream) == 4
 
 
 async def test_what_is_kept_has_a_most_in_bytes(upstream: UpstreamProcess, tmp_path: Path) -> None:

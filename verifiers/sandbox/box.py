@@ -25,7 +25,6 @@ from samplewise.verifiers.sandbox.tree import cpu_ms, memory_bytes
 __all__ = ["Box"]
 
 _READY = b"ready\n"
-_START_S = 30.0  # under load
 _WATCH_S = 0.05
 _LOOK_S = 0.005
 _END_S = 5.0
@@ -58,14 +57,14 @@ class Box:
         """Whether it still waits for its program."""
         return not self._used and not self._started.over.done()
 
-    async def ready(self) -> None:
-        """Wait until it can take a program.
+    async def ready(self, start_s: float) -> None:
+        """Wait until it can take a program, at most `start_s` seconds.
 
         Raises:
             SandboxUnavailable: it did not start; the message says why.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_START_S):
+            async with asyncio.timeout(start_s):
                 await asyncio.wait(
                     [self._out.has(len(_READY)), self._started.over],
                     return_when=asyncio.FIRST_COMPLETED,

@@ -1,7 +1,8 @@
 """Memory limits of the kernel: one control group for each sandbox, where the server may make them.
 
 Version 2 (`memory.max`) and version 1 (`memory.limit_in_bytes`). The group lies below the server's
-own, or below a folder that the operator has handed over.
+own, or below a folder that the operator has handed over. In version 2, groups with limits and
+processes cannot lie in one group (but the root): there it has to be a folder without processes.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class Groups:
         """
         for groups in cls._given(folder) if folder else cls._own():
             groups._sweep()
+            groups._enable()
             try:
                 group = groups.make(limits)
             except OSError:
@@ -142,6 +144,12 @@ class Groups:
             group.remove()
             raise
         return group
+
+    def _enable(self) -> None:
+        """Let groups below have limits; version 2 allows it where no process is in `parent`."""
+        for controller in ("memory", "pids") if self.version == 2 else ():
+            with contextlib.suppress(OSError):
+                Group(self.parent, 2)._write("cgroup.subtree_control", f"+{controller}")
 
     def _sweep(self) -> None:
         for path in self.parent.glob(f"{_PREFIX}*"):

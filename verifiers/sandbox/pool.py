@@ -22,6 +22,7 @@ from samplewise.verifiers.sandbox.cgroups import Groups
 from samplewise.verifiers.sandbox.flags import Launch
 from samplewise.verifiers.sandbox.forks import Forks
 from samplewise.verifiers.sandbox.servers import find_forks
+from samplewise.verifiers.sandbox.slots import Slots
 from samplewise.verifiers.sandbox.started import Bubble
 from samplewise.verifiers.sandbox.tools import find_launch
 
@@ -43,7 +44,7 @@ class SandboxPool:
     is tried, and with `none` no group at all. `python` is the interpreter inside;
     it imports the modules `preload` while it waits. `file_mb` bounds one file and each place to
     write; `folders` are shown inside, read-only, at the same place. `kind` says how sandboxes are
-    made; all but `single_use` are weaker.
+    made; all but `single_use` are weaker. One that is not ready after `start_s` is given up.
 
     For one event loop, in a thread that stays: the kernel ends sandboxes with their thread.
     """
@@ -61,6 +62,7 @@ class SandboxPool:
         file_mb: int = 64,
         folders: tuple[str, ...] = (),
         kind: Kind = "single_use",
+        start_s: float = 30.0,
     ) -> None:
         self._workers = workers
         self._spare = spare
@@ -70,8 +72,9 @@ class SandboxPool:
         self._cgroup = cgroup
         self._preload = preload
         self._kind = kind
+        self._start_s = start_s
         self._forks: Forks | None = None
-        self._slots = asyncio.Semaphore(workers)
+        self._slots = Slots(workers)
         self._launch: Launch | None = None
         self._groups: Groups | None = None
         self._waiting: deque[Box] = deque()
@@ -155,7 +158,7 @@ class SandboxPool:
         except OSError as error:
             raise SandboxUnavailable(f"the sandbox does not start: {error}") from error
         try:
-            await box.ready()
+            await box.ready(self._start_s)
         except (SandboxUnavailable, asyncio.CancelledError):
             self._discard(box)
             raise

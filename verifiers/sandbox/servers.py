@@ -20,9 +20,9 @@ from samplewise.verifiers.sandbox.seccomp import seccomp_filter
 from samplewise.verifiers.sandbox.started import Bubble, End, Streams, pipe
 from samplewise.verifiers.sandbox.users import OneUser, OwnUsers
 
-__all__ = ["LANDLOCK_NEEDED", "find_forks", "landlock_version"]
+__all__ = ["check_landlock", "find_forks", "landlock_version"]
 
-LANDLOCK_NEEDED = 3  # before it, truncating files is not bounded; Linux 6.2
+_LANDLOCK_NEEDED = 3  # before it, truncating files is not bounded; Linux 6.2
 _MB = 2**20
 _HERE = Path(__file__).parent
 _FORKER = (_HERE / "forker.py").read_text(encoding="utf-8")
@@ -36,6 +36,20 @@ def landlock_version() -> int:
     return max(0, int(libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)))
 
 
+def check_landlock(version: int, *, root: bool) -> None:
+    """Raise `SandboxUnavailable` where Landlock cannot hold programs."""
+    if version < _LANDLOCK_NEEDED:
+        raise SandboxUnavailable(
+            f"sandbox: landlock needs version {_LANDLOCK_NEEDED} of its interface (Linux 6.2), and"
+            f" this kernel has {version or 'none'}; use single_use or an `executor`"
+        )
+    if not root:
+        raise SandboxUnavailable(
+            "sandbox: landlock runs every program as a user of its own, which a server that is not"
+            " root cannot do; use single_use or an `executor`"
+        )
+
+
 def find_forks(launch: Launch, kind: Kind) -> Forks:
     """Return the server of a kind that has one; raises `SandboxUnavailable`."""
     return _landlock_forks(launch) if kind == "landlock" else _nested_forks(launch)
@@ -43,7 +57,7 @@ def find_forks(launch: Launch, kind: Kind) -> Forks:
 
 def _nested_forks(launch: Launch) -> Forks:
     """Return forks from a server inside bubblewrap, each in namespaces of its own."""
-    hidden = [path for path in launch.folders if path.startswith(_HIDDEN)]
+    hidden = [path for path in launch.folders if any(map(Path(path).is_relative_to, _HIDDEN))]
     if hidden:
         raise SandboxUnavailable(
             f"sandbox: fork_server cannot show {hidden[0]}: programs have their own"

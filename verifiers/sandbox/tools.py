@@ -13,7 +13,7 @@ from samplewise.verifiers.sandbox.base import Kind, Limits, SandboxUnavailable
 from samplewise.verifiers.sandbox.cgroups import Groups
 from samplewise.verifiers.sandbox.flags import Launch
 from samplewise.verifiers.sandbox.seccomp import seccomp_filter
-from samplewise.verifiers.sandbox.servers import LANDLOCK_NEEDED, landlock_version
+from samplewise.verifiers.sandbox.servers import check_landlock, landlock_version
 
 __all__ = ["find_launch"]
 
@@ -34,7 +34,9 @@ def find_launch(
     """
     if sys.platform != "linux":
         raise SandboxUnavailable(f"running code needs Linux, and this is {sys.platform}; {_ELSE}")
-    bwrap = _no_bubblewrap() if kind == "landlock" else shutil.which("bwrap")
+    if kind == "landlock":
+        check_landlock(landlock_version(), root=os.geteuid() == 0)
+    bwrap = "" if kind == "landlock" else shutil.which("bwrap")
     if bwrap is None:
         raise SandboxUnavailable(f"running code needs bubblewrap: {_INSTALL} bubblewrap; {_ELSE}")
     groups = None if cgroup == "none" else Groups.find(cgroup, limits)
@@ -55,22 +57,6 @@ def find_launch(
         packages=python is not None,
     )
     return launch, groups
-
-
-def _no_bubblewrap() -> str:
-    """Return no path; raises `SandboxUnavailable` where Landlock does not hold programs."""
-    version = landlock_version()
-    if version < LANDLOCK_NEEDED:
-        raise SandboxUnavailable(
-            f"sandbox: landlock needs version {LANDLOCK_NEEDED} of its interface (Linux 6.2), and"
-            f" this kernel has {version or 'none'}; {_ELSE}"
-        )
-    if os.geteuid() != 0:
-        raise SandboxUnavailable(
-            "sandbox: landlock runs every program as a user of its own, which a server that is not"
-            f" root cannot do; {_ELSE}"
-        )
-    return ""
 
 
 def _setpriv() -> str | None:

@@ -19,7 +19,7 @@ from tests.hostile.sandbox.cheats import (
     RIGHT,
     RIGHT_PROGRAM,
 )
-from tests.sandbox.fixtures import opened
+from tests.sandbox.fixtures import KINDS, opened
 from tests.verifiers.making import sample, task
 
 NUMBERS = (2, 5, 11)
@@ -48,9 +48,9 @@ CLOSE = {
 PRINTED = {"cases": [{"stdin": f"{n}\n", "stdout": f"{n * n + 1}\n"} for n in NUMBERS]}
 
 
-@pytest.fixture
-async def verifier() -> AsyncIterator[CodeTests]:
-    async with opened(output_bytes=2**23, memory_mb=512) as sandbox:
+@pytest.fixture(params=KINDS)
+async def verifier(request: pytest.FixtureRequest) -> AsyncIterator[CodeTests]:
+    async with opened(output_bytes=2**23, memory_mb=512, kind=request.param) as sandbox:
         yield CodeTests(name="tests", sandbox=sandbox, language=PYTHON, timeout_s=60)
 
 

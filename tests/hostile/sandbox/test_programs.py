@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from samplewise.verifiers.sandbox import Program, RunStatus
+from samplewise.verifiers.sandbox import Kind, Program, RunStatus
 from tests.hostile.sandbox.programs import PROGRAMS, Hostile
 from tests.hostile.sandbox.with_landlock import WITH_LANDLOCK
 from tests.sandbox.fixtures import MEMORY_MB, opened, processes_left
@@ -66,6 +66,14 @@ async def test_a_hostile_program_is_held_by_landlock(
     hostile: Hostile, targets: Mapping[str, str]
 ) -> None:
     await _held(hostile, targets, kind="landlock", spare=0)
+
+
+@pytest.mark.parametrize("kind", ["fork_server", "landlock"])
+@pytest.mark.parametrize("hostile", [p for p in PROGRAMS if "eats" in p.name], ids=lambda p: p.name)
+async def test_what_eats_memory_is_held_without_a_control_group(
+    hostile: Hostile, kind: Kind, targets: Mapping[str, str]
+) -> None:
+    await _held(hostile, targets, kind=kind, cgroup="none", spare=0)
 
 
 async def _held(hostile: Hostile, targets: Mapping[str, str], **settings: Any) -> None:
