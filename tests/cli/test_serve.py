@@ -211,7 +211,7 @@ async def test_what_is_wrong_is_one_line_and_exit_code_1(tmp_path: Path) -> None
         ("--config", file, "--store", "sqlite:////proc/ledger.db"): "/proc/ledger.db",
         ("--config", unbuilt): "verifiers.mine: cannot load: ModuleNotFoundError",
         ("--upstream", url, "--model", "m", "--policy", "vote:3"): "policy",
-        ("--upstream", "nowhere", "--model", "m"): "base_url: must be a URL",
+        ("--upstream", "nowhere", "--model", "m"): "--upstream: must be a URL",
     }
     try:
         runs = [run(tmp_path, "serve", *arguments) for arguments in cases]
