@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedRandom
 from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
 
 from samplewise.proxy.batches.answering import ENDPOINTS
 from samplewise.proxy.batches.base import Result
@@ -27,6 +30,8 @@ __all__ = ["BatchError", "Order", "Outcome", "errors_file", "read_pieces", "run_
 
 _PIECE = 2**20
 _MOST_LINES = 10_000_000
+# How every line of an output begins.
+_BEGINS = b'{"id":"batch_'
 
 
 class BatchError(SamplewiseError):
@@ -59,6 +64,10 @@ class Outcome:
     def left(self) -> int:
         """How many lines have neither answer nor error."""
         return self.lines - self.before - self.answered - self.failed
+
+
+class _Answer(msgspec.Struct):
+    response: msgspec.Raw
 
 
 async def run_batch(config: Config, order: Order) -> Outcome:
@@ -98,9 +107,11 @@ def look_over(order: Order, longest: int) -> tuple[int, set[int]]:
     """Return how many lines the input has, and the numbers of those that have their answer.
 
     Raises:
-        BatchError: a file cannot be read, two lines have one name, or the output is there already.
+        BatchError: a file cannot be read, two lines have one name, or the output is there already
+            and not to be gone on with, or no output of a batch.
     """
     try:
+        _keep_apart(order)
         total, problems = look_at(read_pieces(order.input), longest, _MOST_LINES)
         if problems:
             found = "\n".join(f"{order.input}: {problem.message}" for problem in problems)
@@ -116,6 +127,15 @@ def look_over(order: Order, longest: int) -> tuple[int, set[int]]:
     return total, done
 
 
+def _keep_apart(order: Order) -> None:
+    """Refuse to write over the requests."""
+    for file in (order.output, errors_file(order.output)):
+        if file.exists() and file.samefile(order.input):
+            raise BatchError(
+                f"{file} has the requests, and this run would write to it: give -o another name"
+            )
+
+
 def _answered(order: Order) -> set[str]:
     """Return the names of the lines that the output has."""
     if not order.output.exists():
@@ -124,18 +144,40 @@ def _answered(order: Order) -> set[str]:
         raise BatchError(
             f"{order.output} is there already: go on with --resume, or name another file"
         )
+    with order.output.open("rb") as file:
+        end = _end_of_lines(file)
+        file.seek(end)
+        torn = file.read(len(_BEGINS))
     found = set[str]()
-    for _, text in lines(read_pieces(order.output), 2**40):
+    for number, text in lines(read_pieces(order.output, end), 2**40):
         name = custom_id(text or b"")
-        if name is not None:
-            found.add(name)
+        if name is None or not _is_answer(text or b""):
+            raise _not_ours(order.output, number)
+        found.add(name)
+    if not _BEGINS.startswith(torn):
+        raise _not_ours(order.output)
     return found
 
 
-def read_pieces(path: Path) -> Iterator[bytes]:
-    """Yield a file in pieces."""
+def _not_ours(output: Path, number: int | None = None) -> BatchError:
+    where = output if number is None else f"{output}:{number}"
+    return BatchError(
+        f"{where}: is no answer of a batch, so nothing is written to this file: name another one "
+        "with -o"
+    )
+
+
+def _is_answer(text: bytes) -> bool:
+    try:
+        return bytes(msgspec.json.decode(text, type=_Answer).response).startswith(b"{")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def read_pieces(path: Path, end: int | None = None) -> Iterator[bytes]:
+    """Yield a file in pieces, no further than byte `end`."""
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
+        while piece := file.read(_PIECE if end is None else min(_PIECE, end - file.tell())):
             yield piece
 
 
@@ -174,18 +216,21 @@ def writing(order: Order) -> Iterator[Callable[[list[Result]], None]]:
 
 def _cut_torn(file: BufferedRandom) -> None:
     """Cut off a last line that was being written when its process died."""
-    end = size = file.seek(0, os.SEEK_END)
+    file.truncate(_end_of_lines(file))
+    file.seek(0, os.SEEK_END)
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """Return the place behind the last line end; 0 where there is none."""
+    end = file.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - _PIECE)
         file.seek(start)
         at = file.read(end - start).rfind(b"\n")
         if at >= 0:
-            end = start + at + 1
-            break
+            return start + at + 1
         end = start
-    if end < size:
-        file.truncate(end)
-    file.seek(0, os.SEEK_END)
+    return 0
 
 
 @dataclass(slots=True)

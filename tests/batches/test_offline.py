@@ -104,13 +104,63 @@ async def test_going_on_asks_what_has_no_answer_and_nothing_else(
     assert read(errors_file(output))["bad"]["response"]["status_code"] == 400
     # As if the process had died while it wrote the last line.
     with output.open("ab") as file:
-        file.write(b'{"id": "batch_req", "custom_id": "c", "resp')
+        file.write(b'{"id":"batch_req_1","custom_id":"c","resp')
     again = Order(write(tmp_path, "a", "b", "bad", "c"), output, resume=True)
     found = await run_batch(config, again)
     assert (found.lines, found.before, found.answered, found.failed) == (4, 2, 2, 0)
     assert set(read(output)) == {"a", "b", "bad", "c"}
     assert not errors_file(output).exists()
     assert await asked(upstream) == {"a": 1, "b": 1, "bad": 2, "c": 1}
+
+
+async def test_a_last_line_without_its_end_is_no_answer_yet(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "it is 4")
+    config, output = configured(upstream, tmp_path), tmp_path / "out.jsonl"
+    await run_batch(config, Order(write(tmp_path, "a", "b"), output))
+    whole = output.read_bytes()
+    output.write_bytes(whole.removesuffix(b"\n"))
+    found = await run_batch(config, Order(write(tmp_path, "a", "b"), output, resume=True))
+    assert (found.before, found.answered) == (1, 1)
+    assert set(read(output)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("name", ["in.jsonl", "out.jsonl"])
+async def test_the_requests_are_never_written_over(
+    upstream: UpstreamProcess, tmp_path: Path, name: str, resume: bool
+) -> None:
+    requests = tmp_path / ("in.jsonl" if name == "in.jsonl" else "out.errors.jsonl")
+    content = write(tmp_path, "a", "b").read_bytes().removesuffix(b"\n")
+    requests.write_bytes(content)
+    order = Order(requests, tmp_path / name, resume=resume)
+    with pytest.raises(BatchError, match=f"{requests.name} has the requests"):
+        await run_batch(configured(upstream, tmp_path), order)
+    assert requests.read_bytes() == content
+    assert not await asked(upstream)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{}}\n',
+        b'{"id":"batch_req_1","custom_id":"a","response":null,"error":{}}\n',
+        b"a line without its end, of somebody else",
+        b'{"custom_id":"a","method":"POST"',
+        b"backends: {}\n",
+    ],
+)
+async def test_only_an_output_of_a_batch_is_gone_on_with(
+    upstream: UpstreamProcess, tmp_path: Path, content: bytes
+) -> None:
+    output = tmp_path / "other"
+    output.write_bytes(content)
+    order = Order(write(tmp_path, "a"), output, resume=True)
+    with pytest.raises(BatchError, match="is no answer of a batch"):
+        await run_batch(configured(upstream, tmp_path), order)
+    assert output.read_bytes() == content
+    assert not await asked(upstream)
 
 
 async def test_a_run_stops_at_its_money_and_the_rest_is_left_for_the_next(
