@@ -8,9 +8,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -51,13 +50,17 @@ class Order:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run came to. `before` lines had their answer already, `left` have none."""
+    """What a run came to. `before` lines had their answer already, `left` have none.
+
+    A limit had no room for all samples of `degraded` answers.
+    """
 
     lines: int
     before: int = 0
     answered: int = 0
     failed: int = 0
     spent: int = 0
+    degraded: int = 0
     out_of_budget: bool = False
 
     @property
@@ -144,7 +147,7 @@ def _answered(order: Order) -> set[str]:
         raise BatchError(
             f"{order.output} is there already: go on with --resume, or name another file"
         )
-    with order.output.open("rb") as file:
+    with order.output.open("rb", buffering=0) as file:
         end = _end_of_lines(file)
         file.seek(end)
         torn = file.read(len(_BEGINS))
@@ -195,16 +198,23 @@ def writing(order: Order) -> Iterator[Callable[[list[Result]], None]]:
     """
     errors = errors_file(order.output)
     try:
-        with order.output.open("ab+") as answers, errors.open("wb+") as others:
+        # Without buffers: what a full disk refused would be written again when they are closed.
+        with (
+            order.output.open("ab+", buffering=0) as answers,
+            errors.open("wb+", buffering=0) as others,
+        ):
             _cut_torn(answers)
 
             def put(results: list[Result]) -> None:
                 for file, ok in ((answers, True), (others, False)):
                     data = b"".join(result.data + b"\n" for result in results if result.ok is ok)
-                    if data:
-                        file.write(data)
-                        file.flush()
-                        os.fsync(file.fileno())
+                    try:
+                        _append(file, data)
+                    except OSError as error:
+                        raise BatchError(
+                            f"{file.name}: {error.strerror}; answers that are in {order.output} "
+                            "stay: make room and go on with --resume"
+                        ) from error
 
             yield put
             empty = not others.tell()
@@ -214,13 +224,21 @@ def writing(order: Order) -> Iterator[Callable[[list[Result]], None]]:
         raise BatchError(f"{error.filename or order.output}: {error.strerror}") from error
 
 
-def _cut_torn(file: BufferedRandom) -> None:
+def _append(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+    if data:
+        os.fsync(file.fileno())
+
+
+def _cut_torn(file: FileIO) -> None:
     """Cut off a last line that was being written when its process died."""
     file.truncate(_end_of_lines(file))
     file.seek(0, os.SEEK_END)
 
 
-def _end_of_lines(file: BinaryIO) -> int:
+def _end_of_lines(file: FileIO) -> int:
     """Return the place behind the last line end; 0 where there is none."""
     end = file.seek(0, os.SEEK_END)
     while end:
@@ -257,10 +275,35 @@ class _Tally:
                     self.advance()
                     if result.ok:
                         self.outcome.answered += 1
+                        self.outcome.degraded += _short_of_money(result.data)
                     else:
                         self.outcome.failed += 1
         finally:
             stopped.set()
+
+
+class _Told(msgspec.Struct):
+    degraded: list[str] = []
+
+
+class _Body(msgspec.Struct):
+    samplewise: _Told = msgspec.field(default_factory=_Told)
+
+
+class _Response(msgspec.Struct):
+    body: _Body
+
+
+class _Line(msgspec.Struct):
+    response: _Response
+
+
+def _short_of_money(line: bytes) -> bool:
+    try:
+        told = msgspec.json.decode(line, type=_Line).response.body.samplewise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False  # the body of embeddings is the upstream's, with any fields
+    return "budget" in told.degraded
 
 
 def limit_of(order: Order) -> Account:

@@ -13,12 +13,14 @@ import pytest
 
 from samplewise.policies.price import NANO
 from samplewise.proxy.batches.allocating import run_shared
+from samplewise.proxy.batches.base import Result
 from samplewise.proxy.batches.offline import (
     BatchError,
     Order,
     Outcome,
     errors_file,
     run_batch,
+    writing,
 )
 from samplewise.proxy.config import Config, load_text
 from tests.upstream import Answer, Fault, Rule, UpstreamProcess
@@ -182,6 +184,28 @@ async def test_a_run_stops_at_its_money_and_the_rest_is_left_for_the_next(
     second = await run_batch(config, Order(file, output, resume=True))
     assert (second.answered, second.left) == (first.left, 0)
     assert set((await asked(upstream)).values()) == {1}
+
+
+async def test_answers_that_a_limit_has_made_smaller_are_counted(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "it is 4")
+    config, file = configured(upstream, tmp_path), write(tmp_path, "a", model="vote")
+    first = await run_batch(config, Order(file, tmp_path / "all.jsonl"))
+    worst = sum(row["nano_held"] for row in rows(tmp_path / "ledger.db"))
+    enough = await run_batch(config, Order(file, tmp_path / "enough.jsonl", nano=worst))
+    assert (first.degraded, enough.degraded) == (0, 0)
+    short = await run_batch(config, Order(file, tmp_path / "short.jsonl", nano=worst - 1))
+    assert (short.answered, short.degraded) == (1, 1)
+
+
+def test_a_full_disk_is_told_with_the_way_to_go_on(tmp_path: Path) -> None:
+    order = Order(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    errors_file(order.output).symlink_to("/dev/full")
+    told = r"out.errors.jsonl: No space .* go on with --resume"
+    with pytest.raises(BatchError, match=told), writing(order) as put:
+        put([Result(1, True, b"{}"), Result(2, False, b"{}")])
+    assert order.output.read_bytes() == b"{}\n"
 
 
 async def test_a_run_that_is_cut_keeps_what_has_ended(
