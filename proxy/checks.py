@@ -254,7 +254,7 @@ class Checks:
 
     async def _run(self, check: Check, sample: Sample) -> Verdict:
         began = perf_counter()
-        verdict = self._stopped(check)
+        verdict: Verdict | None = None
         tab = Tab(f"{sample.id}:{check.name}")
         verifier = check.verifier if check.metered is None else check.metered.on(tab)
         try:
@@ -271,6 +271,7 @@ class Checks:
             verdict = _error(check.name, "timeout", f"no verdict within {check.timeout_s:g} s")
         finally:
             ms = (perf_counter() - began) * 1000
+            verdict = verdict or self._stopped(check)
             cost = verdict.cost_nano + check.cost_nano(ms) + tab.nano
             verdict = _stamped(verdict, check.name, ms, cost)
             self._pay(tab, cost)
