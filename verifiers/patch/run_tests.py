@@ -24,6 +24,8 @@ import threading
 from typing import Any
 
 _SET_DUMPABLE = 4
+# Text that is put into the tests, never run by us: whatever a comparison raises says that it does
+# not hold, SystemExit and what pytest.fail() raises too. A patch could replace what it imported.
 _HELPER = """
 def {held}(*attempts):
     for attempt in attempts:
