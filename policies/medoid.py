@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop, StopReason
-from samplewise.policies.fixed import at_least, draw_all
-from samplewise.policies.ranking import ranked, why_ended
+from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop
+from samplewise.policies.fixed import at_least, draw_all, why_voted
+from samplewise.policies.ranking import ranked
 from samplewise.verifiers.base import Sample, Status
 
 __all__ = ["Medoid", "likeness"]
@@ -66,9 +66,7 @@ class Medoid:
             for a, bag in bags.items()
         }
         ranking = ranked(evidence, lambda s: (-means.get(s.id, -1.0),))
-        reason = why_ended(evidence)
-        if reason is StopReason.EXHAUSTED and len(bags) > 1:
-            reason = StopReason.AGREED
+        reason = why_voted(evidence, len(bags))
         best = means.get(ranking[0]) if ranking else None
         details = {"utility": self.utility, "likeness": best}
         return [Stop(ranking, reason, Basis.SCORE, details)]

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from samplewise.policies.base import Basis, Stop, StopReason
 from samplewise.policies.evidence import Evidence, Judgement
 from samplewise.policies.ranking import ranked
 from samplewise.verifiers.base import Sample, Status
 
-__all__ = ["Measure", "by_weight", "class_sums", "confidence", "details", "voters"]
+__all__ = ["Measure", "by_weight", "class_sums", "confidence", "voters", "weighed"]
 
 Measure = Literal["mean", "lowest", "bottom", "tail"]
 
@@ -74,12 +75,16 @@ def by_weight(evidence: Evidence, weights: Mapping[str, float]) -> tuple[str, ..
     return ranked(evidence, key)
 
 
-def details(evidence: Evidence, weights: Mapping[str, float]) -> dict[str, object]:
-    """Return what a weighted vote rested on, for the answer: the heaviest answers and the rest."""
+def weighed(
+    evidence: Evidence, weights: Mapping[str, float], reason: StopReason, **said: object
+) -> Stop:
+    """Stop with the answer of most weight; `said` is what the policy tells beside the weights."""
     voted = voters(evidence)
     sums = sorted(class_sums(voted, weights).items(), key=lambda pair: -pair[1])[:_SHOWN]
-    return {
+    details = {
         "weights": {answer: round(weight, 6) for answer, weight in sums},
         "voters": len(voted),
         "without_weight": sum(j.sample.id not in weights for j in voted),
+        **said,
     }
+    return Stop(by_weight(evidence, weights), reason, Basis.VOTES, details)

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samplewise.policies.base import Action, Basis, Evidence, Needs, Stop, StopReason
+from samplewise.policies.base import Action, Basis, Evidence, Needs, Stop
 from samplewise.policies.evidence import Judgement
-from samplewise.policies.fixed import Quorum, at_least, draw_all, why_all_ended
+from samplewise.policies.fixed import Quorum, at_least, draw_all, why_voted
 from samplewise.policies.ranking import ranked
 from samplewise.verifiers.base import Sample, Status
 
@@ -80,9 +80,7 @@ class WeightedVote:
         if actions:
             return actions
         weights = class_weights(evidence, self.score)
-        reason = why_all_ended(evidence, self.quorum)
-        if reason is StopReason.EXHAUSTED and evidence.votes.total > 1:
-            reason = StopReason.AGREED
+        reason = why_voted(evidence, evidence.votes.total, self.quorum)
         details = {"weights": {a: round(w, 6) for a, w in sorted(weights.items())[:20]}}
         ranking = ranked(evidence, lambda sample: heaviest(evidence, sample, weights, self.score))
         return [Stop(ranking, reason, Basis.VOTES, details)]
