@@ -52,7 +52,7 @@ class Cisc:
         actions = draw_all(evidence, self.samples)
         if actions:
             return actions
-        reason = why_voted(evidence, evidence.votes.total)
+        reason = why_voted(evidence, evidence.votes.lead)
         return [weighed(evidence, self.weights(evidence), reason, rule="cisc")]
 
     def weights(self, evidence: Evidence) -> dict[str, float]:

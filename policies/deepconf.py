@@ -101,7 +101,7 @@ class DeepConf:
             if actions:
                 return actions
             bar = self._bar(evidence, self.samples)
-            return [self._stop(evidence, bar, why_voted(evidence, evidence.votes.total))]
+            return [self._stop(evidence, bar, why_voted(evidence, evidence.votes.lead))]
         if _WARM_UP not in evidence.rounds and evidence.drawn < self.warmup and evidence.may_draw:
             return [Draw(_WARM_UP, self.warmup - evidence.drawn)]
         if evidence.pending and evidence.drawn <= self.warmup:

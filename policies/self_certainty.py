@@ -54,7 +54,7 @@ class SelfCertainty:
         actions = draw_all(evidence, self.samples)
         if actions:
             return actions
-        reason = why_voted(evidence, evidence.votes.total)
+        reason = why_voted(evidence, evidence.votes.lead)
         return [weighed(evidence, self.weights(evidence), reason, rule="self_certainty")]
 
     def weights(self, evidence: Evidence) -> dict[str, float]:

@@ -12,7 +12,7 @@ from samplewise.policies.evidence import Evidence, Judgement
 from samplewise.policies.ranking import ranked
 from samplewise.verifiers.base import Sample, Status
 
-__all__ = ["Measure", "by_weight", "class_sums", "confidence", "voters", "weighed"]
+__all__ = ["Measure", "by_weight", "class_sums", "confidence", "scores", "voters", "weighed"]
 
 Measure = Literal["mean", "lowest", "bottom", "tail"]
 
@@ -44,6 +44,15 @@ def confidence(sample: Sample, measure: Measure) -> float | None:
             return found.bottom
         case "tail":
             return found.tail
+
+
+def scores(evidence: Evidence, name: str) -> dict[str, float]:
+    """Return the score in [0, 1] of every sample that votes and has one of verifier `name`."""
+    return {
+        judgement.sample.id: score
+        for judgement in voters(evidence)
+        if (score := judgement.score(name)) is not None
+    }
 
 
 def class_sums(voted: Iterable[Judgement], weights: Mapping[str, float]) -> dict[str, float]:
