@@ -49,6 +49,8 @@ _PAIRS = frozenset(
 _COMPARISONS = (ast.Eq, ast.Is, ast.In, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
+# Each of these programs goes into its sandbox as one text, and finds nothing of ours to import
+# there: a few small functions therefore stand in more than one of them.
 def _part() -> bytes:
     return sys.stdin.buffer.read(int(sys.stdin.buffer.read(8), 16))
 
