@@ -86,6 +86,8 @@ class Runner:
                 if batch is not None:
                     run = _Run(self, batch, name)
                     self._runs.add(run)
+                    if self._stopping:
+                        run.leave()  # claimed while the server began to stop
                     group.create_task(self._work(run, batch))
                     continue
                 self.wake.clear()
