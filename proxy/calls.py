@@ -16,6 +16,7 @@ from samplewise.proxy.backends.base import (
     Call,
     Done,
     Progress,
+    RawEvents,
     Started,
     Totals,
     Trace,
@@ -69,7 +70,7 @@ class Trip:
     choose: Callable[[], Host | None]
     ends_at: float | None = None
     progress_tokens: int = 0
-    tap: Callable[[bytes], None] | None = None
+    tap: Callable[[RawEvents], None] | None = None
     dispatched: bool = True
     host: Host | None = None
     harvest: Callable[[Trip, int], None] | None = None
@@ -206,8 +207,9 @@ class Trip:
         if event.choice >= len(self.slots):
             return
         self.facts.traces[event.choice] = event.trace
-        if self.tap is not None and event.raw:
-            self.tap(event.raw)
+        if self.tap is not None:
+            for events in event.raw:
+                self.tap(events)
         tokens = event.trace.tokens
         if (
             self.progress_tokens

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import structlog
 
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.engine import answer
 from samplewise.proxy.errors import AnswerError, Elsewhere, StoreError, store_error
@@ -53,7 +54,7 @@ async def serve_chat(
     service: Service,
     request: ChatRequest,
     client: Client,
-    sink: Callable[[bytes], None] | None = None,
+    sink: Callable[[RawEvents], None] | None = None,
 ) -> Answer:
     """Answer a request. `sink` takes the events of an upstream whose one sample passes through.
 

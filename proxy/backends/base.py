@@ -6,7 +6,7 @@ the iterator closes the connection, which makes an engine behind it stop generat
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -21,6 +21,7 @@ __all__ = [
     "Call",
     "Done",
     "Progress",
+    "RawEvents",
     "Reading",
     "SampleEvent",
     "Started",
@@ -132,12 +133,29 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class RawEvents:
+    """Events of an upstream's stream as they came, in a row: JSON texts that differ in one place.
+
+    Each is `head`, one of `texts`, `tail`. Texts are JSON strings without their quotes, which head
+    and tail have; an event of any form stands alone as `head`, with one empty text.
+    """
+
+    head: bytes
+    tail: bytes = b""
+    texts: tuple[bytes, ...] = (b"",)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield each event as a JSON text."""
+        return (self.head + text + self.tail for text in self.texts)
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """A streamed choice has grown; `raw` is the event as it came, where the call asked for it."""
+    """A streamed choice has grown; `raw` are the events as they came, where the call asked."""
 
     choice: int
     trace: Trace
-    raw: bytes = b""
+    raw: tuple[RawEvents, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
