@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from samplewise.policies.evidence import Evidence
+from samplewise.proxy.background import beside
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.errors import AnswerError, StoreError
 from samplewise.proxy.job import Answer, Job
@@ -138,12 +139,10 @@ class Keeper:
     @asynccontextmanager
     async def running(self, keeping: Callable[[], Keeping]) -> AsyncIterator[None]:
         """Keep records during the body, and write the last of them."""
-        running = asyncio.create_task(self.run(keeping))
         try:
-            yield
+            async with beside(self.run(keeping), "writing of records"):
+                yield
         finally:
-            running.cancel()
-            await asyncio.wait([running])
             await self.flush()
 
     async def run(
