@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -155,7 +155,7 @@ class Trip:
             self.upstream.pool.ended(host, len(self.slots), self._worked())
 
     async def _draw(self, host: Host) -> None:
-        call = replace(self.call, host=host.url)
+        call = self.call.at(host.url)
         async with aclosing(self.upstream.backend.draw(call)) as events:
             async for event in events:
                 match event:

@@ -158,8 +158,7 @@ async def _bought(service: Service, job: Job) -> Answer:
         if job.also is not None:
             # The client may come back with its name at once, and meet another process.
             await service.records.flush()
-    id_ = service.new_request_id()
-    service.mirrors.offer(found, service.engine, id_, lambda again: service.job(again, id_))
+    service.mirrors.offer(found, service.engine, service.new_request_id, service.job)
     return found
 
 

@@ -91,6 +91,24 @@ class Call:
     echo: bool = False
     whole: bool = False
 
+    def at(self, host: str) -> Call:
+        """Return the same call to a host."""
+        # Field by field: `replace` takes several times as long, and this is done for every call.
+        return Call(
+            self.id,
+            self.body,
+            self.n,
+            self.stream,
+            self.raw,
+            self.timeout_s,
+            host,
+            self.reading,
+            self.sending,
+            self.path,
+            self.echo,
+            self.whole,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Started:

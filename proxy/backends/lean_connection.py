@@ -19,7 +19,7 @@ __all__ = ["Connection"]
 _UNREAD = 2**18
 # Parts of a body that follow each other more closely than this come together: each that is given
 # by itself costs a turn of the task that reads it, and of the one that passes it on.
-_GATHER_S, _GATHERED = 0.005, 2**16
+_GATHER_S, _GATHERED = 0.01, 2**16
 # What is no body (headers, chunk sizes, trailers) may be so much, and so much for a byte of body.
 _FRAME, _FRAME_PER_BYTE = 2**16, 16
 _NO_BODY = (204, 304)
