@@ -9,8 +9,8 @@ from typing import Literal
 
 from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop
 from samplewise.policies.fixed import Quorum, at_least, draw_all, why_all_ended
-from samplewise.policies.ranking import by_score, ranked
-from samplewise.policies.weighted_vote import class_weights, heaviest
+from samplewise.policies.ranking import by_score
+from samplewise.policies.weighing import by_weight, scores
 from samplewise.verifiers.base import Sample
 
 __all__ = ["BestOfN"]
@@ -63,8 +63,7 @@ class BestOfN:
         if actions:
             return actions
         if self.rule == "weighted":
-            weights = class_weights(evidence, self.score)
-            ranking = ranked(evidence, lambda s: heaviest(evidence, s, weights, self.score))
+            ranking = by_weight(evidence, scores(evidence, self.score))
         else:
             ranking = by_score(evidence, lambda sample: self._score(evidence, sample))
         return [

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BufferedRandom
 from pathlib import Path
+from typing import BinaryIO
 
 from samplewise.proxy.batches.answering import ENDPOINTS
 from samplewise.proxy.batches.base import Result
@@ -124,6 +124,8 @@ def _answered(order: Order) -> set[str]:
         raise BatchError(
             f"{order.output} is there already: go on with --resume, or name another file"
         )
+    with order.output.open("rb+") as file:
+        _cut_torn(file)  # or a line could count as answered that is cut off later
     found = set[str]()
     for _, text in lines(read_pieces(order.output), 2**40):
         name = custom_id(text or b"")
@@ -153,8 +155,7 @@ def writing(order: Order) -> Iterator[Callable[[list[Result]], None]]:
     """
     errors = errors_file(order.output)
     try:
-        with order.output.open("ab+") as answers, errors.open("wb+") as others:
-            _cut_torn(answers)
+        with order.output.open("ab") as answers, errors.open("wb+") as others:
 
             def put(results: list[Result]) -> None:
                 for file, ok in ((answers, True), (others, False)):
@@ -172,7 +173,7 @@ def writing(order: Order) -> Iterator[Callable[[list[Result]], None]]:
         raise BatchError(f"{error.filename or order.output}: {error.strerror}") from error
 
 
-def _cut_torn(file: BufferedRandom) -> None:
+def _cut_torn(file: BinaryIO) -> None:
     """Cut off a last line that was being written when its process died."""
     end = size = file.seek(0, os.SEEK_END)
     while end:
@@ -185,7 +186,6 @@ def _cut_torn(file: BufferedRandom) -> None:
         end = start
     if end < size:
         file.truncate(end)
-    file.seek(0, os.SEEK_END)
 
 
 @dataclass(slots=True)
