@@ -2,8 +2,9 @@
 
 A head has a limit, and what stands behind a body is no header. Who offers to go on in another
 protocol, as HTTP clients of Java do with every request, is answered as if there were no such offer
-(RFC 9110, section 7.8); httptools alone would drop the body of such a request. What is no HTTP is
-refused in OpenAI's shape like all else.
+(RFC 9110, section 7.8); httptools alone would drop the body of such a request. A body for an
+HTTP/1.0 client never comes in chunks (RFC 9112, section 6.1). What is no HTTP is refused in
+OpenAI's shape like all else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Message, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from samplewise.proxy.errors import RequestError, error_bytes
 
@@ -50,8 +52,14 @@ class HttpProtocol(HttpToolsProtocol):
         self.check_head(len(self.url) + sum(len(name) + len(text) for name, text in self.headers))
         named = any(name == b"upgrade" for name, _ in self.headers)
         self.offered = named and self.parser.should_upgrade()
-        if not self.offered:
-            super().on_headers_complete()
+        if self.offered:
+            return
+        old = self.parser.get_http_version() == "1.0"
+        if old:
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1: no meaning there
+        super().on_headers_complete()
+        if old:
+            _end_by_closing(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -88,6 +96,26 @@ class HttpProtocol(HttpToolsProtocol):
             b"connection: close\r\n\r\n%b" % (status, _REASONS[status], len(body), body)
         )
         self.transport.close()
+
+
+def _end_by_closing(cycle: RequestResponseCycle) -> None:
+    """Have a body whose length nobody has said end with its connection, which 1.0 closes anyway."""
+    chunked: Send = cycle.send  # type: ignore[assignment]
+    counted = True
+
+    async def send(message: Message) -> None:
+        nonlocal counted
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            counted = b"content-length" in names
+            if not counted:
+                cycle.chunked_encoding = False
+        elif not counted:
+            # What uvicorn compares the body with, piece by piece.
+            cycle.expected_content_length = len(message.get("body", b""))
+        await chunked(message)
+
+    cycle.send = send  # type: ignore[method-assign, assignment]
 
 
 class _Parser(httptools.HttpRequestParser):
