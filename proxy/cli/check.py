@@ -38,7 +38,7 @@ _PIPE_WIDTH = 160
 
 
 @click.command(epilog="Example: samplewise check samplewise.yaml --prompt-tokens 8000")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--prompt-tokens",
     type=click.IntRange(min=0),
@@ -56,8 +56,8 @@ def check(file: Path, prompt_tokens: int, probe: bool) -> None:
 
     The worst case is every sample drawn once, each at the route's max_tokens, with the longest
     prompt that the policy makes, judged by all verifiers in all their time, and every pair compared
-    that the policy can ask for. Exits with 0 when the file is right, 1 when it is wrong, 2 on wrong
-    usage.
+    that the policy can ask for. Exits with 0 when the file is right, 1 when it is wrong or cannot be
+    read, 2 on wrong usage.
     """
     try:
         config = load_config(file)
