@@ -25,7 +25,7 @@ from tests.wire.bodies import CHAT
 from tests.wire.books import Series, series, soon
 from tests.wire.proxy import PRICE, Reply
 
-__all__ = ["MODEL", "Stack", "processes_on", "stack"]
+__all__ = ["MODEL", "Stack", "processes_on", "stack", "write_config"]
 
 MODEL = "samplewise-tiny"
 _READY = re.compile(r"samplewise: serving .* at (http://\S+)/v1")
@@ -100,7 +100,8 @@ class Stack:
         return last[-1]
 
 
-def _config(folder: Path, port: int) -> Path:
+def write_config(folder: Path, port: int) -> Path:
+    """Write the proxy's configuration, which starts vLLM on a port."""
     start, args = command()
     serve = {
         "model": str(ROOT / "models" / "tiny"),
@@ -147,7 +148,7 @@ def stack(folder: Path) -> Iterator[Stack]:
     serve = [sys.executable, "-m", "samplewise", "serve", "--config"]
     with err.open("wb") as sink:
         process = subprocess.Popen(
-            [*serve, str(_config(folder, port))],
+            [*serve, str(write_config(folder, port))],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
             stderr=sink,

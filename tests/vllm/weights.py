@@ -86,7 +86,7 @@ def judge_model(folder: Path) -> Path:
     towards = 40 * middle / (middle @ middle)
     head = rows.copy()
     for token in _YES_NO.values():
-        head[token] = towards + rng.normal(size=_WIDTH)
+        head[token] = towards + rng.normal(size=_WIDTH) / np.sqrt(_WIDTH)
     config = {"tie_word_embeddings": False, "max_position_embeddings": JUDGE_CONTEXT}
     _write(folder, config, {**tensors, "lm_head.weight": head.astype(np.float32)})
     file = folder / "tokenizer.json"
