@@ -69,6 +69,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(AnswerError, _answer_error)
     app.add_exception_handler(Exception, _crash)
+    app.add_middleware(_Front)
     app.add_middleware(_PlainPaths)
     app.add_middleware(Door)
     app.add_middleware(RequestIds)
@@ -101,6 +102,34 @@ class _PlainPaths:
             parts = [part for part in scope["path"].split("/") if part]
             scope = {**scope, "path": "/" + "/".join(parts)}
         await self._app(scope, receive, send)
+
+
+_ANSWERS: Mapping[str, Callable[[Request, Service], Awaitable[Response]]] = {
+    "/v1/chat/completions": chat_completions,
+    "/v1/responses": answer_responses,
+    "/v1/messages": answer_messages,
+}
+
+
+class _Front:
+    """Takes the requests that nearly all traffic consists of to their handlers by the shortest way.
+
+    What the router does for each is a tenth of what a single sample costs. All else goes on to it:
+    other methods too, so that they are refused as everywhere.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand the request on."""
+        handle = _ANSWERS.get(scope["path"]) if scope["type"] == "http" else None
+        if handle is None or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive, send)
+        response = await handle(request, _service(request))
+        await response(scope, receive, send)
 
 
 def _service(request: Request) -> Service:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NoReturn, Protocol
 
@@ -128,7 +128,7 @@ class UpstreamChat:
         worst = self.worst(prompt, question.max_tokens)
         async with (
             _billed(upstream, facts, worst, tab, tried, self.counts) as host,
-            aclosing(upstream.backend.draw(replace(call, host=host.url))) as events,
+            aclosing(upstream.backend.draw(call.at(host.url))) as events,
         ):
             async for event in events:
                 match event:
@@ -188,7 +188,7 @@ class UpstreamScores:
         answer: dict[str, Any] = {}
         worst = self.worst(prompt_bytes)
         async with _billed(self.upstream, facts, worst, tab, tried, self.counts) as host:
-            found = await self.backend.post(path, replace(call, host=host.url))
+            found = await self.backend.post(path, call.at(host.url))
             if isinstance(found, Answered):
                 answer = found.answer
                 usage, _ = read_usage(_usage_text(answer))

@@ -84,6 +84,9 @@ def _worst(hold: Hold, prompt: int) -> Settlement:
 def _as_reported(
     holds: Sequence[Hold], price: Price, facts: CallFacts, usage: Usage
 ) -> list[Settlement]:
+    if len(holds) == 1:
+        nano = price.cost_nano(usage, facts.images_of(0))
+        return [Settlement(holds[0].id, nano, usage, UsageSource.PROVIDER)]
     weights = [facts.counted(i) or _bytes(facts.dones.get(i)) for i in range(len(holds))]
     completions = split(usage.completion, weights)
     reasonings = split(usage.reasoning, completions)

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +16,7 @@ from samplewise.proxy.backends.base import (
     Call,
     Done,
     Progress,
+    RawEvents,
     Started,
     Totals,
     Trace,
@@ -69,7 +70,7 @@ class Trip:
     choose: Callable[[], Host | None]
     ends_at: float | None = None
     progress_tokens: int = 0
-    tap: Callable[[bytes], None] | None = None
+    tap: Callable[[RawEvents], None] | None = None
     dispatched: bool = True
     host: Host | None = None
     harvest: Callable[[Trip, int], None] | None = None
@@ -154,7 +155,7 @@ class Trip:
             self.upstream.pool.ended(host, len(self.slots), self._worked())
 
     async def _draw(self, host: Host) -> None:
-        call = replace(self.call, host=host.url)
+        call = self.call.at(host.url)
         async with aclosing(self.upstream.backend.draw(call)) as events:
             async for event in events:
                 match event:
@@ -206,8 +207,9 @@ class Trip:
         if event.choice >= len(self.slots):
             return
         self.facts.traces[event.choice] = event.trace
-        if self.tap is not None and event.raw:
-            self.tap(event.raw)
+        if self.tap is not None:
+            for events in event.raw:
+                self.tap(events)
         tokens = event.trace.tokens
         if (
             self.progress_tokens

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import insort
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -12,7 +11,15 @@ from typing import Any
 import structlog
 
 from samplewise.policies.base import Compare
-from samplewise.policies.evidence import Asked, Compared, Event, Evidence, Judged, Judgement
+from samplewise.policies.evidence import (
+    Asked,
+    Compared,
+    Event,
+    Evidence,
+    Finished,
+    Judged,
+    Judgement,
+)
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.calls import Slot
 from samplewise.proxy.checks_base import Check
@@ -21,12 +28,12 @@ from samplewise.proxy.ledger.base import Hold, Settlement, State
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.purse import Purse
 from samplewise.proxy.verdict_rows import held_for, settled
+from samplewise.proxy.vote_classes import VoteClasses, verifier_crashed
 from samplewise.verifiers.asking import Tab
 from samplewise.verifiers.base import (
     Comparator,
     Comparison,
     Ended,
-    Equivalence,
     Purpose,
     ReadsToolCalls,
     Sample,
@@ -68,8 +75,7 @@ class Checks:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     closed: bool = False
     _verdicts: dict[tuple[str, str], asyncio.Future[Verdict]] = field(default_factory=dict)
-    _classes: list[tuple[int, str]] = field(default_factory=list)
-    _classifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _classes: VoteClasses = field(default_factory=VoteClasses)
     _asked: set[tuple[str, str]] = field(default_factory=set)
     _compared: set[str] = field(default_factory=set)
 
@@ -90,8 +96,8 @@ class Checks:
             for check in priced
         ]
 
-    def start(self, sample: Sample) -> bool:
-        """Begin to verify a finished sample; False when no verifier fits it."""
+    def take(self, sample: Sample) -> None:
+        """Tell that a sample has finished, and begin to verify it where a verifier fits it."""
         # What was drawn to judge or to test is no answer: nothing may pass or vote with it.
         automatic = self.job.route.automatic if sample.purpose is Purpose.ANSWER else ()
         checks = [check for check in automatic if self._fits(check, sample)]
@@ -100,9 +106,14 @@ class Checks:
             checks.append(tools)
         if self.closed or self.evidence.deadline_passed or not checks:
             self.forgo(sample.id)
-            return False
-        self._spawn(self._judge(sample, checks))
-        return True
+            self.emit(Finished(sample))
+            return
+        self.emit(Finished(sample, verifying=True))
+        voter = tools or self.job.route.voter
+        if all(check.immediate for check in checks) and (voter is None or voter.immediate):
+            _at_once(self._judge(sample, checks))
+        else:
+            self._spawn(self._judge(sample, checks))
 
     def forgo(self, sample: str) -> None:
         """Release what is still held for verifying a sample: known, gated out, or never to run."""
@@ -222,32 +233,8 @@ class Checks:
         answer = named[0].answer if named else None
         if answer is None or voter is None or status is Status.FAIL or not sample.complete:
             return Judgement(sample, status, verdicts, answer)
-        class_ = await self._classify(voter, answer, sample.index)
+        class_ = await self._classes.of(voter, answer, sample.index)
         return Judgement(sample, status, verdicts, answer, class_)
-
-    async def _classify(self, voter: Check, answer: str, index: int) -> str:
-        """Return the representative of the answer's class, comparing in draw order."""
-        known = {representative for _, representative in self._classes}
-        if answer in known:
-            return answer
-        if voter.equivalence is None:
-            return answer
-        async with self._classifying:
-            for _, representative in list(self._classes):
-                if await self._same(voter, voter.equivalence, representative, answer):
-                    return representative
-            insort(self._classes, (index, answer))
-            return answer
-
-    async def _same(self, voter: Check, equivalence: Equivalence, a: str, b: str) -> bool:
-        try:
-            with boundary(_crashed, VerifierError):
-                async with asyncio.timeout(voter.timeout_s):
-                    return await equivalence.equivalent(a, b)
-        except (VerifierError, TimeoutError) as error:
-            # Cannot tell: the answers stay apart, which never invents agreement.
-            _log.warning("equivalence unknown", verifier=voter.name, detail=str(error))
-            return a == b
 
     async def _verdict(self, check: Check, sample: Sample) -> Verdict:
         text = _text_key(sample) if check.keyed is None else check.keyed.key(sample)
@@ -271,10 +258,13 @@ class Checks:
         tab = Tab(f"{sample.id}:{check.name}")
         verifier = check.verifier if check.metered is None else check.metered.on(tab)
         try:
-            with boundary(_crashed, VerifierError, TimeoutError):
-                await self._afford(tab, check, sample)
-                async with asyncio.timeout(check.timeout_s):
+            with boundary(verifier_crashed, VerifierError, TimeoutError):
+                if check.immediate:
                     verdict = await verifier.verify(self.job.task, sample)
+                else:
+                    await self._afford(tab, check, sample)
+                    async with asyncio.timeout(check.timeout_s):
+                        verdict = await verifier.verify(self.job.task, sample)
         except VerifierError as error:
             verdict = _error(check.name, error.reason, str(error))
         except TimeoutError:
@@ -342,7 +332,7 @@ class Checks:
         assert isinstance(comparator, Comparator)
         began, cost = perf_counter(), 0
         try:
-            with boundary(_crashed, VerifierError, TimeoutError):
+            with boundary(verifier_crashed, VerifierError, TimeoutError):
                 await self._afford(tab, check, samples[a], samples[b])
                 async with asyncio.timeout(check.timeout_s):
                     found = await comparator.compare(self.job.task, samples[a], samples[b])
@@ -361,6 +351,16 @@ class Checks:
         return judgement is not None and judgement.status is Status.FAIL
 
 
+def _at_once(work: Coroutine[Any, Any, None]) -> None:
+    """Do work that never waits, here and now: a task costs more than a look at a text."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    work.close()
+    raise RuntimeError("a verifier that says it never waits has waited")
+
+
 def _reads_tool_calls(check: Check) -> bool:
     # A text verifier must not judge a turn that has no text.
     return isinstance(check.verifier, ReadsToolCalls) and check.verifier.tool_calls
@@ -371,10 +371,6 @@ def _text_key(sample: Sample) -> str:
         return sample.path_text
     calls = "".join(f"\0{call.name}\0{call.arguments}" for call in sample.tool_calls)
     return sample.path_text + calls
-
-
-def _crashed(error: Exception) -> VerifierError:
-    return VerifierError(f"{type(error).__name__}: {error}"[:300])
 
 
 def _stamped(verdict: Verdict, name: str, ms: float, cost_nano: int) -> Verdict:

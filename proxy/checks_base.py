@@ -19,7 +19,7 @@ from samplewise.proxy.config_verifiers import (
     VerifierSettings,
 )
 from samplewise.verifiers.asking import Cost, Metered
-from samplewise.verifiers.base import Equivalence, Keyed, Selective, Task, Verifier
+from samplewise.verifiers.base import Equivalence, Immediate, Keyed, Selective, Task, Verifier
 from samplewise.verifiers.final_answer import FinalAnswer
 
 __all__ = ["Check", "make_check", "plain_voter"]
@@ -47,6 +47,7 @@ class Check:
     # What the verifier can do beside `verify`. Asked once: to ask a protocol takes microseconds.
     keyed: Keyed | None = field(init=False)
     equivalence: Equivalence | None = field(init=False)
+    immediate: bool = field(init=False)
     metered: Metered | None = field(init=False)
     selective: Selective | None = field(init=False)
 
@@ -59,6 +60,9 @@ class Check:
         object.__setattr__(self, "metered", verifier if isinstance(verifier, Metered) else None)
         selective = verifier if isinstance(verifier, Selective) else None
         object.__setattr__(self, "selective", selective)
+        # What is paid for may have to wait for its money.
+        immediate = isinstance(verifier, Immediate) and verifier.immediate and not self.priced
+        object.__setattr__(self, "immediate", immediate)
 
     @property
     def priced(self) -> bool:

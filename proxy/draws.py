@@ -14,7 +14,6 @@ from samplewise.policies.evidence import (
     Event,
     Evidence,
     Failed,
-    Finished,
     Granted,
     Running,
 )
@@ -309,7 +308,7 @@ class Draws:
 
     def _finish(self, sample: Sample) -> None:
         self.tasks.pop(sample.id, None)
-        self.emit(Finished(sample, verifying=self.checks.start(sample)))
+        self.checks.take(sample)
 
     def _cut(self, trip: Trip) -> None:
         if trip.facts.sent and not trip.call.stream:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from samplewise.policies.base import Policy, Source, Stop
 from samplewise.policies.evidence import Event, Evidence
 from samplewise.policies.price import Usage
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.checks_base import Check
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.learnt import Margins
@@ -161,7 +162,7 @@ class Job:
     deadline_s: float | None = None
     left: bool = False
     when_left: Callable[[], object] | None = None
-    tap: Callable[[bytes], None] | None = None
+    tap: Callable[[RawEvents], None] | None = None
     watch: Callable[[Event, Evidence], None] | None = None
     warnings: list[str] = field(default_factory=list)
     waited_s: float = 0.0

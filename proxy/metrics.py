@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ __all__ = ["Metrics"]
 # OpenTelemetry's buckets for GenAI durations, and two more: several samples take their time.
 _SECONDS = tuple(round(0.01 * 2**i, 2) for i in range(16))
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_OUTCOMES = {Status.PASS: "passed", Status.FAIL: "failed"}
 _RATIOS = tuple(i / 10 for i in range(1, 11))
 
 
@@ -233,32 +235,41 @@ class Metrics:
 
     def sampled(self, route: str, evidence: Evidence) -> None:
         """Count what became of every sample of a run."""
+        found: dict[tuple[str, str], int] = defaultdict(int)
         for sample in evidence.samples.values():
             judgement = evidence.judgements.get(sample.id)
             status = judgement.status if judgement else Status.NONE
-            outcome = {Status.PASS: "passed", Status.FAIL: "failed"}.get(status, "unused")
+            outcome = _OUTCOMES.get(status, "unused")
             if sample.ended is Ended.CUT:
                 outcome = "cancelled"
-            self._add(self.samples, 1, route, self._models[sample.backend], outcome)
+            found[sample.backend, outcome] += 1
         for failed in evidence.failed.values():
-            self._add(self.samples, 1, route, self._models[failed.backend], "error")
+            found[failed.backend, "error"] += 1
+        for (backend, outcome), samples in found.items():
+            self._add(self.samples, samples, route, self._models[backend], outcome)
 
-    def posted_to(self, route: str) -> Callable[[Hold, Settlement], None]:
+    def posted_to(self, route: str) -> Callable[[Iterable[tuple[Hold, Settlement]]], None]:
         """Return a function that counts what the ledger posts for a route."""
 
-        def posted(hold: Hold, row: Settlement) -> None:
-            kind = "verifier" if hold.purpose == "verify" else "generation"
-            if row.nano:
-                self._add(self.cost, row.nano / NANO, route, hold.model, kind)
-            usage = row.usage
-            for type_, count in (
-                ("input", usage.prompt - usage.cached),
-                ("cached_input", usage.cached),
-                ("output", usage.completion),
-                ("reasoning", usage.reasoning),
-            ):
-                if count:
-                    self._add(self.tokens, count, route, hold.model, type_)
+        def posted(rows: Iterable[tuple[Hold, Settlement]]) -> None:
+            # Rows of one burst are mostly of one kind: adding up costs less than counting each.
+            nano: dict[tuple[str, str], int] = defaultdict(int)
+            tokens: dict[tuple[str, str], int] = defaultdict(int)
+            for hold, row in rows:
+                nano[hold.model, "verifier" if hold.purpose == "verify" else "generation"] += (
+                    row.nano
+                )
+                usage = row.usage
+                tokens[hold.model, "input"] += usage.prompt - usage.cached
+                tokens[hold.model, "cached_input"] += usage.cached
+                tokens[hold.model, "output"] += usage.completion
+                tokens[hold.model, "reasoning"] += usage.reasoning
+            for (model, kind), amount in nano.items():
+                if amount:
+                    self._add(self.cost, amount / NANO, route, model, kind)
+            for (model, kind), amount in tokens.items():
+                if amount:
+                    self._add(self.tokens, amount, route, model, kind)
 
         return posted
 

@@ -38,11 +38,15 @@ class Mirrors:
     closed: bool = False
 
     def offer(
-        self, served: Answer, engine: Engine, request_id: str, open_: Callable[[ChatRequest], Job]
+        self,
+        served: Answer,
+        engine: Engine,
+        new_id: Callable[[], str],
+        open_: Callable[[ChatRequest, str], Job],
     ) -> None:
         """Answer a request again if its turn has come; returns at once.
 
-        `open_` makes the job of the second run, whose id is `request_id`.
+        `open_` makes the job of the second run, by the id that it gets of `new_id`.
         """
         name, mirror = served.job.route.name, served.job.route.mirror
         if mirror is None or self.closed or not _chosen(served.job.request_id, mirror.share):
@@ -50,7 +54,7 @@ class Mirrors:
         if self.running[name] >= mirror.at_once:
             engine.metrics.mirrored(name, mirror.route, "busy", 0)
             return
-        served.job.mirrored = request_id
+        request_id = served.job.mirrored = new_id()
         task = asyncio.create_task(self._run(served, mirror, engine, request_id, open_))
         self.running[name] += 1
         self.tasks.add(task)
@@ -62,12 +66,12 @@ class Mirrors:
         mirror: Mirror,
         engine: Engine,
         request_id: str,
-        open_: Callable[[ChatRequest], Job],
+        open_: Callable[[ChatRequest, str], Job],
     ) -> None:
         name, other, nano = served.job.route.name, None, 0
         try:
             with boundary(_crashed, AnswerError, StoreError):
-                job = open_(_again(served.job.request, mirror.route))
+                job = open_(_again(served.job.request, mirror.route), request_id)
                 other = await answer(job, engine)
                 nano = other.cost_nano
                 result = "same" if await _same(job.route, served, other) else "changed"

@@ -69,9 +69,14 @@ def _continuation(sample: Sample, messages: list[dict[str, Any]], params: dict[s
     return Prompt(f"continue:{sample.id}", body, params, before, (sample.id,))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
-    """How the samples of one wave are asked of one upstream."""
+    """How the samples of one wave are asked of one upstream; what they share is worked out once.
+
+    `max_tokens` is the cap that is written into calls: the least of route, request and policy.
+    `prompt_tokens` are the prompt's: as reported before for the same prompt (`known_prompt`), else
+    the most it can be.
+    """
 
     job: Job
     upstream: Upstream
@@ -79,21 +84,22 @@ class Plan:
     attempt: int
     needs: Needs
     known_prompt: int | None = None
+    max_tokens: int = field(init=False)
+    prompt_tokens: int = field(init=False)
+    _params: dict[str, Any] = field(init=False)
+    _worst: dict[bool, int] = field(default_factory=dict)
+    _bodies: dict[tuple[int, int | None], bytes] = field(default_factory=dict)
 
-    @property
-    def max_tokens(self) -> int:
-        """The cap that is written into the call: the least of route, request and policy."""
-        job = self.job
-        caps = [job.route.max_tokens, job.request.max_tokens, self.prompt.params.get("max_tokens")]
-        return min(cap for cap in caps if cap is not None)
-
-    @property
-    def prompt_tokens(self) -> int:
-        """The prompt's tokens: as reported before for the same prompt, else the most it can be."""
-        if self.known_prompt is not None:
-            return self.known_prompt
-        per_image = self.upstream.max_tokens_per_image
-        return prompt_bound(self.job.request, self.prompt.messages, per_image, self._params())
+    def __post_init__(self) -> None:
+        """Work out what all calls share."""
+        job, request, prompt = self.job, self.job.request, self.prompt
+        caps = [job.route.max_tokens, request.max_tokens, prompt.params.get("max_tokens")]
+        self.max_tokens = min(cap for cap in caps if cap is not None)
+        self._params = self._added()
+        known, per_image = self.known_prompt, self.upstream.max_tokens_per_image
+        if known is None:
+            known = prompt_bound(request, prompt.messages, per_image, self._params)
+        self.prompt_tokens = known
 
     @property
     def stream(self) -> bool:
@@ -107,7 +113,7 @@ class Plan:
     def hold(self, slot: Slot, call: Sequence[Slot]) -> Hold:
         """Return the worst case of one slot: the prompt is paid once per call, by its first."""
         first = slot is call[0]
-        prompt, images = (self.prompt_tokens, self.job.request.images) if first else (0, 0)
+        prompt = self.prompt_tokens if first else 0
         return Hold(
             id=f"{slot.id}.{self.attempt}",
             call_id=f"{call[0].id}.{self.attempt}",
@@ -115,10 +121,19 @@ class Plan:
             backend=self.upstream.name,
             model=self.upstream.model,
             purpose=slot.purpose.value,
-            nano=self.upstream.price.worst_nano(prompt, self.max_tokens, images),
+            nano=self._nano(first),
             tokens=prompt + self.max_tokens,
             price_version=self.upstream.price.version,
         )
+
+    def _nano(self, first: bool) -> int:
+        """Return the worst price of a slot."""
+        nano = self._worst.get(first)
+        if nano is None:
+            prompt, images = (self.prompt_tokens, self.job.request.images) if first else (0, 0)
+            nano = self.upstream.price.worst_nano(prompt, self.max_tokens, images)
+            self._worst[first] = nano
+        return nano
 
     def trip(
         self,
@@ -201,15 +216,22 @@ class Plan:
             return Reading()
         return Reading(needs.top_logprobs > 0, needs.group_tokens, self.job.request.top_logprobs)
 
-    def _params(self) -> dict[str, Any]:
+    def _added(self) -> dict[str, Any]:
         """Return the fields that backend, route and policy add to the client's own."""
         defaults = {**self.upstream.params, **self.job.route.params}
         params = {k: v for k, v in defaults.items() if k not in self.job.request.fields}
         return params | {k: v for k, v in self.prompt.params.items() if k != "max_tokens"}
 
     def _body(self, slots: tuple[Slot, ...], stream: bool) -> bytes:
+        kind = len(slots), self._seed(slots[0].index)
+        body = self._bodies.get(kind)
+        if body is None:
+            body = self._bodies[kind] = self._written(*kind, stream)
+        return body
+
+    def _written(self, n: int, seed: int | None, stream: bool) -> bytes:
         request = self.job.request
-        params = self._params() | self._wanted_logprobs()
+        params = self._params | self._wanted_logprobs()
         messages = self.prompt.messages
         if not self.upstream.developer and not request.text:
             messages = as_system(messages or request.messages)
@@ -220,10 +242,10 @@ class Plan:
             messages=messages,
             stream=stream,
             stream_options=self.upstream.stream_options,
-            n=len(slots),
+            n=n,
             cap_field=self._cap_field(),
             max_tokens=self.max_tokens,
-            seed=self._seed(slots[0].index),
+            seed=seed,
             seed_field=self.upstream.seed_field,
         )
 

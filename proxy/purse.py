@@ -48,7 +48,7 @@ class Purse:
     """Holds, spends and releases for one request. Amounts in nano-dollars.
 
     `limit` is what the request itself may hold and spend; `accounts` are the shared ones. `told` is
-    called with the new state after every change, `posted` with every settled row and its hold.
+    called with the new state after every change, `posted` with settled rows and their holds.
     `blocked` is the limit that the last refused wave did not fit into, `short` what was missing.
     `unmetered` says that the ledger could not be reached, and some of it counts in `limit` alone.
     """
@@ -59,7 +59,7 @@ class Purse:
     accounts: tuple[Account, ...]
     limit: Limit
     told: Callable[[Money], None]
-    posted: Callable[[Hold, Settlement], None]
+    posted: Callable[[Iterable[tuple[Hold, Settlement]]], None]
     key: str = ""
     spent: int = 0
     reserved: int = 0
@@ -70,7 +70,7 @@ class Purse:
     blocked: Account | None = None
     short: Short | None = None
     unmetered: bool = False
-    _posted: list[Settlement] = field(default_factory=list)
+    _posted: list[tuple[Hold, Settlement]] = field(default_factory=list)
     _flushing: asyncio.TimerHandle | None = None
     _settling: set[asyncio.Future[None]] = field(default_factory=set)
 
@@ -121,7 +121,7 @@ class Purse:
             hold = self.open.pop(row.id, None)
             if hold is None:
                 continue
-            posted.append(row)
+            posted.append((hold, row))
             self.rows[row.id] = row
             self.reserved -= hold.nano
             self.spent += row.nano
@@ -129,7 +129,6 @@ class Purse:
             self.cost_by_purpose[hold.purpose] = (
                 self.cost_by_purpose.get(hold.purpose, 0) + row.nano
             )
-            self.posted(hold, row)
         if not posted:
             return
         self._posted += posted
@@ -155,8 +154,9 @@ class Purse:
         posted, self._posted = self._posted, []
         if not posted:
             return
+        self.posted(posted)
         try:
-            settling = self.ledger.settle(posted)
+            settling = self.ledger.settle([row for _, row in posted])
         except StoreError as error:
             self._not_settled(error)
             return

@@ -15,6 +15,7 @@ from samplewise.policies.price import nano_from_usd, usd
 from samplewise.policies.single import Single
 from samplewise.policies.tools_first import ToolsFirst
 from samplewise.proxy.alone import answered_alone
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.checks_base import plain_voter
 from samplewise.proxy.engine import Engine
 from samplewise.proxy.errors import (
@@ -312,8 +313,8 @@ def _of_key(key: ClientKey | None) -> dict[str, str]:
     return {} if key is None else {"client": key.name}
 
 
-def _no_tap(data: bytes) -> None:
-    """Drop an event: the stream was not opened."""
+def _no_tap(events: RawEvents) -> None:
+    """Drop events: the stream was not opened."""
 
 
 def _limit(route: Route, options: Options, most_samples: int | None) -> Limit:

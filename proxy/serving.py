@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import structlog
 
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.engine import answer
 from samplewise.proxy.errors import AnswerError, Elsewhere, StoreError, store_error
@@ -53,7 +54,7 @@ async def serve_chat(
     service: Service,
     request: ChatRequest,
     client: Client,
-    sink: Callable[[bytes], None] | None = None,
+    sink: Callable[[RawEvents], None] | None = None,
 ) -> Answer:
     """Answer a request. `sink` takes the events of an upstream whose one sample passes through.
 
@@ -157,8 +158,7 @@ async def _bought(service: Service, job: Job) -> Answer:
         if job.also is not None:
             # The client may come back with its name at once, and meet another process.
             await service.records.flush()
-    id_ = service.new_request_id()
-    service.mirrors.offer(found, service.engine, id_, lambda again: service.job(again, id_))
+    service.mirrors.offer(found, service.engine, service.new_request_id, service.job)
     return found
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from time import time
 from typing import Any
 
 import msgspec
 
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.completion import choice_object, finish_reason, report, usage_object
 from samplewise.proxy.errors import AnswerError, error_bytes
 from samplewise.proxy.job import Answer, Job
@@ -24,6 +24,8 @@ DONE = b"data: [DONE]\n\n"
 _OURS = ("usage", "samplewise")
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 _FRAGMENT = 48  # characters of a tool call's arguments
+# Stands for the text of an event while all around it is rewritten.
+_MARK = b"<text of the event>"
 # About a line of text: few enough events to be cheap, small enough to look alive.
 _PIECES = re.compile(r"(?:\s*\S+){1,8}\s*|\s+")
 
@@ -166,47 +168,6 @@ def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:
     return {"index": index, "delta": delta, "finish_reason": None}
 
 
-class _Delta(msgspec.Struct):
-    finish_reason: str | None = None
-
-
-_deltas = msgspec.json.Decoder(list[_Delta])
-
-
-@dataclass(frozen=True, slots=True)
-class _Mould:
-    """What stands around the choices in the events of one stream: as they come and as we send them.
-
-    All but the choices is mostly the same in every event, and need not be read again then.
-    """
-
-    came: tuple[bytes, bytes]
-    sent: tuple[bytes, bytes]
-
-    def cast(self, data: bytes) -> bytes | None:
-        """Return what to send for an event; None when it differs in more than an open choice."""
-        head, tail = self.came
-        if not (data.startswith(head) and data.endswith(tail)):
-            return None
-        choices = data[len(head) : -len(tail)]
-        try:
-            deltas = _deltas.decode(choices)
-        except msgspec.DecodeError:
-            return None
-        if not deltas or any(delta.finish_reason is not None for delta in deltas):
-            return None
-        return self.sent[0] + choices.translate(_ONE_LINE) + self.sent[1]
-
-
-def _mould(came: bytes, sent: bytes, choices: bytes) -> _Mould | None:
-    """Return the mould of an event that came and was sent on; None when it has no clear one."""
-    if came.count(choices) != 1 or sent.count(choices) != 1:
-        return None
-    head, _, tail = came.partition(choices)
-    sent_head, _, sent_tail = sent.partition(choices)
-    return _Mould((head, tail), (sent_head, sent_tail))
-
-
 class RawStream:
     """An upstream's own events on their way to the client, with only our splices.
 
@@ -220,16 +181,28 @@ class RawStream:
         self._model = encode(job.request.model)
         self._held: dict[str, bytes] | None = None
         self._begun = False
-        self._mould: _Mould | None = None
+        # What stands around the text of events: as they came, and as they are sent.
+        self._form: tuple[bytes, bytes] | None = None
+        self._frame: tuple[bytes, bytes] | None = None
 
     @property
     def begun(self) -> bool:
         """Whether an event of the upstream's was passed on, or is held back."""
         return self._begun
 
-    def forward(self, data: bytes) -> bytes:
-        """Return what to send for one upstream event; may be empty."""
-        return (self._mould and self._mould.cast(data)) or self._rewritten(data)
+    def forward(self, events: RawEvents) -> bytes:
+        """Return what to send for events of the upstream; may be empty."""
+        if not events.tail:
+            return self._rewritten(events.head)
+        form = events.head, events.tail
+        if form != self._form:
+            # All but the text is the same in them, so it is rewritten once.
+            before, mark, after = self._rewritten(_MARK.join(form)).partition(_MARK)
+            self._form, self._frame = form, (before, after) if mark else None
+        if self._frame is None:
+            return b"".join(map(self._rewritten, events))
+        before, after = self._frame
+        return before + (after + before).join(events.texts) + after
 
     def _rewritten(self, data: bytes) -> bytes:
         fields = members_of(data)
@@ -245,9 +218,7 @@ class RawStream:
         if b'"finish_reason"' in choices and _finished(choices):
             self._held = fields
             return b""
-        sent = event(object_text(fields.items()))
-        self._mould = _mould(data, sent, choices)
-        return sent
+        return event(object_text(fields.items()))
 
     def finish(self, answer: Answer) -> Iterator[bytes]:
         """Yield the held finish chunk and the usage, with the report on the last of them.

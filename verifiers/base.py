@@ -19,6 +19,7 @@ __all__ = [
     "Confidence",
     "Ended",
     "Equivalence",
+    "Immediate",
     "Keyed",
     "LogprobSummary",
     "Purpose",
@@ -266,6 +267,19 @@ class Keyed(Protocol):
 
     def key(self, sample: Sample) -> str:
         """Return what decides the verdict. Default without this: the full text and tool calls."""
+        ...
+
+
+@runtime_checkable
+class Immediate(Protocol):
+    """A verifier that says that it never waits: a look at a text, which needs no task of its own.
+
+    That holds for `equivalent`, too, where it has one.
+    """
+
+    @property
+    def immediate(self) -> bool:
+        """Whether `verify` returns without giving the event loop a turn."""
         ...
 
 

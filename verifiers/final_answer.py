@@ -29,6 +29,11 @@ class FinalAnswer:
         """Say whether there is a reference to compare with."""
         return self.check_reference and task.reference is not None
 
+    @property
+    def immediate(self) -> bool:
+        """It only looks at a text."""
+        return True
+
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Extract, and compare where a reference is to be checked; never raises."""
         answer = self._answer(sample.path_text)

@@ -49,6 +49,11 @@ class Number:
         """Say whether there is a reference to compare with."""
         return self.reference is not None or task.reference is not None
 
+    @property
+    def immediate(self) -> bool:
+        """It only looks at a text."""
+        return True
+
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Extract and compare; raises `VerifierError` when the reference is not a number."""
         value = self._given(sample.path_text)

@@ -35,6 +35,11 @@ class StringCheck:
     input: Template
     max_answer_chars: int = 200
 
+    @property
+    def immediate(self) -> bool:
+        """It only looks at a text."""
+        return True
+
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Compare; raises `VerifierError` when the request lacks an item a template names."""
         given = self.input.fill(task, sample).strip()

@@ -22,6 +22,11 @@ class ToolVotes:
     name: str
     tool_calls: bool = True
 
+    @property
+    def immediate(self) -> bool:
+        """It only looks at a text."""
+        return True
+
     async def verify(self, task: Task, sample: Sample) -> Verdict:
         """Return the calls as an answer; none for a turn without calls."""
         if not sample.tool_calls:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from samplewise.proxy.api.replies import error_reply, json_reply
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.completion import completion, headers
 from samplewise.proxy.errors import AnswerError
 from samplewise.proxy.job import Answer, Job
@@ -67,9 +68,9 @@ class _ChatStream:
         self._raw = RawStream(job)
         self._told = Told(job)
 
-    def forward(self, event: bytes) -> bytes:
-        """Return an upstream's own event with our splices."""
-        return self._raw.forward(event)
+    def forward(self, events: RawEvents) -> bytes:
+        """Return an upstream's own events with our splices."""
+        return self._raw.forward(events)
 
     def tell(self, line: str) -> bytes:
         """Return a line as reasoning, which clients show apart from the answer."""

@@ -12,6 +12,7 @@ from samplewise.proxy.api.relay import relay
 from samplewise.proxy.api.replies import error_reply, json_reply, read_body
 from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import EVENT_STREAM, Waiting, watching
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.errors import AnswerError, Elsewhere, error_bytes
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.keys.guard import credentials
@@ -90,9 +91,9 @@ class _TextStream:
     def __init__(self, texts: _Texts) -> None:
         self._texts, self._raw = texts, RawStream(texts.jobs[0])
 
-    def forward(self, event: bytes) -> bytes:
-        """Return an upstream's own event with our splices."""
-        return self._raw.forward(event)
+    def forward(self, events: RawEvents) -> bytes:
+        """Return an upstream's own events with our splices."""
+        return self._raw.forward(events)
 
     def tell(self, line: str) -> bytes:
         """There is no place for it in a text."""
@@ -122,7 +123,7 @@ class _TextBody:
     def __init__(self, texts: _Texts) -> None:
         self._texts = texts
 
-    def forward(self, event: bytes) -> bytes:
+    def forward(self, events: RawEvents) -> bytes:
         """Nothing passes through: the answer is one text."""
         return b""
 

@@ -17,6 +17,7 @@ from samplewise.proxy.api.replies import json_reply
 from samplewise.proxy.api.shapes import message_error, message_error_body
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.completion import headers, report, usage_object
 from samplewise.proxy.errors import AnswerError
 from samplewise.proxy.job import Answer, Job
@@ -141,8 +142,11 @@ class _Stream:
         """The headers of the stream."""
         return {**EVENT_STREAM, "request-id": self._job.request_id}
 
-    def forward(self, event: bytes) -> bytes:
-        """Return what an upstream's own event adds."""
+    def forward(self, events: RawEvents) -> bytes:
+        """Return what an upstream's own events add."""
+        return b"".join(map(self._added, events))
+
+    def _added(self, event: bytes) -> bytes:
         piece = event_piece(event)
         if piece is None:
             return b""

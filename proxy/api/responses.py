@@ -19,6 +19,7 @@ from samplewise.proxy.api.responses_request import NAMES, Translated, opened, tr
 from samplewise.proxy.api.stored import items_named, items_of, keeps_responses, stored
 from samplewise.proxy.api.streaming import EVENT_STREAM
 from samplewise.proxy.api.surface import answer_request
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.completion import headers, report, usage_object
 from samplewise.proxy.errors import AnswerError, error_body
 from samplewise.proxy.job import Answer, Job
@@ -161,8 +162,11 @@ class _Stream:
         self._number = 0
         self._answered = False
 
-    def forward(self, event: bytes) -> bytes:
-        """Return what an upstream's own event adds."""
+    def forward(self, events: RawEvents) -> bytes:
+        """Return what an upstream's own events add."""
+        return b"".join(map(self._added, events))
+
+    def _added(self, event: bytes) -> bytes:
         piece = event_piece(event)
         if piece is None:
             return b""

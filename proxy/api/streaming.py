@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from samplewise.policies.evidence import Event, Evidence
 from samplewise.proxy.api.relay import relay_stream
 from samplewise.proxy.api.replies import error_reply, wait_gone
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.errors import AnswerError, Elsewhere
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.service import Service
@@ -49,8 +50,8 @@ class Dialect(Protocol):
         """What is sent so that nobody takes the connection for dead."""
         ...
 
-    def forward(self, event: bytes) -> bytes:
-        """Return what to send for one event of the upstream's own stream; may be empty."""
+    def forward(self, events: RawEvents) -> bytes:
+        """Return what to send for events of the upstream's own stream; may be empty."""
         ...
 
     def tell(self, line: str) -> bytes:
@@ -93,7 +94,7 @@ class Waiting(Response):
         self._others, self._answering = others, work or partial(answer_job, service, job)
         self._service, self._job, self._request = service, job, request
         self._dialect, self._patience_s, self._refuse = dialect, patience_s, refuse
-        self._queue: asyncio.Queue[bytes | str] = asyncio.Queue()
+        self._queue: asyncio.Queue[RawEvents | str | bytes] = asyncio.Queue()
         if job.tap is not None:
             job.tap = self._queue.put_nowait
         elif job.route.progress == "reasoning" and job.request.stream:
@@ -155,7 +156,7 @@ class Waiting(Response):
         finally:
             self._heart.cancel()
 
-    async def _write_ready(self, item: bytes | str) -> bool:
+    async def _write_ready(self, item: RawEvents | str | bytes) -> bool:
         """Write this and all that is there already, at once; say whether there will be more."""
         out: list[bytes] = []
         while item:
@@ -164,7 +165,7 @@ class Waiting(Response):
                 self._lines.append(item)
                 if self._opened or out:
                     out.append(self._told())
-            elif item is self._dialect.sign:
+            elif isinstance(item, bytes):
                 out.append(self._told() or item)
             else:
                 out.append(self._dialect.forward(item))

@@ -15,6 +15,7 @@ from samplewise.proxy.api.relay import relay
 from samplewise.proxy.api.replies import json_reply, read_body
 from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import Dialect, Waiting, watching
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.errors import AnswerError, Elsewhere
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.keys.base import ClientKey
@@ -124,7 +125,7 @@ class _Body:
     def __init__(self, surface: Surface, asked: Asked, request_id: str) -> None:
         self._surface, self._asked, self._request_id = surface, asked, request_id
 
-    def forward(self, event: bytes) -> bytes:
+    def forward(self, events: RawEvents) -> bytes:
         """Nothing passes through: the answer is one text."""
         return b""
 

@@ -6,7 +6,7 @@ the iterator closes the connection, which makes an engine behind it stop generat
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -21,6 +21,7 @@ __all__ = [
     "Call",
     "Done",
     "Progress",
+    "RawEvents",
     "Reading",
     "SampleEvent",
     "Started",
@@ -90,6 +91,24 @@ class Call:
     echo: bool = False
     whole: bool = False
 
+    def at(self, host: str) -> Call:
+        """Return the same call to a host."""
+        # Field by field: `replace` takes several times as long, and this is done for every call.
+        return Call(
+            self.id,
+            self.body,
+            self.n,
+            self.stream,
+            self.raw,
+            self.timeout_s,
+            host,
+            self.reading,
+            self.sending,
+            self.path,
+            self.echo,
+            self.whole,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -132,12 +151,29 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class RawEvents:
+    """Events of an upstream's stream as they came, in a row: JSON texts that differ in one place.
+
+    Each is `head`, one of `texts`, `tail`. Texts are JSON strings without their quotes, which head
+    and tail have; an event of any form stands alone as `head`, with one empty text.
+    """
+
+    head: bytes
+    tail: bytes = b""
+    texts: tuple[bytes, ...] = (b"",)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield each event as a JSON text."""
+        return (self.head + text + self.tail for text in self.texts)
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """A streamed choice has grown; `raw` is the event as it came, where the call asked for it."""
+    """A streamed choice has grown; `raw` are the events as they came, where the call asked."""
 
     choice: int
     trace: Trace
-    raw: bytes = b""
+    raw: tuple[RawEvents, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,6 +263,12 @@ class Assembly:
                 self.choice[name] = value
         self.finished = self.finished or bool(choice.get("finish_reason"))
 
+    def add_texts(self, name: str, texts: list[str]) -> None:
+        """Take in deltas that bring nothing but text in the field `name`."""
+        into = self.trace.parts if name == "content" else self.texts.setdefault(name, [])
+        into += texts
+        self.trace.tokens += len(texts) - texts.count("")
+
     def _add_field(self, name: str, value: Any) -> bool:
         if name == "content" and isinstance(value, str):
             self.trace.parts.append(value)

@@ -16,6 +16,7 @@ from samplewise.proxy.backends.base import (
     Call,
     Done,
     Progress,
+    RawEvents,
     Reading,
     SampleEvent,
     Started,
@@ -23,7 +24,7 @@ from samplewise.proxy.backends.base import (
     unranked,
 )
 from samplewise.proxy.backends.choices import Assembly, ProtocolError, read_choice, read_usage
-from samplewise.proxy.backends.events import EventSplitter, TooLarge
+from samplewise.proxy.backends.events import Alike, EventSplitter, Mould, TooLarge, mould_of
 from samplewise.proxy.backends.http import (
     BrokenOff,
     HttpAnswer,
@@ -44,6 +45,8 @@ _WHOLE = ("application/json", "text/html")
 _ASK_LOAD = {"endpoint-load-metrics-format": "json"}
 _RANK = "X-data-parallel-rank"
 _chunk = msgspec.json.Decoder()
+# A mould costs as much as reading a few events: streams that change too often do without.
+_FIRST_MOULDS, _PAYS = 8, 4
 
 
 class _Load(msgspec.Struct):
@@ -193,21 +196,31 @@ class OpenAIBackend:
         pace = self._pace()
         while part := await self._piece(answer, pace):
             touched: set[int] = set()
+            raw: list[RawEvents] = []
+            broken: ProtocolError | None = None
             try:
                 for data in splitter.feed(part):
+                    if isinstance(data, Alike):
+                        touched.add(stream.take_alike(data))
+                        raw.append(data.events)
+                        continue
                     touched |= stream.take(data)
                     if stream.ended:
                         break
-                    if call.raw:
-                        yield Progress(0, stream.choice(0).trace, data)
-            except ProtocolError:
+                    splitter.mould = stream.mould
+                    raw.append(RawEvents(data))
+            except ProtocolError as error:
                 # What was whole before counts, also where it came in the same piece.
-                for done in stream.newly_done():
-                    yield done
-                raise
-            if not call.raw:
+                broken = error
+            if call.raw and raw:
+                yield Progress(0, stream.choice(0).trace, tuple(raw))
+            elif not call.raw:
                 for index in touched:
                     yield Progress(index, stream.choice(index).trace)
+            if broken is not None:
+                for done in stream.newly_done():
+                    yield done
+                raise broken
             if stream.ended:
                 break
             # The end of the stream may be late: an answer that is whole must not wait for it.
@@ -229,6 +242,8 @@ class _Stream:
     usage: object = None
     ended: bool = False
     told: set[int] = field(default_factory=set)
+    mould: Mould | None = None
+    worth: int = _FIRST_MOULDS * _PAYS
 
     def newly_done(self) -> list[Done]:
         """Return the choices that have ended since the last time."""
@@ -242,8 +257,16 @@ class _Stream:
             self.choices[index] = Assembly(index, self.reading)
         return self.choices[index]
 
+    def take_alike(self, alike: Alike) -> int:
+        """Read events that differ in their text alone; return which choice they touched."""
+        index = alike.mould.index
+        self.choice(index).add_texts(alike.mould.name, alike.texts)
+        self.worth = min(self.worth + len(alike.texts), _FIRST_MOULDS * _PAYS)
+        return index
+
     def take(self, data: bytes) -> set[int]:
         """Read one event; return which choices it touched."""
+        self.mould = None
         if data == b"[DONE]":
             self.ended = True
             return set()
@@ -273,6 +296,10 @@ class _Stream:
                 self.choice(0).trace.reported = read_usage(encode(self.usage))[0]
         if not self.head or not chunk.get("choices"):
             self.head |= {k: v for k, v in chunk.items() if k not in ("choices", "usage")}
+        # Of several choices the events take turns, so none is like the one before.
+        if self.n == 1 and self.worth > 0 and not any(c.finished for c in self.choices.values()):
+            self.worth -= _PAYS
+            self.mould = mould_of(data, chunk)
         return touched
 
     def close(self) -> list[SampleEvent]:

@@ -17,7 +17,15 @@ import msgspec
 
 from samplewise.policies.price import Usage
 from samplewise.policies.replay.records import Problem, RecordedSample, prompt_tokens
-from samplewise.proxy.backends.base import Broken, Call, Progress, SampleEvent, Started, Totals
+from samplewise.proxy.backends.base import (
+    Broken,
+    Call,
+    Progress,
+    RawEvents,
+    SampleEvent,
+    Started,
+    Totals,
+)
 from samplewise.proxy.backends.choices import Assembly
 from samplewise.proxy.config_backends import ReplayBackendSettings
 from samplewise.proxy.errors import ConfigError
@@ -112,7 +120,8 @@ class ReplayBackend:
             choices[i].add(choice)
             choices[i].trace.tokens = sample.tokens * (piece + 1) // _PIECES
             chunk = {**self._frame(call), "object": "chat.completion.chunk", "choices": [choice]}
-            yield Progress(i, choices[i].trace, encode(chunk) if call.raw else b"")
+            passed = (RawEvents(encode(chunk)),) if call.raw else ()
+            yield Progress(i, choices[i].trace, passed)
             if piece == _PIECES - 1:
                 done = replace(choices[i].done(), tokens=sample.tokens, logprobs=sample.logprobs)
                 yield replace(done, ended=sample.ended)

@@ -8,7 +8,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from samplewise.policies.price import Usage
-from samplewise.proxy.backends.base import Broken, Call, Progress, SampleEvent, Started, Totals
+from samplewise.proxy.backends.base import (
+    Broken,
+    Call,
+    Progress,
+    RawEvents,
+    SampleEvent,
+    Started,
+    Totals,
+)
 from samplewise.proxy.backends.choices import Assembly
 from samplewise.proxy.config_backends import TinyBackendSettings
 from samplewise.proxy.embedded import MODEL
@@ -59,7 +67,8 @@ class TinyBackend:
         choices = [Assembly(i, call.reading) for i in range(wanted.ask.n)]
         for index, chunk in enumerate(collected.first_chunks()):
             choices[index].add(chunk["choices"][0])
-            yield Progress(index, choices[index].trace, encode(chunk) if raw else b"")
+            passed = (RawEvents(encode(chunk)),) if raw else ()
+            yield Progress(index, choices[index].trace, passed)
         async with aclosing(self.batcher.generate(wanted.ask)) as steps:
             async for step in steps:
                 for event in step:
@@ -69,7 +78,8 @@ class TinyBackend:
                         assembly.add(chunk["choices"][0])
                         # Counted by the decoder itself, so a cut sample is billed exactly.
                         assembly.trace.tokens = collected.rows[event.row].tokens
-                        yield Progress(event.row, assembly.trace, encode(chunk) if raw else b"")
+                        passed = (RawEvents(encode(chunk)),) if raw else ()
+                        yield Progress(event.row, assembly.trace, passed)
                     if event.finish_reason is not None:
                         yield assembly.done()
         usage = Usage(collected.prompt_tokens, 0, collected.completion_tokens)

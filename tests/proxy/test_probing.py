@@ -50,7 +50,7 @@ async def probing(
             accounts=(Account(Scope.GLOBAL, "all", Window.DAY, Limit(nano)),),
             limit=Limit(),
             told=lambda money: None,
-            posted=lambda hold, row: None,
+            posted=lambda rows: None,
         )
         price = Price.per_mtok("0.37", "1.93", None)
         pool = Pool((Host(upstream.base_url),))

@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samplewise.proxy.backends.base import RawEvents
 from tests.streams.laws import raw_stream
 
 _deltas = st.dictionaries(
@@ -34,5 +35,5 @@ def test_an_event_is_sent_the_same_whatever_came_before(
     texts = [msgspec.json.encode(found) for found in events]
     if spaced:
         texts = [msgspec.json.format(text, indent=2) for text in texts]
-    known = raw_stream()
-    assert [known.forward(text) for text in texts] == [raw_stream().forward(text) for text in texts]
+    known, runs = raw_stream(), [RawEvents(text) for text in texts]
+    assert [known.forward(run) for run in runs] == [raw_stream().forward(run) for run in runs]

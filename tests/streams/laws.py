@@ -6,7 +6,7 @@ import msgspec
 from starlette.datastructures import Headers
 
 from samplewise.policies.single import Single
-from samplewise.proxy.backends.base import Broken
+from samplewise.proxy.backends.base import Broken, RawEvents
 from samplewise.proxy.errors import RequestError
 from samplewise.proxy.job import Job, Route
 from samplewise.proxy.ledger.base import Limit
@@ -39,14 +39,16 @@ def check_stream(data: bytes, places: list[int]) -> None:
     assert more[: len(fewer)] == fewer
     assert fewer == more or isinstance(whole.end, Broken)
     writer = raw_stream()
-    for event in whole.raw:
-        sent = writer.forward(event)
+    one_by_one = [writer.forward(RawEvents(event)) for event in whole.raw]
+    for sent in one_by_one:
         if sent:
             line = sent.removeprefix(b"data: ").removesuffix(b"\n\n")
             assert len(line) == len(sent) - 8
             assert b"\n" not in line
             assert b"\r" not in line
             assert msgspec.json.decode(line)["model"] == "one"
+    together = raw_stream()
+    assert b"".join(map(together.forward, whole.runs)) == b"".join(one_by_one)
 
 
 def check_request(data: bytes) -> None:

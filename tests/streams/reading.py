@@ -6,10 +6,18 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from samplewise.proxy.backends.base import Broken, Call, Done, Progress, SampleEvent, Totals
+from samplewise.proxy.backends.base import (
+    Broken,
+    Call,
+    Done,
+    Progress,
+    RawEvents,
+    SampleEvent,
+    Totals,
+)
 from samplewise.proxy.backends.http import BrokenOff, Patience
 from samplewise.proxy.backends.openai import OpenAIBackend
 
@@ -21,11 +29,15 @@ RECORDED = (Path(__file__).parent / "recorded.sse").read_bytes()
 
 @dataclass(frozen=True)
 class Read:
-    """What was read: the events passed on as they came, the choices, how it ended."""
+    """What was read: the events passed on as they came, the choices, how it ended.
+
+    `runs` are the same events in the runs they were passed on in: how many depends on the pieces.
+    """
 
     raw: tuple[bytes, ...]
     done: tuple[Done, ...]
     end: Totals | Broken
+    runs: tuple[RawEvents, ...] = field(compare=False)
 
 
 @dataclass
@@ -79,5 +91,6 @@ async def _read(pieces: Sequence[bytes], raw: bool, n: int, broken: bool) -> Rea
     # A choice may be told again at the end; it must be the same then.
     done = {event.choice: event for event in events if isinstance(event, Done)}
     assert all(done[e.choice] == e for e in events if isinstance(e, Done))
-    passed = tuple(e.raw for e in events if isinstance(e, Progress) and e.raw)
-    return Read(passed, tuple(done[choice] for choice in sorted(done)), end)
+    runs = tuple(run for e in events if isinstance(e, Progress) for run in e.raw)
+    passed = tuple(event for run in runs for event in run)
+    return Read(passed, tuple(done[choice] for choice in sorted(done)), end, runs)

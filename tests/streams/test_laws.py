@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
+from samplewise.proxy.backends.base import RawEvents
 from samplewise.proxy.sse import COMMENT, DONE, event
 from tests.streams.laws import check_request, check_stream, raw_stream
 from tests.streams.reading import RECORDED, cut
@@ -69,6 +70,7 @@ def test_a_client_reads_in_any_pieces_what_is_written(
 @given(_JSON, st.booleans())
 def test_what_passes_through_reaches_a_client_as_it_was(value: Any, spaced: bool) -> None:
     chunk = {"id": "a", "odd": value, "choices": [{"index": 0, "delta": {"content": "hi"}}]}
-    written = raw_stream().forward(json.dumps(chunk, indent=1 if spaced else None).encode())
+    text = json.dumps(chunk, indent=1 if spaced else None)
+    written = raw_stream().forward(RawEvents(text.encode()))
     (found,) = SSEDecoder().iter_bytes(iter([written]))
     assert json.loads(found.data) == {**chunk, "model": "one"}
