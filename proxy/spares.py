@@ -9,20 +9,19 @@ from samplewise.proxy.checks_base import Check
 from samplewise.verifiers.asking import Tab
 from samplewise.verifiers.base import Verdict
 
-__all__ = ["with_spares"]
+__all__ = ["or_spares"]
 
 
-async def with_spares(
-    check: Check, row: str, run: Callable[[Check, Tab], Awaitable[Verdict]]
+async def or_spares(
+    check: Check, tab: Tab, verdict: Verdict, run: Callable[[Check, Tab], Awaitable[Verdict]]
 ) -> Verdict:
     """Return the verdict of a check, or of the first of its spares whose model is there.
 
-    Each attempt has a row of its own, because it is paid to another backend; `row` names the first.
-    What has cost tokens, or has an answer that cannot be read, is not asked again: what a verdict
-    may cost at most would no longer hold.
+    Each attempt has a tab and a row of its own, because it is paid to another backend; `tab` is
+    that of `verdict`. What has cost tokens, or has an answer that cannot be read, is not asked
+    again: what a verdict may cost at most would no longer hold.
     """
-    tab = Tab(row)
-    verdict = await run(check, tab)
+    row = tab.id
     for number, spare in enumerate(check.spares, 1):
         if verdict.reason != "unavailable" or tab.nano:
             break

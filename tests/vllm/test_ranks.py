@@ -63,8 +63,8 @@ def config(served: Vllm, **fields: object) -> str:
 
 async def asked(proxy: Proxy, route: str, puzzle: int = 0) -> Reply:
     """Ask for a puzzle; the seed of sample i is 100 and i more."""
-    fields = {"seed": 100, "temperature": 1.0, "samplewise": {"return": ["candidates"]}}
-    return await proxy.chat(route, PUZZLES[puzzle].prompt, **fields)
+    text, shown = PUZZLES[puzzle].prompt, {"return": ["candidates"]}
+    return await proxy.chat(route, text, seed=100, temperature=1.0, samplewise=shown)
 
 
 async def alone(served: Vllm, model: str) -> list[str]:

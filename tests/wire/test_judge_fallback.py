@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from samplewise.policies.price import NANO, Price, Usage
-from samplewise.proxy.config import ConfigError, load_text
+from samplewise.proxy.config import load_text
+from samplewise.proxy.errors import ConfigError
 from tests.faults.proxy import through
 from tests.scores import ScoreServer
 from tests.upstream import Fault, UpstreamProcess
