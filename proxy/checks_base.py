@@ -106,7 +106,6 @@ def make_check(name: str, settings: VerifierSettings, models: Models | None = No
     """
     per_call, cpu_hour = _price(settings)
     others = settings.fallback if isinstance(settings, ModelSettings) else ()
-    alone = {"fallback": ()}
     return Check(
         name=name,
         verifier=_build(name, settings, Priced() if models is None else models),
@@ -118,8 +117,8 @@ def make_check(name: str, settings: VerifierSettings, models: Models | None = No
         usd_per_call_nano=_nano(per_call),
         cpu_hour_nano=_nano(cpu_hour),
         spares=tuple(
-            make_check(name, settings.model_copy(update={**alone, "model": backend}), models)
-            for backend in others
+            make_check(name, settings.model_copy(update={"model": other, "fallback": ()}), models)
+            for other in others
         ),
     )
 
