@@ -27,6 +27,7 @@ __all__ = ["Metrics"]
 # OpenTelemetry's buckets for GenAI durations, and two more: several samples take their time.
 _SECONDS = tuple(round(0.01 * 2**i, 2) for i in range(16))
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_TOLD_EVERY_S = 0.1
 _OUTCOMES = {Status.PASS: "passed", Status.FAIL: "failed"}
 _RATIOS = tuple(i / 10 for i in range(1, 11))
 
@@ -42,6 +43,7 @@ class Metrics:
         self._models: Mapping[str, str] = {}
         self.registry = CollectorRegistry()
         self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
+        self._told_at: dict[str, float] = {}
         self._define_requests()
         self._define_samples()
         self._define_upstreams()
@@ -324,7 +326,11 @@ class Metrics:
     def pooled(self, upstream: Upstream) -> None:
         """Take over the state of an upstream's hosts."""
         name, pool = upstream.name, upstream.pool
-        self._gauge_of(self.retry_budget, name).set(pool.retries.left(pool.clock()))
+        now = pool.clock()
+        # It changes with every call and fades by itself: nobody needs to know it more often.
+        if pool.changed or now - self._told_at.get(name, -1.0) > _TOLD_EVERY_S:
+            self._told_at[name] = now
+            self._gauge_of(self.retry_budget, name).set(pool.retries.left(now))
         if not pool.changed:
             return
         pool.changed = False

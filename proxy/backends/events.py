@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import msgspec
 
 from samplewise.proxy.backends.base import RawEvents
+from samplewise.proxy.jsontext import encode
 
 __all__ = ["Alike", "EventSplitter", "Mould", "TooLarge", "mould_of"]
 
@@ -45,28 +45,33 @@ class Mould:
 
     def cut(self, buffer: bytes, at: int) -> tuple[Alike, int] | None:
         """Return the whole events of this form at `at`, and where they end; None without any."""
-        first, last = b"data: " + self.head, self.tail + b"\n\n"
+        first, tail = b"data: " + self.head, self.tail
         if not buffer.startswith(first, at):
             return None
-        *parts, end = buffer[at + len(first) :].split(last + first)
-        text, whole, _ = end.partition(last)
-        if whole:
-            parts.append(text)
+        start, end = len(first), -len(tail)
+        parts, frame = [], start - end
+        # What is left behind the last of them is not whole yet.
+        for event in buffer[at:].split(b"\n\n")[:-1]:
+            if len(event) < frame or not (event.startswith(first) and event.endswith(tail)):
+                break
+            parts.append(event[start:end])
         texts = _read(parts)
         if not texts:
             return None
         raw = tuple(parts[: len(texts)])
-        size = len(texts) * (len(first) + len(last)) + sum(map(len, raw))
-        return Alike(self, RawEvents(self.head, self.tail, raw), texts), at + size
+        size = len(texts) * (frame + 2) + sum(map(len, raw))
+        return Alike(self, RawEvents(self.head, tail, raw), texts), at + size
 
 
 def _read(parts: list[bytes]) -> list[str]:
     """Read JSON strings that have no quotes around them, up to the first that is none."""
     joined = b'"' + b'","'.join(parts) + b'"'
     try:
-        # With no quote and no escape inside, nothing can be mistaken for the end of one.
-        if b"\\" not in joined and joined.count(b'"') == 2 * len(parts):
-            return _strings.decode(b"[" + joined + b"]")
+        # With no quote inside, the end of one can only be missed, and then there are fewer.
+        if joined.count(b'"') == 2 * len(parts):
+            texts = _strings.decode(b"[" + joined + b"]")
+            if len(texts) == len(parts):
+                return texts
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     texts = []
@@ -106,17 +111,15 @@ def mould_of(data: bytes, chunk: Mapping[str, Any]) -> Mould | None:
         return None
     name = names[0]
     text = bytes(_chunk.decode(data).choices[0].delta[name])
-    found = list(re.finditer(b'"%b"[ \\t]*:[ \\t]*%b' % (_literal(name), re.escape(text)), data))
-    if len(found) != 1:
+    # As servers write it, with and without a space.
+    written = [b"%b:%b%b" % (encode(name), space, text) for space in (b"", b" ")]
+    places = [member for member in written if member in data]
+    if len(places) != 1 or data.count(places[0]) != 1:
         return None
-    place = found[0]
     # The quotes belong to what stands around it.
-    head, tail = data[: place.end() - len(text) + 1], data[place.end() - 1 :]
+    end = data.index(places[0]) + len(places[0]) - 1
+    head, tail = data[: end - len(text) + 2], data[end:]
     return Mould(head, tail, choice.get("index") or 0, name)
-
-
-def _literal(name: str) -> bytes:
-    return re.escape(name.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(slots=True)

@@ -95,8 +95,15 @@ async def test_every_line_is_answered_and_the_sum_is_what_the_ledger_has(
     assert not errors_file(order.output).exists()
 
 
+@pytest.mark.parametrize(
+    "torn",
+    [
+        '{"id":"batch_req_1","custom_id":"c","resp',
+        '{"id":"batch_req_1","custom_id":"c","response":{}}',
+    ],
+)
 async def test_going_on_asks_what_has_no_answer_and_nothing_else(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, torn: str
 ) -> None:
     bad = Rule(contains="bad", faults=(Fault(kind="status", status=400),))
     await upstream.script("m", "it is 4", rules=[bad])
@@ -106,7 +113,7 @@ async def test_going_on_asks_what_has_no_answer_and_nothing_else(
     assert read(errors_file(output))["bad"]["response"]["status_code"] == 400
     # As if the process had died while it wrote the last line.
     with output.open("ab") as file:
-        file.write(b'{"id":"batch_req_1","custom_id":"c","resp')
+        file.write(torn.encode())
     again = Order(write(tmp_path, "a", "b", "bad", "c"), output, resume=True)
     found = await run_batch(config, again)
     assert (found.lines, found.before, found.answered, found.failed) == (4, 2, 2, 0)
