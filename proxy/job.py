@@ -91,6 +91,7 @@ class Route:
     prompts: Mapping[str, str] = field(default_factory=dict)
     on_unverified: Literal["return", "vote", "error"] = "return"
     on_tools: Literal["passthrough", "vote", "verify"] = "passthrough"
+    on_disconnect: Literal["cancel", "finish"] = "cancel"
     tool_check: Check | None = None
     side: Side | None = None
     mirror: Mirror | None = None
@@ -222,8 +223,19 @@ class Job:
         most = self.policy.needs.max_samples
         return most if self.limit.samples is None else min(most, self.limit.samples)
 
+    @property
+    def finishes(self) -> bool:
+        """Whether it goes on without its client: it has begun, and a repetition would find it."""
+        begun = self.evidence is not None and self.retry is not None
+        return begun and self.route.on_disconnect == "finish"
+
     def leave(self) -> None:
-        """Note that a client has closed its connection; with the last one, tell who listens."""
+        """Note that a client has closed its connection; with the last one, tell who listens.
+
+        A run that is to be finished goes on as if nobody had left, where it can be found again.
+        """
+        if self.finishes:
+            return
         self.holders -= 1
         if self.holders > 0:
             return

@@ -56,8 +56,8 @@ def check(file: Path, prompt_tokens: int, probe: bool) -> None:
 
     The worst case is every sample drawn once, each at the route's max_tokens, with the longest
     prompt that the policy makes, judged by all verifiers in all their time, and every pair compared
-    that the policy can ask for. Exits with 0 when the file is right, 1 when it is wrong or cannot be
-    read, 2 on wrong usage.
+    that the policy can ask for. Exits with 0 when the file is right, 1 when it is wrong or cannot
+    be read, 2 on wrong usage.
     """
     try:
         config = load_config(file)
