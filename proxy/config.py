@@ -22,7 +22,7 @@ from samplewise.proxy.config_explain import explain
 from samplewise.proxy.config_keys import Keys, KeysSettings, check_keys
 from samplewise.proxy.config_mirror import mirror_problem
 from samplewise.proxy.config_models import (
-    asked_models,
+    asked_backends,
     model_problems,
     model_warnings,
     route_problems,
@@ -282,7 +282,7 @@ class _Checks:
             except VerifierSetupError as error:
                 self._problem(("verifiers", name), str(error).removeprefix(f"{name}: "))
         verifiers, backends = self.config.verifiers, self.config.backends
-        self.used |= {("backends", s.model) for _, s in asked_models(verifiers)}
+        self.used |= {("backends", name) for name in asked_backends(verifiers)}
         self.document.problems += model_problems(verifiers, backends, self._known("backends"))
         self.warnings += model_warnings(verifiers, backends)
 

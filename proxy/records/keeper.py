@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from samplewise.policies.evidence import Evidence
+from samplewise.proxy.background import beside
+from samplewise.proxy.boundary import boundary
 from samplewise.proxy.errors import AnswerError, StoreError
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode
@@ -54,6 +56,23 @@ class _Ended:
         return Record(
             job.request_id, job.given_id, key, job.route.name, self.at, encode(said).decode()
         )
+
+
+class _Unwritable(Exception):
+    """A record that cannot be made; the message is for the log."""
+
+
+def _written_out(ended: Iterable[_Ended], secret: bytes) -> list[Record]:
+    """Return the records of requests, without those that cannot be made."""
+    records = []
+    for one in ended:
+        try:
+            # What an operator's policy tells of its decision may be no JSON.
+            with boundary(lambda error: _Unwritable(f"{type(error).__name__}: {error}"[:300])):
+                records.append(one.record(secret))
+        except _Unwritable as error:
+            _log.error("record lost", request_id=one.job.request_id, error=str(error))
+    return records
 
 
 @dataclass(slots=True)
@@ -110,7 +129,7 @@ class Keeper:
 
     def _made(self, ended: Iterable[_Ended]) -> list[Record]:
         self._secret = self._secret or hash_secret(self.place)
-        return [one.record(self._secret) for one in ended]
+        return _written_out(ended, self._secret)
 
     def _bound(self) -> None:
         size = sum(len(record.content) for record in self._written)
@@ -124,12 +143,10 @@ class Keeper:
     @asynccontextmanager
     async def running(self, keeping: Callable[[], Keeping]) -> AsyncIterator[None]:
         """Keep records during the body, and write the last of them."""
-        running = asyncio.create_task(self.run(keeping))
         try:
-            yield
+            async with beside(self.run(keeping), "writing of records"):
+                yield
         finally:
-            running.cancel()
-            await asyncio.wait([running])
             await self.flush()
 
     async def run(
