@@ -35,6 +35,8 @@ __all__ = [
 _BYTES_PER_TOKEN = 8
 
 _DEADLINE_MARGIN_S = 0.2
+# Ten minutes is what OpenAI's packages announce where nobody says otherwise: no deadline.
+_PATIENT_S = 60.0
 
 
 class Outcome(StrEnum):
@@ -211,6 +213,12 @@ class Job:
         if bound_s is None:
             return None
         return self.began + bound_s - min(_DEADLINE_MARGIN_S, bound_s / 10)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether the best of several samples may have to leave before all of them are there."""
+        hurry = self.deadline_s is not None or (self.patience_s or _PATIENT_S) < _PATIENT_S
+        return hurry and self.most_samples > 1
 
     @property
     def accounts(self) -> tuple[Account, ...]:
