@@ -223,13 +223,16 @@ class Service:
         found = (account for name in names for account in self.setup.tags.get(name, ()))
         return tuple(account for account in found if account not in route.accounts)
 
-    async def estimate(self, job: Job) -> bytes:
-        """Return what a request could cost, as JSON text. Nothing is sent, held or written."""
+    async def estimate(self, job: Job, *others: Job) -> bytes:
+        """Return what a request could cost, as JSON text. Nothing is sent, held or written.
+
+        `others` are of the further prompts of one request.
+        """
         recent: Recent | None = None
         # The worst case needs no ledger.
         with suppress(StoreError):
             recent = await self.engine.ledger.recent(job.route.name, RECENT_DAYS)
-        return estimate(job, recent)
+        return estimate((job, *others), recent)
 
     def answered(self, answer: Answer) -> None:
         """Count and log a request that got its answer."""
