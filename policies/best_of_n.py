@@ -9,8 +9,8 @@ from typing import Literal
 
 from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop
 from samplewise.policies.fixed import Quorum, at_least, draw_all, why_all_ended
-from samplewise.policies.ranking import by_score, ranked
-from samplewise.policies.weighted_vote import class_weights, heaviest
+from samplewise.policies.ranking import by_score
+from samplewise.policies.weighing import by_weight, scores
 from samplewise.verifiers.base import Sample
 
 __all__ = ["BestOfN"]
@@ -22,14 +22,15 @@ class BestOfN:
 
     `score` names the verifier (empty: the last that gives one). `rule` naive takes the best single
     sample; weighted first takes the answer with the largest sum of scores, then its best sample.
-    Step scores count by `steps`: last, min or prod. Source: Snell et al. 2024, arXiv:2408.03314,
-    app. E (aggregation of step scores).
+    With `steps`, step scores become one by that: last, min or prod. Without it the verifier's own
+    score counts, and the last step's where it has none. Source: Snell et al. 2024,
+    arXiv:2408.03314, app. E (aggregation of step scores).
     """
 
     samples: int = 8
     score: str = ""
     rule: Literal["naive", "weighted"] = "naive"
-    steps: Literal["last", "min", "prod"] = "last"
+    steps: Literal["last", "min", "prod"] | None = None
     min_ok: int = 1
     quorum: Quorum | None = None
 
@@ -41,7 +42,7 @@ class BestOfN:
             self.quorum.check(self.samples, self.min_ok)
         if self.rule not in ("naive", "weighted"):
             raise PolicyError(f"rule: must be naive or weighted, got {self.rule!r}")
-        if self.steps not in ("last", "min", "prod"):
+        if self.steps not in (None, "last", "min", "prod"):
             raise PolicyError(f"steps: must be last, min or prod, got {self.steps!r}")
 
     @property
@@ -63,8 +64,7 @@ class BestOfN:
         if actions:
             return actions
         if self.rule == "weighted":
-            weights = class_weights(evidence, self.score)
-            ranking = ranked(evidence, lambda s: heaviest(evidence, s, weights, self.score))
+            ranking = by_weight(evidence, scores(evidence, self.score))
         else:
             ranking = by_score(evidence, lambda sample: self._score(evidence, sample))
         return [
@@ -80,16 +80,16 @@ class BestOfN:
         judgement = evidence.judgements.get(sample.id)
         if judgement is None:
             return None
-        steps = judgement.step_scores(self.score)
-        if not steps:
-            return judgement.score(self.score)
+        own, steps = judgement.score(self.score), judgement.step_scores(self.score)
+        if not steps or (self.steps is None and own is not None):
+            return own
         match self.steps:
-            case "last":
-                return steps[-1]
             case "min":
                 return min(steps)
             case "prod":
                 return math.prod(steps)
+            case _:
+                return steps[-1]
 
     def _details(self, evidence: Evidence, ranking: tuple[str, ...]) -> dict[str, object]:
         score = self._score(evidence, evidence.samples[ranking[0]]) if ranking else None

@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samplewise.policies.base import Action, Basis, Evidence, Needs, Stop, StopReason
+from samplewise.policies.base import Action, Evidence, Needs
 from samplewise.policies.evidence import Judgement
-from samplewise.policies.fixed import at_least, draw_all, positive
-from samplewise.policies.ranking import why_ended
-from samplewise.policies.weighing import by_weight, details, voters
+from samplewise.policies.fixed import at_least, draw_all, positive, why_voted
+from samplewise.policies.weighing import voters, weighed
 
 __all__ = ["Cisc"]
 
@@ -53,12 +52,8 @@ class Cisc:
         actions = draw_all(evidence, self.samples)
         if actions:
             return actions
-        weights = self.weights(evidence)
-        reason = why_ended(evidence)
-        if reason is StopReason.EXHAUSTED and evidence.votes.total > 1:
-            reason = StopReason.AGREED
-        said = {**details(evidence, weights), "rule": "cisc"}
-        return [Stop(by_weight(evidence, weights), reason, Basis.VOTES, said)]
+        reason = why_voted(evidence, evidence.votes.lead)
+        return [weighed(evidence, self.weights(evidence), reason, rule="cisc")]
 
     def weights(self, evidence: Evidence) -> dict[str, float]:
         """Return the weight of every sample that votes and has a confidence; they add up to 1."""

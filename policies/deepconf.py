@@ -9,7 +9,6 @@ from typing import get_args
 from samplewise.policies.base import (
     WAIT,
     Action,
-    Basis,
     Cancel,
     Draw,
     Evidence,
@@ -18,15 +17,14 @@ from samplewise.policies.base import (
     Stop,
     StopReason,
 )
-from samplewise.policies.fixed import at_least, draw_all
+from samplewise.policies.fixed import at_least, draw_all, why_voted
 from samplewise.policies.ranking import why_ended
 from samplewise.policies.weighing import (
     Measure,
-    by_weight,
     class_sums,
     confidence,
-    details,
     voters,
+    weighed,
 )
 
 __all__ = ["DeepConf"]
@@ -103,10 +101,7 @@ class DeepConf:
             if actions:
                 return actions
             bar = self._bar(evidence, self.samples)
-            reason = why_ended(evidence)
-            if reason is StopReason.EXHAUSTED and evidence.votes.total > 1:
-                reason = StopReason.AGREED
-            return [self._stop(evidence, bar, reason)]
+            return [self._stop(evidence, bar, why_voted(evidence, evidence.votes.lead))]
         if _WARM_UP not in evidence.rounds and evidence.drawn < self.warmup and evidence.may_draw:
             return [Draw(_WARM_UP, self.warmup - evidence.drawn)]
         if evidence.pending and evidence.drawn <= self.warmup:
@@ -172,10 +167,6 @@ class DeepConf:
 
     def _stop(self, evidence: Evidence, bar: float | None, reason: StopReason) -> Stop:
         weights = self._weights(evidence, bar)
-        said = {
-            **details(evidence, weights),
-            "rule": "deepconf",
-            "threshold": None if bar is None else round(bar, 6),
-            "kept": len(weights),
-        }
-        return Stop(by_weight(evidence, weights), reason, Basis.VOTES, said)
+        threshold = None if bar is None else round(bar, 6)
+        kept = len(weights)
+        return weighed(evidence, weights, reason, rule="deepconf", threshold=threshold, kept=kept)

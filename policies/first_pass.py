@@ -142,6 +142,7 @@ class FirstPass:
 
 
 def _details(evidence: Evidence) -> dict[str, object]:
+    # Of this moment, as all details are: the answer has the counts of the end beside them.
     said: dict[str, object] = {
         "waves": evidence.waves,
         "passed": evidence.passed,

@@ -18,7 +18,7 @@ from samplewise.policies.base import (
 )
 from samplewise.policies.ranking import why_ended
 
-__all__ = ["Quorum", "at_least", "draw_all", "positive", "why_all_ended"]
+__all__ = ["Quorum", "at_least", "draw_all", "positive", "why_all_ended", "why_voted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,19 @@ def draw_all(evidence: Evidence, samples: int, quorum: Quorum | None = None) -> 
     return WAIT if quorum is None else quorum.hurry(evidence)
 
 
-def why_all_ended(evidence: Evidence, quorum: Quorum | None) -> StopReason:
+def why_all_ended(evidence: Evidence, quorum: Quorum | None = None) -> StopReason:
     """Say why a round of `draw_all` is over."""
     reason = why_ended(evidence)
     if quorum is not None and reason is StopReason.EXHAUSTED:
         # Nothing else has samples cut before the run stops.
         return StopReason.QUORUM if evidence.good < len(evidence.samples) else reason
     return reason
+
+
+def why_voted(evidence: Evidence, agreeing: int, quorum: Quorum | None = None) -> StopReason:
+    """Say why a round of `draw_all` is over whose samples vote; `agreeing` of them decided it."""
+    reason = why_all_ended(evidence, quorum)
+    return StopReason.AGREED if reason is StopReason.EXHAUSTED and agreeing > 1 else reason
 
 
 def at_least(field: str, value: float, least: float) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samplewise.policies.base import Action, Basis, Evidence, Needs, Stop, StopReason
-from samplewise.policies.fixed import Quorum, at_least, draw_all, why_all_ended
+from samplewise.policies.base import Action, Basis, Evidence, Needs, Stop
+from samplewise.policies.fixed import Quorum, at_least, draw_all, why_voted
 from samplewise.policies.ranking import by_votes, vote_details
 
 __all__ = ["MajorityVote"]
@@ -47,7 +47,5 @@ class MajorityVote:
         actions = draw_all(evidence, self.samples, self.quorum)
         if actions:
             return actions
-        reason = why_all_ended(evidence, self.quorum)
-        if reason is StopReason.EXHAUSTED and evidence.votes.lead > 1:
-            reason = StopReason.AGREED
+        reason = why_voted(evidence, evidence.votes.lead, self.quorum)
         return [Stop(by_votes(evidence), reason, Basis.VOTES, vote_details(evidence))]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop, StopReason
+from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop
 from samplewise.policies.fixed import at_least, draw_all
 from samplewise.policies.ranking import ranked, why_ended
 from samplewise.verifiers.base import Sample, Status
@@ -60,18 +61,16 @@ class Medoid:
             if s.complete and not _failed(evidence, s)
         }
         means = {
-            a: sum(likeness(bag, other) for b, other in bags.items() if b != a) / (len(bags) - 1)
+            a: math.fsum(likeness(bag, other) for b, other in bags.items() if b != a)
+            / (len(bags) - 1)
             if len(bags) > 1
             else 0.0
             for a, bag in bags.items()
         }
         ranking = ranked(evidence, lambda s: (-means.get(s.id, -1.0),))
-        reason = why_ended(evidence)
-        if reason is StopReason.EXHAUSTED and len(bags) > 1:
-            reason = StopReason.AGREED
         best = means.get(ranking[0]) if ranking else None
         details = {"utility": self.utility, "likeness": best}
-        return [Stop(ranking, reason, Basis.SCORE, details)]
+        return [Stop(ranking, why_ended(evidence), Basis.SCORE, details)]
 
 
 def likeness(a: Counter[str], b: Counter[str]) -> float:

@@ -15,10 +15,9 @@ from samplewise.policies.base import (
     Evidence,
     Needs,
     Stop,
-    StopReason,
 )
-from samplewise.policies.fixed import at_least
-from samplewise.policies.ranking import ranked, why_ended
+from samplewise.policies.fixed import at_least, why_voted
+from samplewise.policies.ranking import ranked
 from samplewise.verifiers.base import Ended, Sample, Status
 
 __all__ = ["PrefixConsistency"]
@@ -82,9 +81,7 @@ class PrefixConsistency:
         def key(sample: Sample) -> tuple[float, ...]:
             return (-weights.get(_class(evidence, sample) or "", 0.0),)
 
-        reason = why_ended(evidence)
-        if reason is StopReason.EXHAUSTED and evidence.votes.lead > 1:
-            reason = StopReason.AGREED
+        reason = why_voted(evidence, evidence.votes.lead)
         shown = sorted(weights.items(), key=lambda pair: -pair[1])[:20]
         details = {"weights": {answer: round(weight, 6) for answer, weight in shown}}
         return Stop(ranked(evidence, key), reason, Basis.VOTES, details)

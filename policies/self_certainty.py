@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samplewise.policies.base import Action, Basis, Evidence, Needs, PolicyError, Stop, StopReason
-from samplewise.policies.fixed import at_least, draw_all
-from samplewise.policies.ranking import why_ended
-from samplewise.policies.weighing import by_weight, confidence, details, voters
+from samplewise.policies.base import Action, Evidence, Needs, PolicyError
+from samplewise.policies.fixed import at_least, draw_all, why_voted
+from samplewise.policies.weighing import confidence, voters, weighed
 
 __all__ = ["SelfCertainty"]
 
@@ -55,12 +54,8 @@ class SelfCertainty:
         actions = draw_all(evidence, self.samples)
         if actions:
             return actions
-        weights = self.weights(evidence)
-        reason = why_ended(evidence)
-        if reason is StopReason.EXHAUSTED and evidence.votes.total > 1:
-            reason = StopReason.AGREED
-        said = {**details(evidence, weights), "rule": "self_certainty"}
-        return [Stop(by_weight(evidence, weights), reason, Basis.VOTES, said)]
+        reason = why_voted(evidence, evidence.votes.lead)
+        return [weighed(evidence, self.weights(evidence), reason, rule="self_certainty")]
 
     def weights(self, evidence: Evidence) -> dict[str, float]:
         """Return the weight of every sample that votes and has a certainty."""

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from samplewise.policies.base import Basis, Stop, StopReason
 from samplewise.policies.evidence import Evidence, Judgement
 from samplewise.policies.ranking import ranked
 from samplewise.verifiers.base import Sample, Status
 
-__all__ = ["Measure", "by_weight", "class_sums", "confidence", "details", "voters"]
+__all__ = ["Measure", "by_weight", "class_sums", "confidence", "scores", "voters", "weighed"]
 
 Measure = Literal["mean", "lowest", "bottom", "tail"]
 
@@ -45,6 +46,15 @@ def confidence(sample: Sample, measure: Measure) -> float | None:
             return found.tail
 
 
+def scores(evidence: Evidence, name: str) -> dict[str, float]:
+    """Return the score in [0, 1] of every sample that votes and has one of verifier `name`."""
+    return {
+        judgement.sample.id: score
+        for judgement in voters(evidence)
+        if (score := judgement.score(name)) is not None
+    }
+
+
 def class_sums(voted: Iterable[Judgement], weights: Mapping[str, float]) -> dict[str, float]:
     """Return the sum of weights per answer; `weights` go by sample id, none is 0."""
     parts: dict[str, list[float]] = defaultdict(list)
@@ -74,12 +84,16 @@ def by_weight(evidence: Evidence, weights: Mapping[str, float]) -> tuple[str, ..
     return ranked(evidence, key)
 
 
-def details(evidence: Evidence, weights: Mapping[str, float]) -> dict[str, object]:
-    """Return what a weighted vote rested on, for the answer: the heaviest answers and the rest."""
+def weighed(
+    evidence: Evidence, weights: Mapping[str, float], reason: StopReason, **said: object
+) -> Stop:
+    """Stop with the answer of most weight; `said` is what the policy tells beside the weights."""
     voted = voters(evidence)
     sums = sorted(class_sums(voted, weights).items(), key=lambda pair: -pair[1])[:_SHOWN]
-    return {
+    details = {
         "weights": {answer: round(weight, 6) for answer, weight in sums},
         "voters": len(voted),
         "without_weight": sum(j.sample.id not in weights for j in voted),
+        **said,
     }
+    return Stop(by_weight(evidence, weights), reason, Basis.VOTES, details)

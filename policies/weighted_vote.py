@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samplewise.policies.base import Action, Basis, Evidence, Needs, Stop, StopReason
-from samplewise.policies.evidence import Judgement
-from samplewise.policies.fixed import Quorum, at_least, draw_all, why_all_ended
-from samplewise.policies.ranking import ranked
-from samplewise.verifiers.base import Sample, Status
+from samplewise.policies.base import Action, Evidence, Needs
+from samplewise.policies.fixed import Quorum, at_least, draw_all, why_voted
+from samplewise.policies.weighing import scores, weighed
 
-__all__ = ["WeightedVote", "class_weights", "heaviest"]
-
-
-def class_weights(evidence: Evidence, score: str) -> dict[str, float]:
-    """Return the sum of scores per answer class. Failed, cut and unparsed samples weigh nothing."""
-    weights: dict[str, float] = defaultdict(float)
-    for judgement in evidence.judgements.values():
-        if _votes(judgement):
-            weights[judgement.answer_class or ""] += judgement.score(score) or 0.0
-    return dict(weights)
-
-
-def heaviest(
-    evidence: Evidence, sample: Sample, weights: dict[str, float], score: str
-) -> tuple[float, ...]:
-    """Return a sort key: the heaviest answer first, in it the sample with the best score."""
-    judgement = evidence.judgements.get(sample.id)
-    if judgement is None or judgement.answer_class not in weights:
-        return (0.0, 0.0)
-    return (-weights[judgement.answer_class], -(judgement.score(score) or 0.0))
-
-
-def _votes(judgement: Judgement) -> bool:
-    return (
-        judgement.answer_class is not None
-        and judgement.sample.complete
-        and judgement.status is not Status.FAIL
-    )
+__all__ = ["WeightedVote"]
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedVote:
     """Draw `samples` at once and return the answer with the largest sum of scores.
 
-    `score` names the verifier whose score in [0, 1] weighs; a sample without a score weighs 0.
+    `score` names the verifier whose score in [0, 1] weighs; a sample without a score weighs 0, so a
+    vote without any is a plain one.
     Source: Wu et al. 2024, arXiv:2408.00724, sec. 3 (weighted majority voting).
     """
 
@@ -79,10 +50,5 @@ class WeightedVote:
         actions = draw_all(evidence, self.samples, self.quorum)
         if actions:
             return actions
-        weights = class_weights(evidence, self.score)
-        reason = why_all_ended(evidence, self.quorum)
-        if reason is StopReason.EXHAUSTED and evidence.votes.total > 1:
-            reason = StopReason.AGREED
-        details = {"weights": {a: round(w, 6) for a, w in sorted(weights.items())[:20]}}
-        ranking = ranked(evidence, lambda sample: heaviest(evidence, sample, weights, self.score))
-        return [Stop(ranking, reason, Basis.VOTES, details)]
+        reason = why_voted(evidence, evidence.votes.lead, self.quorum)
+        return [weighed(evidence, scores(evidence, self.score), reason, rule="weighted_vote")]

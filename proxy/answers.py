@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from samplewise.policies.base import Basis, Stop, StopReason
 from samplewise.policies.evidence import Evidence, Failed
-from samplewise.policies.price import NANO, Usage, shown_usd
+from samplewise.policies.price import Usage, shown_usd
 from samplewise.policies.ranking import by_votes
 from samplewise.proxy.draws import Draws
 from samplewise.proxy.errors import (
@@ -37,7 +37,7 @@ def conclude(job: Job, evidence: Evidence, stop: Stop, purse: Purse, draws: Draw
     try:
         stop = _judged(job, evidence, stop, purse)
     except AnswerError as error:
-        error.headers["x-samplewise-cost-usd"] = f"{purse.spent / NANO:.9f}"
+        error.cost_nano = purse.spent
         error.headers.setdefault("x-samplewise-samples", str(evidence.drawn))
         raise
     chosen = pick(evidence, stop.ranking, job.request.n)

@@ -27,6 +27,7 @@ from samplewise.proxy.backends.scores import ScoresBackend
 from samplewise.proxy.backends.sessions import Sessions, new_session
 from samplewise.proxy.backends.through_aiohttp import AiohttpClient
 from samplewise.proxy.backends.token_counts import count_tokens
+from samplewise.proxy.background import beside
 from samplewise.proxy.build_ledger import open_ledger
 from samplewise.proxy.build_routes import global_accounts, make_checks, make_route, tag_accounts
 from samplewise.proxy.checkpoints import Checkpoints, Notebook
@@ -265,13 +266,7 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
         if key.revoked_at is None and guard.find(key.name) is not key:
             twice = f"{key.id} is called as a key of the configuration: revoke it, or rename that"
             _log.warning("two keys of one name", client=key.name, warning=twice)
-    following = asyncio.create_task(follow(guard, store))
-
-    async def stop() -> None:
-        following.cancel()
-        await asyncio.wait([following])
-
-    stack.push_async_callback(stop)
+    await stack.enter_async_context(beside(follow(guard, store), "reading of client keys"))
 
 
 def _open_model(stack: AsyncExitStack) -> Batcher:

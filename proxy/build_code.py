@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from samplewise.proxy.asking import Models
 from samplewise.proxy.config_code import CodeTestsSettings
 from samplewise.proxy.config_patch import InstanceSettings, PatchTestsSettings
@@ -57,16 +59,23 @@ def _sandbox(settings: CodeTestsSettings) -> OpenedSandbox:
             memory_mb=settings.memory_mb,
             output_bytes=_PROGRAM_OUTPUT,
         )
-    return SandboxPool(
+    return _pool(settings)(
+        # Results come as JSON.
+        preload=("json",) if settings.sandbox == "single_use" else FORK_PRELOAD,
+        kind=settings.sandbox,
+    )
+
+
+def _pool(settings: CodeTestsSettings | PatchTestsSettings) -> partial[SandboxPool]:
+    """Return a pool of sandboxes here, but for what differs between the two verifiers."""
+    return partial(
+        SandboxPool,
         workers=settings.workers,
         spare=settings.spare,
         memory_mb=settings.memory_mb,
         output_bytes=_PROGRAM_OUTPUT,
         python=settings.python,
         cgroup=settings.cgroup,
-        # Results come as JSON.
-        preload=("json",) if settings.sandbox == "single_use" else FORK_PRELOAD,
-        kind=settings.sandbox,
     )
 
 
@@ -86,19 +95,9 @@ def _code_tests(name: str, settings: CodeTestsSettings) -> CodeTests:
 
 def build_patch_tests(name: str, settings: PatchTestsSettings) -> Verifier:
     """Build `patch_tests`."""
-    sandbox = SandboxPool(
-        workers=settings.workers,
-        spare=settings.spare,
-        memory_mb=settings.memory_mb,
-        output_bytes=_PROGRAM_OUTPUT,
-        python=settings.python,
-        cgroup=settings.cgroup,
-        file_mb=settings.disk_mb,
-        folders=settings.folders,
-    )
     return PatchTests(
         name=name,
-        sandbox=sandbox,
+        sandbox=_pool(settings)(file_mb=settings.disk_mb, folders=settings.folders),
         instances={name: _instance(each) for name, each in settings.instances.items()},
         default=settings.default,
         extract=settings.extract,

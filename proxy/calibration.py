@@ -99,12 +99,16 @@ def load_prior(path: str, verifiers: Sequence[str], where: str) -> Prior:
 
 
 def write(calibration: Calibration, path: Path) -> None:
-    """Write a file, whole or not at all.
+    """Write a file, whole or not at all; what is no plain file (a pipe, a device) is written to.
 
     Raises:
         OSError: it cannot be written.
     """
     text = msgspec.json.format(msgspec.json.encode(calibration), indent=2)
+    path = path.resolve()  # not the link is replaced, but what it leads to
+    if path.exists() and not path.is_file():
+        path.write_bytes(text + b"\n")
+        return
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
         part.write_bytes(text + b"\n")

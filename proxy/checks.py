@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -27,6 +28,7 @@ from samplewise.proxy.job import Job, likely_bytes
 from samplewise.proxy.ledger.base import Hold, Settlement, State
 from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.purse import Purse
+from samplewise.proxy.spares import or_spares
 from samplewise.proxy.verdict_rows import held_for, settled
 from samplewise.proxy.vote_classes import VoteClasses, verifier_crashed
 from samplewise.verifiers.asking import Tab
@@ -245,17 +247,18 @@ class Checks:
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._verdicts[check.name, text] = future
         try:
-            verdict = await self._run(check, sample)
+            verdict = await self._run(sample, check, tab := Tab(f"{sample.id}:{check.name}"))
+            if check.spares:
+                verdict = await or_spares(check, tab, verdict, partial(self._run, sample))
             future.set_result(verdict)
             return verdict
         finally:
             if not future.done():
                 future.cancel()
 
-    async def _run(self, check: Check, sample: Sample) -> Verdict:
+    async def _run(self, sample: Sample, check: Check, tab: Tab) -> Verdict:
         began = perf_counter()
         verdict: Verdict | None = None
-        tab = Tab(f"{sample.id}:{check.name}")
         verifier = check.verifier if check.metered is None else check.metered.on(tab)
         try:
             with boundary(verifier_crashed, VerifierError, TimeoutError):

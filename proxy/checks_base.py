@@ -11,6 +11,7 @@ from typing import Literal
 from samplewise.policies.price import NANO
 from samplewise.proxy.asking import Models, Priced
 from samplewise.proxy.build_verifiers import build_verifier
+from samplewise.proxy.config_judges import ModelSettings
 from samplewise.proxy.config_tools import LeanSettings
 from samplewise.proxy.config_verifiers import (
     CodeTestsSettings,
@@ -33,6 +34,7 @@ class Check:
     """A verifier and its use. `timeout_s` includes the wait for a free worker.
 
     `usd_per_call_nano` is in nano-dollars per verdict, `cpu_hour_nano` in nano-dollars per hour.
+    `spares` are the same verifier on other backends, for when the model of this one is not there.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Check:
     timeout_s: float = 5.0
     usd_per_call_nano: int = 0
     cpu_hour_nano: int = 0
+    spares: tuple[Check, ...] = ()
     # What the verifier can do beside `verify`. Asked once: to ask a protocol takes microseconds.
     keyed: Keyed | None = field(init=False)
     equivalence: Equivalence | None = field(init=False)
@@ -70,9 +73,16 @@ class Check:
         return self.metered is not None or bool(self.usd_per_call_nano or self.cpu_hour_nano)
 
     def worst(self, task: Task, answer_bytes: int) -> Cost:
-        """Return the most that a verdict can cost on answers of so many bytes, its models too."""
+        """Return the most that a verdict can cost on answers of so many bytes, its models too.
+
+        With spares: each attempt is paid as a verdict, and one of the models.
+        """
         asked = Cost() if self.metered is None else self.metered.worst(task, answer_bytes)
-        return asked + Cost(self.worst_nano())
+        for spare in self.spares:
+            if spare.metered is not None:
+                other = spare.metered.worst(task, answer_bytes)
+                asked = Cost(max(asked.nano, other.nano), max(asked.tokens, other.tokens))
+        return asked + Cost(self.worst_nano() * (1 + len(self.spares)))
 
     def worst_nano(self) -> int:
         """Return the most that one verdict can cost beside models: one that takes all its time."""
@@ -95,6 +105,7 @@ def make_check(name: str, settings: VerifierSettings, models: Models | None = No
         VerifierSetupError: it cannot be built; the message says what to change.
     """
     per_call, cpu_hour = _price(settings)
+    others = settings.fallback if isinstance(settings, ModelSettings) else ()
     return Check(
         name=name,
         verifier=_build(name, settings, Priced() if models is None else models),
@@ -105,6 +116,10 @@ def make_check(name: str, settings: VerifierSettings, models: Models | None = No
         timeout_s=_limit_s(settings),
         usd_per_call_nano=_nano(per_call),
         cpu_hour_nano=_nano(cpu_hour),
+        spares=tuple(
+            make_check(name, settings.model_copy(update={"model": other, "fallback": ()}), models)
+            for other in others
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from samplewise.proxy.config_explain import explain
 from samplewise.proxy.config_keys import Keys, KeysSettings, check_keys
 from samplewise.proxy.config_mirror import mirror_problem
 from samplewise.proxy.config_models import (
-    asked_models,
+    asked_backends,
     model_problems,
     model_warnings,
     route_problems,
@@ -32,7 +32,7 @@ from samplewise.proxy.config_policies import (
 )
 from samplewise.proxy.config_recording import RecordingSettings, recording_problems
 from samplewise.proxy.config_records import RecordsSettings
-from samplewise.proxy.config_routes import RouteSettings
+from samplewise.proxy.config_routes import RouteSettings, raw_warning
 from samplewise.proxy.config_server import ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store, is_postgres
 from samplewise.proxy.config_types import Name, Settings
@@ -282,7 +282,7 @@ class _Checks:
             except VerifierSetupError as error:
                 self._problem(("verifiers", name), str(error).removeprefix(f"{name}: "))
         verifiers, backends = self.config.verifiers, self.config.backends
-        self.used |= {("backends", s.model) for _, s in asked_models(verifiers)}
+        self.used |= {("backends", name) for name in asked_backends(verifiers)}
         self.document.problems += model_problems(verifiers, backends, self._known("backends"))
         self.warnings += model_warnings(verifiers, backends)
 
@@ -302,6 +302,8 @@ class _Checks:
         kind, here = route.policy.type, (*path, "policy")
         if needs.answers and route.answers is None:
             self._warn(here, "no `answers` is set: the final answer found in each text votes")
+        if (wrong := raw_warning(route, needs, self.config.backends)) is not None:
+            self._warn((*path, "stream"), wrong)
         self._judges(route, needs, path)
         judges = {*route.verifiers, *filter(None, [route.answers])}
         for name in needs.scores:

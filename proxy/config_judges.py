@@ -54,10 +54,12 @@ class ModelSettings(_VerifierSettings):
     """A verifier that asks the model of a backend, and is billed at the backend's price.
 
     An answer with fewer than `min_chars` letters and digits is not shown to the model; one with
-    more than `max_answer_bytes` is an error.
+    more than `max_answer_bytes` is an error. The backends of `fallback` are asked in their order
+    where the one before could not be had and has cost nothing.
     """
 
     model: Name
+    fallback: Many[Name] = ()
     min_chars: Annotated[int, Field(ge=0, le=10_000)] = 1
     max_answer_bytes: Annotated[int, Field(ge=1, le=16_777_216)] = 32_768
     timeout_s: Seconds = 60.0

@@ -159,7 +159,7 @@ class BestOfNSettings(_FixedSettings):
     type: Literal["best_of_n"]
     score: Name | None = None
     rule: Literal["naive", "weighted"] = "naive"
-    steps: Literal["last", "min", "prod"] = "last"
+    steps: Literal["last", "min", "prod"] | None = None
 
     def build(self) -> Policy:
         """Return the policy."""

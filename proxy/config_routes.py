@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from samplewise.policies.base import Needs
+from samplewise.proxy.config_backends import BackendSettings, LiteLLMBackendSettings
 from samplewise.proxy.config_budgets import RouteBudgetSettings
 from samplewise.proxy.config_mirror import MirrorSettings
 from samplewise.proxy.config_policies import (
@@ -19,7 +21,7 @@ from samplewise.proxy.config_policies import (
 from samplewise.proxy.config_side import SideSettings
 from samplewise.proxy.config_types import Count, Name, Params, Settings, Text
 
-__all__ = ["RouteSettings"]
+__all__ = ["RouteSettings", "raw_warning"]
 
 
 def _default_policy(data: dict[str, Any]) -> Any:
@@ -57,3 +59,20 @@ class RouteSettings(Settings):
     prior: Text | None = None
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+
+def raw_warning(
+    route: RouteSettings, needs: Needs, backends: Mapping[str, BackendSettings]
+) -> str | None:
+    """Say why the upstream's own stream cannot be passed on, where the route asks for that."""
+    if route.stream != "raw":
+        return None
+    if route.on_unverified == "error":
+        why = "with on_unverified: error an answer is known only when it is judged"
+    elif needs.max_samples > 1:
+        why = f"{route.policy.type} may draw {needs.max_samples} samples, and chooses at the end"
+    elif mute := [n for n in route.backends if isinstance(backends.get(n), LiteLLMBackendSettings)]:
+        why = f"{mute[0]} does not stream: its type is litellm"
+    else:
+        return None
+    return f"raw passes an upstream's own stream on, but {why}: streams will come as with chunks"

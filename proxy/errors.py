@@ -21,6 +21,8 @@ from typing import Any
 
 import msgspec
 
+from samplewise.policies.price import nano_from_usd, usd
+
 __all__ = [
     "AnswerError",
     "BudgetExceeded",
@@ -38,6 +40,8 @@ __all__ = [
     "error_bytes",
     "store_error",
 ]
+
+_COST = "x-samplewise-cost-usd"
 
 
 class SamplewiseError(Exception):
@@ -75,6 +79,15 @@ class AnswerError(SamplewiseError):
         self.code = code or type(self).code
         self.param = param
         self.headers = dict(headers or {})
+
+    @property
+    def cost_nano(self) -> int:
+        """What the request has cost all the same, in nano-dollars; clients see it as a header."""
+        return nano_from_usd(self.headers.get(_COST, "0"))
+
+    @cost_nano.setter
+    def cost_nano(self, nano: int) -> None:
+        self.headers[_COST] = f"{usd(nano):.9f}"
 
 
 class RequestError(AnswerError):

@@ -2,8 +2,9 @@
 
 A head has a limit, and what stands behind a body is no header. Who offers to go on in another
 protocol, as HTTP clients of Java do with every request, is answered as if there were no such offer
-(RFC 9110, section 7.8); httptools alone would drop the body of such a request. What is no HTTP is
-refused in OpenAI's shape like all else.
+(RFC 9110, section 7.8); httptools alone would drop the body of such a request. A body for an
+HTTP/1.0 client never comes in chunks (RFC 9112, section 6.1). Who is answered while it still sends
+can read the answer (section 9.6). What is no HTTP is refused in OpenAI's shape like all else.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Message, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from samplewise.proxy.errors import RequestError, error_bytes
 
 __all__ = ["MOST_HEAD_BYTES", "HttpProtocol"]
 
 MOST_HEAD_BYTES = 64 * 1024
+_LINGER_S = 10.0
 _REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
 
@@ -32,6 +35,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.offered = False
         self._in_head = True
         self._too_long = False
+        self._lingering = False
 
     def on_message_begin(self) -> None:
         """Note that a head begins."""
@@ -50,8 +54,14 @@ class HttpProtocol(HttpToolsProtocol):
         self.check_head(len(self.url) + sum(len(name) + len(text) for name, text in self.headers))
         named = any(name == b"upgrade" for name, _ in self.headers)
         self.offered = named and self.parser.should_upgrade()
-        if not self.offered:
-            super().on_headers_complete()
+        if self.offered or self._lingering:  # behind a request that was the last
+            return
+        old = self.parser.get_http_version() == "1.0"
+        if old:
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1: no meaning there
+        super().on_headers_complete()
+        if not self.cycle.keep_alive:
+            self._end_by_closing(self.cycle, chunks=not old)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -61,8 +71,41 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End the body; a head that is read once more has had none."""
         self.moved = True
-        if not self.offered:
+        if self._lingering:
+            self.transport.close()
+        elif not self.offered:
             super().on_message_complete()
+
+    def _end_by_closing(self, cycle: RequestResponseCycle, *, chunks: bool) -> None:
+        """Close the connection behind an answer; without chunks, that may be what ends its body."""
+        plain: Send = cycle.send  # type: ignore[assignment]
+        counted = True
+
+        async def send(message: Message) -> None:
+            nonlocal counted
+            last = False
+            if message["type"] == "http.response.start":
+                names = {name.lower() for name, _ in message.get("headers", ())}
+                counted = chunks or b"content-length" in names
+                if not counted:
+                    cycle.chunked_encoding = False
+            else:
+                last = cycle.more_body and not message.get("more_body", False)
+                # uvicorn closes only where it keeps nothing alive, and counts what is counted.
+                cycle.keep_alive = self._lingering = last
+                if not counted:
+                    cycle.expected_content_length = len(message.get("body", b""))
+            await plain(message)
+            if last:
+                self._linger()
+
+        cycle.send = send  # type: ignore[method-assign, assignment]
+
+    def _linger(self) -> None:
+        """Read what still comes, for a while: closed on bytes unread, a socket loses its answer."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
 
     def check_head(self, size: int) -> None:
         """Raise HttpParserError when a head of so many bytes is too long."""

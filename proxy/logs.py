@@ -22,7 +22,9 @@ _FIELDS = frozenset(
         "stop_reason", "degraded", "drawn", "good", "cost_usd", "seconds", "status", "code",
         "sample", "backend", "reason", "verifier", "error", "worker", "address",
         "in_flight", "warning", "exception", "rows", "client", "key_id", "action", "actor",
-        "routes", "abilities", "shed", "batch", "problems",
+        "routes", "abilities", "shed", "batch", "problems", "mirror", "mirror_request_id", "result",
+        "served_outcome", "served_cost_usd", "samples", "records", "ids", "store", "path", "folder",
+        "again_in_s",
     }
 )  # fmt: skip
 

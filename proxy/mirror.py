@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from samplewise.policies.price import nano_from_usd, usd
+from samplewise.policies.price import usd
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.engine import Engine, answer
 from samplewise.proxy.errors import AnswerError, BudgetExceeded, StoreError
@@ -76,9 +76,9 @@ class Mirrors:
                 nano = other.cost_nano
                 result = "same" if await _same(job.route, served, other) else "changed"
         except BudgetExceeded as error:
-            result, nano = "budget", _spent(error)
+            result, nano = "budget", error.cost_nano
         except AnswerError as error:
-            result, nano = "failed", _spent(error)
+            result, nano = "failed", error.cost_nano
         except StoreError:
             result = "failed"
         finally:
@@ -146,7 +146,3 @@ def _unread(error: Exception) -> VerifierError:
 def _crashed(error: Exception) -> AnswerError:
     _log.error("internal error", error=type(error).__name__, exception=where(error))
     return AnswerError("an internal error; the operator's log says which", code="internal_error")
-
-
-def _spent(error: AnswerError) -> int:
-    return nano_from_usd(error.headers.get("x-samplewise-cost-usd", "0"))

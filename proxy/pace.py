@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from samplewise.proxy.backends.glance import Work
+from samplewise.proxy.background import beside
 
 __all__ = ["Pace", "following_load"]
 
@@ -72,12 +73,8 @@ async def following_load(
 
     `readers` read one server each; those that say nothing are asked seldom.
     """
-    task = asyncio.create_task(_follow(pace, in_flight, readers))
-    try:
+    async with beside(_follow(pace, in_flight, readers), "following the load of servers"):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def _follow(pace: Pace, in_flight: Callable[[], int], readers: Sequence[Reader]) -> None:

@@ -71,7 +71,9 @@ class Pool:
         able = [host for host in able if host.url not in tried] or able
         if not able:
             return None
-        start = next(self._turn) % len(able)
+        # Only a prompt's first call takes its turn: else prompts of as many samples as there are
+        # hosts would all begin at the same one.
+        start = 0 if home in able else next(self._turn) % len(able)
         idlest = min(able[start:] + able[:start], key=lambda host: host.load(now))
         if home is None or home not in able or home.queue(now):
             return idlest

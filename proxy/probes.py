@@ -15,6 +15,7 @@ import structlog
 from samplewise.policies.evidence import Money
 from samplewise.proxy.backends.abilities import Abilities, lacking
 from samplewise.proxy.backends.glance import Glance, look, work
+from samplewise.proxy.background import beside
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_backends import HttpBackendSettings
 from samplewise.proxy.errors import ConfigError
@@ -60,12 +61,8 @@ class Probes:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Ask a server again inside the block whenever it has another version."""
-        task = asyncio.create_task(self._follow())
-        try:
+        async with beside(self._follow(), "looking at versions of servers"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
     def _asked(self) -> Iterable[tuple[str, HttpBackendSettings]]:
         for name, settings in self.config.backends.items():

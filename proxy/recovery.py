@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import groupby
 
 import structlog
 
 from samplewise.policies.price import Usage
 from samplewise.proxy.backends.records import Records, Unknown
+from samplewise.proxy.background import beside
 from samplewise.proxy.billing import split
 from samplewise.proxy.errors import StoreError
 from samplewise.proxy.ledger.base import Settlement, State, UsageSource
@@ -36,13 +37,8 @@ async def recovering(
 
     What is not done at its end stays open for whoever looks next.
     """
-    work = asyncio.create_task(keep_recovering(ledger, upstreams, records))
-    try:
+    async with beside(keep_recovering(ledger, upstreams, records), "recovery of calls"):
         yield
-    finally:
-        work.cancel()
-        with suppress(asyncio.CancelledError):
-            await work
 
 
 async def keep_recovering(

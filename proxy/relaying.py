@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from samplewise.policies.evidence import Money
-from samplewise.policies.price import NANO
 from samplewise.proxy.answers import named_limit
 from samplewise.proxy.backends.base import Broken, Call
 from samplewise.proxy.billing import CallFacts
@@ -87,7 +86,7 @@ async def _bought(service: Service, job: Job) -> Relayed:
     try:
         return await _first_answer(service, job, purse)
     except AnswerError as error:
-        error.headers["x-samplewise-cost-usd"] = f"{purse.spent / NANO:.9f}"
+        error.cost_nano = purse.spent
         raise
     finally:
         await purse.close()

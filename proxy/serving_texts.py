@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from samplewise.policies.price import NANO
 from samplewise.proxy.errors import AnswerError, Elsewhere, RequestError
 from samplewise.proxy.job import Answer, Job, Retry
 from samplewise.proxy.service import Service
@@ -18,7 +17,6 @@ from samplewise.proxy.wire import ChatRequest
 __all__ = ["answer_texts", "open_texts", "serve_texts"]
 
 _AT_ONCE = 16
-_COST = "x-samplewise-cost-usd"
 
 
 async def serve_texts(
@@ -88,9 +86,7 @@ async def answer_texts(service: Service, jobs: Sequence[Job]) -> list[Answer]:
         if isinstance(error, Elsewhere):
             raise error
     if errors:
-        nano = sum(answer.cost_nano for answer in answers)
-        nano += sum(round(float(error.headers.get(_COST, "0")) * NANO) for error in errors)
-        errors[0].headers[_COST] = f"{nano / NANO:.9f}"
+        errors[0].cost_nano = sum(each.cost_nano for each in found)
         raise errors[0]
     return answers
 

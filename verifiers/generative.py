@@ -172,7 +172,7 @@ def p_yes(choice: bytes) -> float | None:
     """
     try:
         logprobs = msgspec.json.decode(choice, type=_Choice).logprobs
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VerifierError(
             f"log-probabilities cannot be read: {error}", reason="protocol"
         ) from None

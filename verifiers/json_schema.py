@@ -100,7 +100,7 @@ def _requested(task: Task) -> Any:
                 return given["json_schema"]["schema"] if "json_schema" in given else given["schema"]
             case _:
                 return None
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, RecursionError, KeyError, TypeError):
         raise VerifierError(
             "the request's response_format has no usable form", reason="protocol"
         ) from None

@@ -220,7 +220,7 @@ class _Slot:
             if not line:
                 await self.end()
                 raise VerifierError("the worker process died", reason="crash")
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 frame = msgspec.json.decode(line)
                 if isinstance(frame, dict):
                     return frame

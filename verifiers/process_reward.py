@@ -112,12 +112,18 @@ class ProcessReward:
 
 
 def process_variants(fields: Fields | None) -> Iterator[Variant]:
-    """Yield the ways to ask for scores of steps: with the task's name, and as it was before."""
+    """Yield the ways to ask for scores of steps: with the task's name, and as it was before.
+
+    A server that knows tasks and refuses this one would give something else without a name, such as
+    embeddings, of which two numbers a step could be taken for scores.
+    """
     if fields is not None and _PATH not in fields:
         return
     if fields is None or "task" in fields[_PATH]:
         yield Variant(_PATH, {"task": "token_classify"})
-    yield Variant(_PATH)
+        yield Variant(_PATH, {"task": "encode"})
+    if fields is None or "task" not in fields[_PATH]:
+        yield Variant(_PATH)
 
 
 def steps_of(text: str, separator: str, tag: str) -> tuple[str, ...]:
@@ -139,7 +145,7 @@ def _step_scores(answer: Mapping[str, Any], good: int) -> tuple[float, ...]:
     """Return the probability of good for each step; what is no probability yet becomes one."""
     try:
         rows = [[float(value) for value in row] for row in answer["data"][0]["data"]]
-        if not rows or any(len(row) != 2 or not all(map(math.isfinite, row)) for row in rows):
+        if any(len(row) != 2 or not all(map(math.isfinite, row)) for row in rows):
             raise ValueError("not two finite values for each step")
     except (LookupError, TypeError, ValueError) as error:
         raise VerifierError(

@@ -89,7 +89,7 @@ def _tools(task: Task) -> dict[str, Any]:
         return {}
     try:
         return dict(_tool(tool) for tool in msgspec.json.decode(task.tools))
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, RecursionError, KeyError, TypeError, AttributeError):
         raise VerifierError("the request's tools cannot be read", reason="protocol") from None
 
 

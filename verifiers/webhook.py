@@ -115,7 +115,7 @@ class Webhook:
             raise VerifierError(f"no answer within {self.timeout_s} s", reason="timeout") from None
         try:
             value = msgspec.json.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise VerifierError("the answer is not JSON", reason="protocol") from None
         return verdict_from(
             value, self.name, pass_threshold=self.pass_threshold, assurance=self.assurance

@@ -26,7 +26,8 @@ from samplewise.policies.base import (
     StopReason,
 )
 from samplewise.policies.fixed import at_least
-from samplewise.policies.ranking import by_score, ranked, why_ended
+from samplewise.policies.ranking import by_score, why_ended
+from samplewise.policies.weighing import by_weight
 from samplewise.verifiers.base import Ended, Sample, Status
 
 __all__ = ["Steps", "Tree", "search", "shares"]
@@ -127,7 +128,7 @@ class Tree:
 
     @cached_property
     def finished(self) -> list[Sample]:
-        """Whole answers, in draw order."""
+        """Whole answers, as they came."""
         return [s for s in self.evidence.samples.values() if s.complete]
 
     def open(self, samples: Sequence[Sample]) -> list[Sample]:
@@ -186,8 +187,8 @@ class Tree:
             ranking = by_score(self.evidence, self.path_value)
             basis = Basis.SCORE
         else:
-            weights = self._weights()
-            ranking = ranked(self.evidence, lambda s: self._heaviest(s, weights))
+            weights = {sample.id: self.path_value(sample) for sample in self.finished}
+            ranking = by_weight(self.evidence, weights)
             basis = Basis.VOTES
         return Stop(ranking, reason, Basis.VERIFIED if passed else basis, details)
 
@@ -195,22 +196,6 @@ class Tree:
         """Tell whether as many finished paths passed their verifiers as answers are wanted."""
         passed = sum(self._passed(sample) for sample in self.finished)
         return passed >= self.evidence.answers
-
-    def _weights(self) -> dict[str, float]:
-        weights: dict[str, float] = {}
-        for sample in self.finished:
-            class_ = self._class(sample)
-            if class_ is not None and not self._bad(sample):
-                weights[class_] = weights.get(class_, 0.0) + self.path_value(sample)
-        return weights
-
-    def _heaviest(self, sample: Sample, weights: dict[str, float]) -> tuple[float, ...]:
-        weight = weights.get(self._class(sample) or "")
-        return (1.0, 0.0, 0.0) if weight is None else (0.0, -weight, -self.path_value(sample))
-
-    def _class(self, sample: Sample) -> str | None:
-        judgement = self.evidence.judgements.get(sample.id)
-        return judgement.answer_class if judgement and sample.complete else None
 
     def _bad(self, sample: Sample) -> bool:
         judgement = self.evidence.judgements.get(sample.id)

@@ -23,7 +23,7 @@ from samplewise.proxy.config_yaml import near
 from samplewise.proxy.errors import RequestError, StoreError, store_error
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.keys.base import ClientKey, KeyRefused, Terms
-from samplewise.proxy.keys.guard import Guard
+from samplewise.proxy.keys.guard import Guard, renew
 from samplewise.proxy.keys.limits import with_limits
 from samplewise.proxy.keys.store import KeyStore
 from samplewise.proxy.keys.text import fields, parse_expiry
@@ -178,7 +178,7 @@ async def _fresh(service: Service) -> Guard:
     """Return the keys as the store has them now; another worker may have changed them."""
     store = _store(service)
     try:
-        service.guard.adopt(await asyncio.to_thread(store.load))
+        await renew(service.guard, store)
     except StoreError as error:
         raise store_error(error) from error
     return service.guard

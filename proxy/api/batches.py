@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -12,7 +13,7 @@ from starlette.responses import Response
 
 from samplewise.policies.price import nano_from_usd
 from samplewise.proxy.api.bodies import check_query, read_struct
-from samplewise.proxy.api.files import listed, owner_of
+from samplewise.proxy.api.files import listed, owner_of, stored
 from samplewise.proxy.api.pages import page
 from samplewise.proxy.api.replies import json_reply, read_body
 from samplewise.proxy.batches.answering import ENDPOINTS
@@ -50,11 +51,7 @@ async def batch_collection(request: Request, service: Service, runner: Runner) -
         asked = read_struct(await read_body(request, _MOST_BODY), _Create)
         return await _create(service, runner, owner, asked)
     query = check_query(request.query_params.multi_items(), ("limit", "after"))
-    try:
-        there = await asyncio.to_thread(runner.store.there)
-        batches = await asyncio.to_thread(runner.store.all, owner) if there else ()
-    except StoreError as error:
-        raise store_error(error) from error
+    batches = await stored(runner.store, partial(runner.store.all, owner), ())
     shown, more = page(batches, query, lambda batch: batch.id)
     data = [await _object(service, runner, batch) for batch in shown]
     return json_reply(listed(data, more))
@@ -63,22 +60,14 @@ async def batch_collection(request: Request, service: Service, runner: Runner) -
 async def one_batch(request: Request, service: Service, runner: Runner) -> Response:
     """Show how far a batch is."""
     owner, id_ = owner_of(request, service), request.path_params["id"]
-    try:
-        there = await asyncio.to_thread(runner.store.there)
-        batch = await asyncio.to_thread(runner.store.find, id_, owner) if there else None
-    except StoreError as error:
-        raise store_error(error) from error
+    batch = await stored(runner.store, partial(runner.store.find, id_, owner), None)
     return await _shown(service, runner, _there(batch, id_))
 
 
 async def cancel_batch(request: Request, service: Service, runner: Runner) -> Response:
     """Have no more lines of a batch begun; those that run come to their end."""
     owner, id_ = owner_of(request, service), request.path_params["id"]
-    try:
-        there = await asyncio.to_thread(runner.store.there)
-        batch = await asyncio.to_thread(runner.store.cancel, id_, owner) if there else None
-    except StoreError as error:
-        raise store_error(error) from error
+    batch = await stored(runner.store, partial(runner.store.cancel, id_, owner), None)
     return await _shown(service, runner, _there(batch, id_))
 
 
@@ -109,22 +98,18 @@ async def _create(service: Service, runner: Runner, owner: str, asked: _Create) 
         metadata=metadata,
         max_nano=None if most is None else nano_from_usd(most),
     )
-    try:
-        there = await asyncio.to_thread(store.there)
-        found = await asyncio.to_thread(store.find_file, batch.input_file, owner) if there else None
-        if found is None:
-            raise RequestError(
-                f"input_file_id: there is no file {batch.input_file[:60]!r}; upload it with "
-                "purpose 'batch'",
-                param="input_file_id",
-            )
-        if found.purpose != "batch":
-            raise RequestError(
-                f"input_file_id: {found.id} holds results, and no requests", param="input_file_id"
-            )
-        await asyncio.to_thread(store.add, batch)
-    except StoreError as error:
-        raise store_error(error) from error
+    found = await stored(store, partial(store.find_file, batch.input_file, owner), None)
+    if found is None:
+        raise RequestError(
+            f"input_file_id: there is no file {batch.input_file[:60]!r}; upload it with "
+            "purpose 'batch'",
+            param="input_file_id",
+        )
+    if found.purpose != "batch":
+        raise RequestError(
+            f"input_file_id: {found.id} holds results, and no requests", param="input_file_id"
+        )
+    await stored(store, partial(store.add, batch), None)
     runner.wake.set()
     return await _shown(service, runner, batch)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from samplewise.proxy.api.relay import relay
-from samplewise.proxy.api.replies import error_reply, json_reply, read_body
+from samplewise.proxy.api.replies import OPEN_JSON, error_reply, json_reply, read_body
 from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import EVENT_STREAM, Waiting, watching
 from samplewise.proxy.backends.base import RawEvents
@@ -117,7 +117,7 @@ class _TextStream:
 class _TextBody:
     """A text completion as one JSON text, with blank lines before it where it takes its time."""
 
-    headers: Mapping[str, str] = {"content-type": "application/json"}
+    headers = OPEN_JSON
     sign = b"\n"
 
     def __init__(self, texts: _Texts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,13 +13,36 @@ from samplewise.proxy.job import Answer
 from samplewise.proxy.jsontext import members_of
 from samplewise.proxy.sse import pieces
 
-__all__ = ["answer_pieces", "chosen_reason", "delta_parts", "event_piece"]
+__all__ = ["CallDelta", "answer_pieces", "chosen_reason", "delta_parts", "event_piece"]
 
 _REASONING = ("reasoning_content", "reasoning")
 
 
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """What a delta brings of one tool call; empty what it does not bring.
+
+    `number` says which call of the message it is; None where the server does not tell.
+    """
+
+    number: int | None
+    id: str
+    name: str
+    arguments: str
+
+    @classmethod
+    def read(cls, call: Mapping[str, Any]) -> CallDelta:
+        """Read a member of `tool_calls`."""
+        function, number = call.get("function"), call.get("index")
+        said = function if isinstance(function, dict) else {}
+        texts = (call.get("id"), said.get("name"), said.get("arguments"))
+        id_, name, arguments = (text if isinstance(text, str) else "" for text in texts)
+        return cls(number if isinstance(number, int) else None, id_, name, arguments)
+
+
 def delta_parts(delta: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what a chat delta brings: `reasoning`, `refusal` or `text` and its text, or a `call`.
+    """Yield what a chat delta brings: `reasoning`, `refusal` or `text` and its text, or a `call`
+    and its `CallDelta`.
 
     Servers use two names for reasoning, and some write text as a list of parts. What has another
     type than it should is left out: nothing of it could be shown.
@@ -37,7 +61,7 @@ def delta_parts(delta: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     calls = delta.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
         if isinstance(call, dict):
-            yield "call", call
+            yield "call", CallDelta.read(call)
 
 
 def answer_pieces(answer: Answer) -> Iterator[tuple[Mapping[str, Any], Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -15,30 +16,31 @@ from samplewise.proxy.api.replies import json_reply
 from samplewise.proxy.api.uploads import receive
 from samplewise.proxy.batches.base import Stored
 from samplewise.proxy.batches.running import Runner
+from samplewise.proxy.batches.store import BatchStore
 from samplewise.proxy.errors import RequestError, StoreError, store_error
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.service import Service
 
-__all__ = ["file_collection", "file_content", "one_file", "owner_of"]
+__all__ = ["file_collection", "file_content", "listed", "one_file", "owner_of", "stored"]
+
+T = TypeVar("T")
+E = TypeVar("E")
 
 
 async def file_collection(request: Request, service: Service, runner: Runner) -> Response:
     """Take a file in (POST), or list those of a key (GET)."""
     owner = owner_of(request, service)
     store, sizes = runner.store, runner.sizes
-    try:
-        if request.method == "POST":
+    if request.method == "POST":
+        try:
             await asyncio.to_thread(store.open)
             file = await receive(request, store, owner, sizes.file_bytes, sizes.days)
-            return json_reply(encode(file.shown()))
-        query = check_query(
-            request.query_params.multi_items(), ("limit", "after", "order", "purpose")
-        )
-        there = await asyncio.to_thread(store.there)
-        files = await asyncio.to_thread(store.files, owner) if there else ()
-    except StoreError as error:
-        raise store_error(error) from error
+        except StoreError as error:
+            raise store_error(error) from error
+        return json_reply(encode(file.shown()))
+    query = check_query(request.query_params.multi_items(), ("limit", "after", "order", "purpose"))
+    files = await stored(store, partial(store.files, owner), ())
     wanted = [file for file in files if query.get("purpose") in (None, file.purpose)]
     if _order(query.get("order", "desc")) == "asc":
         wanted.reverse()
@@ -51,10 +53,7 @@ async def one_file(request: Request, service: Service, runner: Runner) -> Respon
     file = await _found(request, service, runner)
     if request.method != "DELETE":
         return json_reply(encode(file.shown()))
-    try:
-        deleted = await asyncio.to_thread(runner.store.delete_file, file.id)
-    except StoreError as error:
-        raise store_error(error) from error
+    deleted = await stored(runner.store, partial(runner.store.delete_file, file.id), True)
     if not deleted:
         raise RequestError(
             f"the file {file.id} is the input of a batch that runs: cancel that first",
@@ -88,13 +87,21 @@ def listed(data: Sequence[dict[str, Any]], more: bool) -> bytes:
     return encode({"object": "list", "data": data, "has_more": more, **ends})
 
 
-async def _found(request: Request, service: Service, runner: Runner) -> Stored:
-    owner, id_ = owner_of(request, service), request.path_params["id"]
+async def stored(store: BatchStore, work: Callable[[], T], otherwise: E) -> T | E:
+    """Return what `work` finds in a store, in a thread; `otherwise` where nothing was ever kept.
+
+    Raises:
+        AnswerError: the store cannot be used (503).
+    """
     try:
-        there = await asyncio.to_thread(runner.store.there)
-        file = await asyncio.to_thread(runner.store.find_file, id_, owner) if there else None
+        return await asyncio.to_thread(lambda: work() if store.there() else otherwise)
     except StoreError as error:
         raise store_error(error) from error
+
+
+async def _found(request: Request, service: Service, runner: Runner) -> Stored:
+    owner, id_ = owner_of(request, service), request.path_params["id"]
+    file = await stored(runner.store, partial(runner.store.find_file, id_, owner), None)
     if file is None:
         raise RequestError(
             f"there is no file {id_[:60]!r}", status=404, code="file_not_found", param="file_id"

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from samplewise.proxy.api.deltas import delta_parts
+from samplewise.proxy.api.deltas import CallDelta, delta_parts
 
 __all__ = ["Blocks", "Event"]
 
@@ -97,25 +97,19 @@ class Blocks:
         self._said.append(text)
         yield self._delta(f"{kind}_delta", **{kind: text})
 
-    def _call(self, call: Mapping[str, Any]) -> Iterator[Event]:
-        function = call.get("function")
-        function = function if isinstance(function, dict) else {}
-        number = call.get("index")
-        number = number if isinstance(number, int) else len(self._calls)
+    def _call(self, call: CallDelta) -> Iterator[Event]:
+        number = len(self._calls) if call.number is None else call.number
         if number not in self._calls:
-            id_, name = call.get("id"), function.get("name")
             made = f"toolu_{self._name}_{len(self._calls)}"
-            self._calls[number] = _Call(
-                id_ if isinstance(id_, str) and id_ else made, name if isinstance(name, str) else ""
-            )
+            self._calls[number] = _Call(call.id or made, call.name)
             if len(self._calls) == 1:
                 yield from self._end()
                 yield from self._start(self._calls[number])
-        arguments, known = function.get("arguments"), self._calls[number]
-        if isinstance(arguments, str) and arguments:
-            known.said.append(arguments)
+        if call.arguments:
+            known = self._calls[number]
+            known.said.append(call.arguments)
             if known is next(iter(self._calls.values())):
-                yield self._delta("input_json_delta", partial_json=arguments)
+                yield self._delta("input_json_delta", partial_json=call.arguments)
 
     def _start(self, call: _Call) -> Iterator[Event]:
         self._open = "tool_use"

@@ -9,7 +9,10 @@ from starlette.responses import Response
 
 from samplewise.proxy.errors import AnswerError, RequestError, error_bytes
 
-__all__ = ["error_reply", "json_reply", "read_body", "wait_gone"]
+__all__ = ["OPEN_JSON", "error_reply", "json_reply", "read_body", "wait_gone"]
+
+# Of a body that begins with blank lines: a proxy that keeps them back makes them useless.
+OPEN_JSON: Mapping[str, str] = {"content-type": "application/json", "x-accel-buffering": "no"}
 
 
 def json_reply(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from samplewise.proxy.api.deltas import delta_parts
+from samplewise.proxy.api.deltas import CallDelta, delta_parts
 
 __all__ = ["Event", "Output"]
 
@@ -76,26 +76,22 @@ class Output:
         said = {"delta": text, "logprobs": logprobs}
         yield "response.output_text.delta", {**self._place(index), **said}
 
-    def _call(self, call: Mapping[str, Any]) -> Iterator[Event]:
-        function = call.get("function")
-        function = function if isinstance(function, dict) else {}
-        number = call.get("index")
-        number = number if isinstance(number, int) else len(self._calls)
+    def _call(self, call: CallDelta) -> Iterator[Event]:
+        number = len(self._calls) if call.number is None else call.number
         if number not in self._calls:
-            name, id_ = function.get("name"), call.get("id")
             item: dict[str, Any] = {"type": "function_call", "id": self._id("fc")}
-            item["call_id"] = id_ if isinstance(id_, str) and id_ else self._id("call")
-            item |= {"name": name if isinstance(name, str) else "", "arguments": ""}
+            item["call_id"] = call.id or self._id("call")
+            item |= {"name": call.name, "arguments": ""}
             if item["name"] in self._grouped:
                 item["namespace"], item["name"] = self._grouped[item["name"]]
             yield from self._add(item)
             self._calls[number] = len(self.items) - 1
             self._said[self._calls[number]] = []
-        index, arguments = self._calls[number], function.get("arguments")
-        if isinstance(arguments, str) and arguments:
-            self._said[index].append(arguments)
-            said = {"item_id": self.items[index]["id"], "output_index": index, "delta": arguments}
-            yield "response.function_call_arguments.delta", said
+        if call.arguments:
+            index = self._calls[number]
+            self._said[index].append(call.arguments)
+            said = {"item_id": self.items[index]["id"], "output_index": index}
+            yield "response.function_call_arguments.delta", {**said, "delta": call.arguments}
 
     def _id(self, prefix: str) -> str:
         # Counted by kind: lines of progress are reasoning that a kept response does not have.

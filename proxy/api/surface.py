@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from samplewise.proxy.api.fields import naming
 from samplewise.proxy.api.relay import relay
-from samplewise.proxy.api.replies import json_reply, read_body
+from samplewise.proxy.api.replies import OPEN_JSON, json_reply, read_body
 from samplewise.proxy.api.request_ids import given_id
 from samplewise.proxy.api.streaming import Dialect, Waiting, watching
 from samplewise.proxy.backends.base import RawEvents
@@ -119,7 +119,7 @@ async def answer_request(request: Request, service: Service, surface: Surface) -
 class _Body:
     """An answer as one JSON text, with blank lines before it where it takes its time."""
 
-    headers: Mapping[str, str] = {"content-type": "application/json"}
+    headers = OPEN_JSON
     sign = b"\n"
 
     def __init__(self, surface: Surface, asked: Asked, request_id: str) -> None:

@@ -62,11 +62,11 @@ async def look(
     try:
         page = await _page(session, base, "version", headers)
         version = msgspec.json.decode(page, type=_Version).version
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         version = ""
     try:
         found = msgspec.json.decode(listed, type=_Models).data
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Glance(True, version)
     context = next((entry.max_model_len for entry in found if entry.id == model), None)
     return Glance(True, version, tuple(entry.id for entry in found), context)

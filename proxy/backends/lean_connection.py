@@ -17,9 +17,6 @@ __all__ = ["Connection"]
 
 # So much of a body may lie here unread before the peer has to wait.
 _UNREAD = 2**18
-# Parts of a body that follow each other more closely than this come together: each that is given
-# by itself costs a turn of the task that reads it, and of the one that passes it on.
-_GATHER_S, _GATHERED = 0.01, 2**16
 # What is no body (headers, chunk sizes, trailers) may be so much, and so much for a byte of body.
 _FRAME, _FRAME_PER_BYTE = 2**16, 16
 _NO_BODY = (204, 304)
@@ -33,8 +30,6 @@ class Connection(asyncio.Protocol):
         "_error",
         "_fed",
         "_framed",
-        "_gathering",
-        "_given_at",
         "_head",
         "_heads",
         "_idle_s",
@@ -62,7 +57,6 @@ class Connection(asyncio.Protocol):
         self.born = self.freed_at = loop.time()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._gathering: asyncio.TimerHandle | None = None
         self._error: str | None = None
         self._ends = False
         # Nothing was asked: whatever comes now belongs to no answer.
@@ -75,7 +69,6 @@ class Connection(asyncio.Protocol):
         self._heads = self._framed = self._paused = False
         self._parts: list[bytes] = []
         self._fed = self._size = self._unread = 0
-        self._given_at = 0.0
         self._inflater: _Inflater | None = None
 
     def ask(self, head: bytes, body: bytes, patience: Patience) -> None:
@@ -127,7 +120,6 @@ class Connection(asyncio.Protocol):
             data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts = []
             self._unread = 0
-            self._given_at = self._loop.time()
             if self._paused:
                 self._paused = False
                 self.transport.resume_reading()
@@ -158,24 +150,10 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._waiter is None or self._waiter.done():
             return
-        if self._parts:
-            self._wake()
-        elif self._loop.time() < self._until:
+        if self._loop.time() < self._until:
             self._set_timer()
         else:
             self._waiter.set_exception(TimeoutError())
-
-    def _wake_for_part(self) -> None:
-        """Wake who reads, at once if nothing was given for a while or there is much or all."""
-        due = self._given_at + _GATHER_S
-        if self.whole or self._unread >= _GATHERED or self._loop.time() >= due:
-            self._wake()
-        elif self._gathering is None:
-            self._gathering = self._loop.call_at(due, self._gathered)
-
-    def _gathered(self) -> None:
-        self._gathering = None
-        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -226,14 +204,13 @@ class Connection(asyncio.Protocol):
         elif self._unread > _UNREAD and not self._paused and not self.whole:
             self._paused = True
             self.transport.pause_reading()
-        self._wake_for_part()
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what waits for more."""
-        for timer in (self._timer, self._gathering):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._gathering = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._heads and not self._framed and exc is None and self._error is None:
             # Without a length, the end of the connection is that of the answer.
             self.whole = True

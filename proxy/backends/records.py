@@ -84,7 +84,7 @@ class Records:
                 return _decode(await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unknown(f"it cannot be reached: {type(error).__name__}") from None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Unknown("it answered with no record") from None
 
 

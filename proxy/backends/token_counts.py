@@ -41,5 +41,7 @@ async def count_tokens(
                 if len(found) > _MOST_BYTES:
                     return None
             return msgspec.json.decode(found, type=_Count).count if response.status == 200 else None
-    except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

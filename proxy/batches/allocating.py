@@ -15,7 +15,7 @@ import msgspec
 from samplewise.policies.base import Allocator, StopReason
 from samplewise.policies.elimination import Elimination
 from samplewise.policies.evidence import Evidence
-from samplewise.policies.price import NANO, usd
+from samplewise.policies.price import usd
 from samplewise.proxy.batches.answering import answered_line, unread_line, whole
 from samplewise.proxy.batches.base import Result
 from samplewise.proxy.batches.lines import lines, read_line
@@ -195,11 +195,12 @@ class _Shared:
         try:
             problem.answer = await answer_job(self.service, job)
             problem.nano += problem.answer.cost_nano
-        except BudgetExceeded:
+        except BudgetExceeded as error:
             self.poor = True
+            problem.nano += error.cost_nano
         except AnswerError as error:
             problem.error = error
-            problem.nano += round(float(error.headers.get("x-samplewise-cost-usd", "0")) * NANO)
+            problem.nano += error.cost_nano
         self._learn(problem, job, given)
 
     def _learn(self, problem: _Problem, job: Job, given: int) -> None:

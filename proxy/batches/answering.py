@@ -142,8 +142,7 @@ def unread_line(
 
 def _comes_back(error: AnswerError) -> bool:
     """Say whether the same request may be answered later, and has cost nothing so far."""
-    paid = float(error.headers.get("x-samplewise-cost-usd", "0")) > 0
-    return error.status in (402, 429, 502, 503, 504) and not paid
+    return error.status in (402, 429, 502, 503, 504) and not error.cost_nano
 
 
 def _crashed(error: Exception) -> AnswerError:

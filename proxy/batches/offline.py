@@ -8,8 +8,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
+
+import msgspec
 
 from samplewise.proxy.batches.answering import ENDPOINTS
 from samplewise.proxy.batches.base import Result
@@ -27,6 +29,8 @@ __all__ = ["BatchError", "Order", "Outcome", "errors_file", "read_pieces", "run_
 
 _PIECE = 2**20
 _MOST_LINES = 10_000_000
+# How every line of an output begins.
+_BEGINS = b'{"id":"batch_'
 
 
 class BatchError(SamplewiseError):
@@ -46,19 +50,27 @@ class Order:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run came to. `before` lines had their answer already, `left` have none."""
+    """What a run came to. `before` lines had their answer already, `left` have none.
+
+    A limit had no room for all samples of `degraded` answers.
+    """
 
     lines: int
     before: int = 0
     answered: int = 0
     failed: int = 0
     spent: int = 0
+    degraded: int = 0
     out_of_budget: bool = False
 
     @property
     def left(self) -> int:
         """How many lines have neither answer nor error."""
         return self.lines - self.before - self.answered - self.failed
+
+
+class _Answer(msgspec.Struct):
+    response: msgspec.Raw
 
 
 async def run_batch(config: Config, order: Order) -> Outcome:
@@ -98,9 +110,11 @@ def look_over(order: Order, longest: int) -> tuple[int, set[int]]:
     """Return how many lines the input has, and the numbers of those that have their answer.
 
     Raises:
-        BatchError: a file cannot be read, two lines have one name, or the output is there already.
+        BatchError: a file cannot be read, two lines have one name, or the output is there already
+            and not to be gone on with, or no output of a batch.
     """
     try:
+        _keep_apart(order)
         total, problems = look_at(read_pieces(order.input), longest, _MOST_LINES)
         if problems:
             found = "\n".join(f"{order.input}: {problem.message}" for problem in problems)
@@ -116,6 +130,15 @@ def look_over(order: Order, longest: int) -> tuple[int, set[int]]:
     return total, done
 
 
+def _keep_apart(order: Order) -> None:
+    """Refuse to write over the requests."""
+    for file in (order.output, errors_file(order.output)):
+        if file.exists() and file.samefile(order.input):
+            raise BatchError(
+                f"{file} has the requests, and this run would write to it: give -o another name"
+            )
+
+
 def _answered(order: Order) -> set[str]:
     """Return the names of the lines that the output has."""
     if not order.output.exists():
@@ -124,18 +147,40 @@ def _answered(order: Order) -> set[str]:
         raise BatchError(
             f"{order.output} is there already: go on with --resume, or name another file"
         )
+    with order.output.open("rb", buffering=0) as file:
+        end = _end_of_lines(file)
+        file.seek(end)
+        torn = file.read(len(_BEGINS))
     found = set[str]()
-    for _, text in lines(read_pieces(order.output), 2**40):
+    for number, text in lines(read_pieces(order.output, end), 2**40):
         name = custom_id(text or b"")
-        if name is not None:
-            found.add(name)
+        if name is None or not _is_answer(text or b""):
+            raise _not_ours(order.output, number)
+        found.add(name)
+    if not _BEGINS.startswith(torn):
+        raise _not_ours(order.output)
     return found
 
 
-def read_pieces(path: Path) -> Iterator[bytes]:
-    """Yield a file in pieces."""
+def _not_ours(output: Path, number: int | None = None) -> BatchError:
+    where = output if number is None else f"{output}:{number}"
+    return BatchError(
+        f"{where}: is no answer of a batch, so nothing is written to this file: name another one "
+        "with -o"
+    )
+
+
+def _is_answer(text: bytes) -> bool:
+    try:
+        return bytes(msgspec.json.decode(text, type=_Answer).response).startswith(b"{")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def read_pieces(path: Path, end: int | None = None) -> Iterator[bytes]:
+    """Yield a file in pieces, no further than byte `end`."""
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
+        while piece := file.read(_PIECE if end is None else min(_PIECE, end - file.tell())):
             yield piece
 
 
@@ -153,16 +198,23 @@ def writing(order: Order) -> Iterator[Callable[[list[Result]], None]]:
     """
     errors = errors_file(order.output)
     try:
-        with order.output.open("ab+") as answers, errors.open("wb+") as others:
+        # Without buffers: what a full disk refused would be written again when they are closed.
+        with (
+            order.output.open("ab+", buffering=0) as answers,
+            errors.open("wb+", buffering=0) as others,
+        ):
             _cut_torn(answers)
 
             def put(results: list[Result]) -> None:
                 for file, ok in ((answers, True), (others, False)):
                     data = b"".join(result.data + b"\n" for result in results if result.ok is ok)
-                    if data:
-                        file.write(data)
-                        file.flush()
-                        os.fsync(file.fileno())
+                    try:
+                        _append(file, data)
+                    except OSError as error:
+                        raise BatchError(
+                            f"{file.name}: {error.strerror}; answers that are in {order.output} "
+                            "stay: make room and go on with --resume"
+                        ) from error
 
             yield put
             empty = not others.tell()
@@ -172,20 +224,31 @@ def writing(order: Order) -> Iterator[Callable[[list[Result]], None]]:
         raise BatchError(f"{error.filename or order.output}: {error.strerror}") from error
 
 
-def _cut_torn(file: BufferedRandom) -> None:
+def _append(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+    if data:
+        os.fsync(file.fileno())
+
+
+def _cut_torn(file: FileIO) -> None:
     """Cut off a last line that was being written when its process died."""
-    end = size = file.seek(0, os.SEEK_END)
+    file.truncate(_end_of_lines(file))
+    file.seek(0, os.SEEK_END)
+
+
+def _end_of_lines(file: FileIO) -> int:
+    """Return the place behind the last line end; 0 where there is none."""
+    end = file.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - _PIECE)
         file.seek(start)
         at = file.read(end - start).rfind(b"\n")
         if at >= 0:
-            end = start + at + 1
-            break
+            return start + at + 1
         end = start
-    if end < size:
-        file.truncate(end)
-    file.seek(0, os.SEEK_END)
+    return 0
 
 
 @dataclass(slots=True)
@@ -212,10 +275,35 @@ class _Tally:
                     self.advance()
                     if result.ok:
                         self.outcome.answered += 1
+                        self.outcome.degraded += _short_of_money(result.data)
                     else:
                         self.outcome.failed += 1
         finally:
             stopped.set()
+
+
+class _Told(msgspec.Struct):
+    degraded: list[str] = []
+
+
+class _Body(msgspec.Struct):
+    samplewise: _Told = msgspec.field(default_factory=_Told)
+
+
+class _Response(msgspec.Struct):
+    body: _Body
+
+
+class _Line(msgspec.Struct):
+    response: _Response
+
+
+def _short_of_money(line: bytes) -> bool:
+    try:
+        told = msgspec.json.decode(line, type=_Line).response.body.samplewise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False  # the body of embeddings is the upstream's, with any fields
+    return "budget" in told.degraded
 
 
 def limit_of(order: Order) -> Account:

@@ -15,6 +15,7 @@ from enum import Enum, auto
 
 import structlog
 
+from samplewise.proxy.background import begin
 from samplewise.proxy.batches.answering import unread_line
 from samplewise.proxy.batches.base import Batch, Problem, Result, Status, Stored
 from samplewise.proxy.batches.lines import lines, look_at, read_line
@@ -86,6 +87,8 @@ class Runner:
                 if batch is not None:
                     run = _Run(self, batch, name)
                     self._runs.add(run)
+                    if self._stopping:
+                        run.leave()  # claimed while the server began to stop
                     group.create_task(self._work(run, batch))
                     continue
                 self.wake.clear()
@@ -288,7 +291,7 @@ async def running_batches(
 ) -> AsyncIterator[Runner]:
     """Work on batches while the body runs; what runs at its end is left to the next process."""
     runner = make(service, store, sizes)
-    running = asyncio.create_task(runner.run())
+    running = begin(runner.run(), "work on batches")
     try:
         yield runner
     finally:

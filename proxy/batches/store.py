@@ -72,9 +72,13 @@ class BatchStore:
         return file
 
     def add_part(self, file: str, number: int, data: bytes) -> None:
-        """Write the next part of a file."""
+        """Write the next part of a file; nothing where that was deleted meanwhile."""
         with self.place.changing() as db:
-            db.execute("INSERT INTO file_parts VALUES (?, ?, ?)", (file, number, data))
+            # A client that leaves has its file deleted while a part may be on its way.
+            db.execute(
+                "INSERT INTO file_parts SELECT id, ?, ? FROM files WHERE id = ? AND ready = 0",
+                (number, data, file),
+            )
 
     def end_file(self, file: Stored, filename: str, size: int) -> Stored:
         """Let a file be seen whose parts are all written."""
@@ -287,12 +291,13 @@ class BatchStore:
             _update(db, ended)
 
     def clean_up(self) -> None:
-        """Delete files whose time is over, and uploads that were cut off."""
+        """Delete files whose time is over, unless an open batch needs them, and broken uploads."""
         now = int(self.clock())
         with self.place.changing() as db:
             rows = db.execute(
-                "SELECT id FROM files WHERE expires_at < ? OR (ready = 0 AND created_at < ?)",
-                (now, now - _LONGEST_UPLOAD_S),
+                "SELECT id FROM files WHERE (ready = 0 AND created_at < ?) OR (expires_at < ? AND"
+                f" id NOT IN (SELECT input_file FROM batches WHERE status IN ({_OPEN})))",
+                (now - _LONGEST_UPLOAD_S, now),
             ).fetchall()
             for (id_,) in rows:
                 _delete_file(db, id_)

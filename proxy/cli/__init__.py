@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 import click
 
 from samplewise import __version__
 
 __all__ = ["main"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Name: where its click command is, and what the list of commands says of it.
 _COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -89,6 +93,17 @@ class _Lazy(click.Group):
         if args[0] not in _COMMANDS and near and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}; did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; standard output on a full disk ends it with 1 and a sentence."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            # Files that commands write by name they answer for themselves.
+            if error.errno not in _NO_ROOM or error.filename is not None:
+                raise
+            click.echo(f"samplewise: the output cannot be written: {error.strerror}", err=True)
+            ctx.exit(1)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands for `--help`."""

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from samplewise.proxy.batches.backup import batches_copied
 from samplewise.proxy.cli.store import WRONG_LEDGER, named_ledger, store_options
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.ledger.accounts import Totals
@@ -24,8 +25,9 @@ __all__ = ["backup"]
 def backup(file: Path, config_file: str | None, store: str | None) -> None:
     """Copy the ledger to a new FILE as of one moment; a server may run meanwhile.
 
-    It is checked: every counter is the sum of its rows, and the copy is whole. Of PostgreSQL,
-    pg_dump makes it, for pg_restore. Exits with 1 when that fails or FILE cannot be written, with 2
+    It is checked: every counter is the sum of its rows, and the copy is whole. Files and batches
+    of the server come along: beside it, with `.batches` in the name. Of PostgreSQL, pg_dump makes
+    one copy of all, for pg_restore. Exits with 1 when that fails or FILE cannot be written, with 2
     when FILE exists or there is no such ledger.
     """
     source = named_ledger(config_file, store)
@@ -37,7 +39,7 @@ def backup(file: Path, config_file: str | None, store: str | None) -> None:
     except StoreError as error:
         _end(str(error), WRONG_LEDGER)
     try:
-        totals = _copied(source, file)
+        totals, batches = _copied(source, file)
     except FileExistsError as error:
         _end(f"{error.filename} exists and is not overwritten: name another FILE", WRONG_LEDGER)
     except OSError as error:
@@ -45,15 +47,18 @@ def backup(file: Path, config_file: str | None, store: str | None) -> None:
     except StoreError as error:
         _end(str(error), 1)
     click.echo(f"{file}: correct, {totals.rows:,} rows, {totals.open_rows:,} of them open")
+    if batches is not None:
+        click.echo(f"{batches}: correct, files and batches")
 
 
-def _copied(source: Path | str, file: Path) -> Totals:
+def _copied(source: Path | str, file: Path) -> tuple[Totals, Path | None]:
     if isinstance(source, Path):
-        return back_up(source, file)
+        with batches_copied(source, file) as batches:
+            return back_up(source, file), batches
     # Only here, because it imports the extra, which is there: the ledger was read.
     from samplewise.proxy.ledger import postgres_backup
 
-    return asyncio.run(postgres_backup.back_up(source, file))
+    return asyncio.run(postgres_backup.back_up(source, file)), None
 
 
 def _end(message: str, code: int) -> NoReturn:

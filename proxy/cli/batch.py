@@ -77,6 +77,11 @@ def batch(
         f"{output}: {found.before + found.answered} of {found.lines} lines answered, "
         f"{found.answered} of them now, ${usd(found.spent):.6f} spent"
     )
+    if found.degraded:
+        click.echo(
+            f"samplewise: {found.degraded} answers are from fewer samples than they may have, "
+            "because a limit had no room (degraded: budget). Lines hold room for their worst case "
+            "while they run: ask fewer --at-once, or raise the limit", err=True)  # fmt: skip
     if found.failed:
         click.echo(f"samplewise: {found.failed} lines failed: see {errors_file(output)}", err=True)
     if found.left:

@@ -23,7 +23,7 @@ from samplewise.proxy.build_prior import read_prior
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config import Config, check_exposed, load_config
 from samplewise.proxy.config_backends import HttpBackendSettings
-from samplewise.proxy.config_models import asked_models
+from samplewise.proxy.config_models import asked_backends
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.errors import ConfigError, StoreError
 from samplewise.proxy.jsontext import encode
@@ -38,7 +38,7 @@ _PIPE_WIDTH = 160
 
 
 @click.command(epilog="Example: samplewise check samplewise.yaml --prompt-tokens 8000")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--prompt-tokens",
     type=click.IntRange(min=0),
@@ -56,8 +56,8 @@ def check(file: Path, prompt_tokens: int, probe: bool) -> None:
 
     The worst case is every sample drawn once, each at the route's max_tokens, with the longest
     prompt that the policy makes, judged by all verifiers in all their time, and every pair compared
-    that the policy can ask for. Exits with 0 when the file is right, 1 when it is wrong, 2 on wrong
-    usage.
+    that the policy can ask for. Exits with 0 when the file is right, 1 when it is wrong or cannot
+    be read, 2 on wrong usage.
     """
     try:
         config = load_config(file)
@@ -139,7 +139,7 @@ def worst_case_nano(config: Config, route: RouteSettings, prompt_tokens: int) ->
     None when a backend's price is only known to litellm. A limit of the route is not counted in.
     """
     prices = {name: backend.price for name, backend in config.backends.items()}
-    asked = {settings.model for _, settings in asked_models(config.verifiers)}
+    asked = asked_backends(config.verifiers)
     if any(prices[name] is None for name in (*asked, *route.backends)):
         return None
     built = {name: price.build() for name, price in prices.items() if price is not None}

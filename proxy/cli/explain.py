@@ -128,7 +128,7 @@ def _candidates(record: Mapping[str, Any]) -> Table:
 
 
 def _has_calls(one: Mapping[str, Any]) -> bool:
-    return "tool_calls_sha256" in one
+    return "tool_calls_hmac" in one
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:
@@ -140,9 +140,9 @@ def _words(one: Mapping[str, Any], name: str) -> str:
     """Return words where they were kept, else how long they are and the beginning of their hash."""
     if name in one:
         return str(one[name])
-    if f"{name}_sha256" not in one:
+    if f"{name}_hmac" not in one:
         return ""
-    return f"{one[f'{name}_bytes']} B #{one[f'{name}_sha256'][:_DIGITS]}"
+    return f"{one[f'{name}_bytes']} B #{one[f'{name}_hmac'][:_DIGITS]}"
 
 
 def _votes(record: Mapping[str, Any]) -> Iterator[Text]:

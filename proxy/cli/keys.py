@@ -302,7 +302,15 @@ def _check_routes(config: Config | None, routes: tuple[str, ...]) -> None:
 
 def _show_secret(key: ClientKey, secret: str) -> None:
     click.echo(f"samplewise: key {key.name} ({key.id}); its secret is shown this once:", err=True)
-    click.echo(secret)
+    try:
+        click.echo(secret)
+    except OSError as error:
+        click.echo(
+            f"samplewise: the secret cannot be written: {error.strerror}. Nobody has it now, and "
+            f"the key is there: make another secret with `samplewise keys rotate {key.id}`",
+            err=True,
+        )
+        sys.exit(1)
 
 
 def _table(found: tuple[ClientKey, ...]) -> Table:

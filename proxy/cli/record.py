@@ -75,7 +75,15 @@ def record(
         timed, at_once, group_tokens,
     )  # fmt: skip
     try:
-        found = asyncio.run(run(load_config(config_file), order, read_prompts(prompts), output))
+        config, asked = load_config(config_file), read_prompts(prompts)
+        bare = 0 if truth is not None else sum(prompt.reference is None for prompt in asked)
+        if bare:
+            # Before anything is bought: without it the money is spent for nothing.
+            click.echo(
+                f"samplewise: warning: {bare} of {len(asked)} prompts have no reference, and "
+                "--truth names no verifier, so nothing will say which of their samples are right: "
+                "`replay` and `curve` refuse such a file", err=True)  # fmt: skip
+        found = asyncio.run(run(config, order, asked, output))
     except SamplewiseError as error:
         click.echo(f"samplewise: {error}", err=True)
         sys.exit(1)

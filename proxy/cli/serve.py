@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import click
@@ -29,7 +29,7 @@ Examples:
 @click.option("--config", "config_file", metavar="FILE", help="The configuration file.")
 @click.option("--upstream", metavar="URL", help="Serve this OpenAI-compatible URL without a file.")
 @click.option("--model", metavar="NAME", help="The upstream's model; the route is called the same.")
-@click.option("--policy", default="single", show_default=True, help="NAME or NAME:SAMPLES.")
+@click.option("--policy", show_default="single", help="NAME or NAME:SAMPLES.")
 @click.option("--answers", metavar="TYPE", help="Verifier type that reads the answers that vote.")
 @click.option("--input-usd-per-mtok", metavar="USD", help="Price of a million prompt tokens.")
 @click.option("--output-usd-per-mtok", metavar="USD", help="Price of a million completion tokens.")
@@ -42,7 +42,7 @@ def serve(
     config_file: str | None,
     upstream: str | None,
     model: str | None,
-    policy: str,
+    policy: str | None,
     answers: str | None,
     input_usd_per_mtok: str | None,
     output_usd_per_mtok: str | None,
@@ -60,6 +60,12 @@ def serve(
     """
     if (config_file is None) == (upstream is None):
         raise click.UsageError("give either --config FILE or --upstream URL with --model NAME")
+    if config_file is not None:
+        _only_of_upstream({
+            "--model": model, "--policy": policy, "--answers": answers,
+            "--input-usd-per-mtok": input_usd_per_mtok,
+            "--output-usd-per-mtok": output_usd_per_mtok, "--api-key-env": api_key_env,
+        })  # fmt: skip
     price = _price(input_usd_per_mtok, output_usd_per_mtok)
     load: Callable[[], Config] | None = None
     try:
@@ -68,7 +74,7 @@ def serve(
             config = load()
         elif upstream is not None and model is not None:
             key = _key(api_key_env)
-            config = quick_config(upstream, model, policy, answers, price, key)
+            config = quick_config(upstream, model, policy or "single", answers, price, key)
             config = _checked(config, store, host, port)
         else:
             raise click.UsageError("--upstream URL needs --model NAME")
@@ -78,6 +84,13 @@ def serve(
     for warning in config.warnings:
         click.echo(f"samplewise: warning: {warning}", err=True)
     _run(config, workers, load)
+
+
+def _only_of_upstream(given: Mapping[str, str | None]) -> None:
+    """Refuse what the file says too: whoever asks for a policy or a price is to get it."""
+    for name, value in given.items():
+        if value is not None:
+            raise click.UsageError(f"{name} goes with --upstream; with --config the file says it")
 
 
 def _load(file: str, store: str | None, host: str | None, port: int | None) -> Config:

@@ -18,7 +18,7 @@ from samplewise.proxy.keys.base import CONFIGURED, PREFIX, ClientKey, Given, dig
 from samplewise.proxy.keys.store import KeyStore, Ring
 from samplewise.proxy.ledger.accounts import utc_ms
 
-__all__ = ["Guard", "credentials", "follow", "unauthorized"]
+__all__ = ["Guard", "credentials", "follow", "renew", "unauthorized"]
 
 _log = structlog.get_logger("samplewise.keys")
 _EVERY_S = 0.5
@@ -133,6 +133,19 @@ def _bearer(authorization: str | None) -> str:
     return token if scheme.lower() == "bearer" and len(token) <= _LONGEST else ""
 
 
+async def renew(guard: Guard, store: KeyStore) -> None:
+    """Take over the keys as the store has them, unless newer ones have come meanwhile.
+
+    Raises:
+        StoreError: it cannot be read; the last keys hold.
+    """
+    before = guard.version
+    ring = await asyncio.to_thread(store.load)
+    # What a slow reading has found must not bring a key back that was revoked while it read.
+    if guard.version == before or ring.version > guard.version:
+        guard.adopt(ring)
+
+
 async def follow(
     guard: Guard,
     store: KeyStore,
@@ -147,7 +160,7 @@ async def follow(
         await pause(_EVERY_S)
         try:
             if await asyncio.to_thread(store.version) != guard.version:
-                guard.adopt(await asyncio.to_thread(store.load))
+                await renew(guard, store)
             reachable = True
         except StoreError as error:
             if reachable:

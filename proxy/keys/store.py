@@ -22,7 +22,7 @@ from samplewise.proxy.keys.base import (
 from samplewise.proxy.ledger.accounts import utc_ms
 from samplewise.proxy.ledger.places import Place, Session, SqlitePlace
 
-__all__ = ["KeyStore", "Ring", "key_store"]
+__all__ = ["KeyStore", "Ring", "key_store", "pepper"]
 
 _COLUMNS = "id, name, digest, terms, created_at, revoked_at, previous, previous_until"
 _AUDIT = "at, actor, action, key_id, name, terms"
@@ -61,10 +61,10 @@ class KeyStore:
         """Read all keys, oldest first, revoked and expired ones too."""
         with self.place.reading() as db:
             version = self._version(db)
-            pepper = db.execute("SELECT value FROM key_pepper").fetchone()
+            found = db.execute("SELECT value FROM key_pepper").fetchone()
             rows = db.execute(f"SELECT {_COLUMNS} FROM client_keys ORDER BY created_at, rowid")
             keys = tuple(self._key(row) for row in rows.fetchall())
-        return Ring(version, b"" if pepper is None else pepper[0], keys)
+        return Ring(version, b"" if found is None else found[0], keys)
 
     def create(self, name: str, terms: Terms) -> tuple[ClientKey, str]:
         """Make a key; return it and its secret, which is kept nowhere.
@@ -82,7 +82,7 @@ class KeyStore:
                     f"there is a key {name!r} already: choose another name, or rotate or revoke it"
                 )
             id_ = f"key_{secrets.token_hex(8)}"
-            key = ClientKey(id_, name, digest(_pepper(db), secret), terms, self.clock())
+            key = ClientKey(id_, name, digest(pepper(db), secret), terms, self.clock())
             row = (key.id, name, key.digest, _json(terms), key.created_at, None, None, None)
             db.execute(f"INSERT INTO client_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             self._note(db, "create", key)
@@ -130,7 +130,7 @@ class KeyStore:
             before = (key.digest, self.clock() + overlap_ms) if overlap_ms else (None, None)
             key = replace(
                 key,
-                digest=digest(_pepper(db), secret),
+                digest=digest(pepper(db), secret),
                 previous=before[0],
                 previous_until=before[1],
             )
@@ -208,8 +208,9 @@ def _json(terms: Terms) -> str:
     return msgspec.json.encode(terms).decode()
 
 
-def _pepper(db: Session) -> bytes:
+def pepper(db: Session) -> bytes:
+    """Return the store's secret under the digests of its keys, made where there is none."""
     fresh = secrets.token_bytes(_PEPPER_BYTES)
     db.execute("INSERT INTO key_pepper VALUES (1, ?) ON CONFLICT DO NOTHING", (fresh,))
-    pepper: bytes = db.execute("SELECT value FROM key_pepper").fetchone()[0]
-    return pepper
+    found: bytes = db.execute("SELECT value FROM key_pepper").fetchone()[0]
+    return found

@@ -14,7 +14,7 @@ from samplewise.proxy.ledger.accounts import Totals
 from samplewise.proxy.ledger.reading import reading_file
 from samplewise.proxy.ledger.totals import add_up
 
-__all__ = ["back_up", "new_file"]
+__all__ = ["back_up", "check_whole", "copy_all", "new_file"]
 
 
 def back_up(source: Path, target: Path) -> Totals:
@@ -30,7 +30,7 @@ def back_up(source: Path, target: Path) -> Totals:
     """
     mode = source.stat().st_mode & 0o777 | 0o600
     with reading_file(source) as db, new_file(target, mode) as part:
-        _copy(db, part)
+        copy_all(db, part)
         return _checked(part)
 
 
@@ -58,7 +58,12 @@ def _create(path: Path, mode: int) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
 
-def _copy(db: sqlite3.Connection, part: Path) -> None:
+def copy_all(db: sqlite3.Connection, part: Path) -> None:
+    """Copy a database as of one commit into an empty file, which needs no other beside it.
+
+    Raises:
+        StoreError: one of them cannot be read or written.
+    """
     try:
         with closing(schema.connect(f"{part.absolute().as_uri()}?mode=rw")) as copy:
             # All pages in one step: in several, a server that writes would make it start again.
@@ -70,9 +75,7 @@ def _copy(db: sqlite3.Connection, part: Path) -> None:
 
 def _checked(part: Path) -> Totals:
     with reading_file(part) as copy:
-        found = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
-    if found != ["ok"]:
-        raise StoreError(f"The copy is damaged, so it was removed: {'; '.join(found)}")
+        check_whole(copy)
     totals = add_up(part)
     if totals.wrong_counters:
         raise StoreError(
@@ -81,6 +84,13 @@ def _checked(part: Path) -> Totals:
             " -shm."
         )
     return totals
+
+
+def check_whole(copy: sqlite3.Connection) -> None:
+    """Raise StoreError when a copy is damaged."""
+    found = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
+    if found != ["ok"]:
+        raise StoreError(f"The copy is damaged, so it was removed: {'; '.join(found)}")
 
 
 def _sync_folder(folder: Path) -> None:

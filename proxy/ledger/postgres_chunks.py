@@ -8,6 +8,8 @@ nothing of it: they are settled in the chunk if there is one then, else in the m
 
 from __future__ import annotations
 
+from samplewise.proxy.ledger.postgres_leases import FENCED
+
 __all__ = ["DENIED", "GIVE_BACK", "WORK_IN_CHUNKS", "chunk_functions"]
 
 DENIED = "SW002"  # the SQLSTATE of a batch that does not fit into the chunks there are
@@ -168,9 +170,8 @@ $$
 """
 
 # As `work`; the chunks in `back`, or all if that is null, are given back before, those in `wishes`
-# taken after. Answers one
-# value more, the rooms.
-_WORK = """
+# taken after. Answers one value more, the rooms.
+_WORK = f"""
 CREATE FUNCTION samplewise.work_in_chunks(writer BIGINT, number BIGINT, clock BIGINT, ids TEXT[],
     accounts JSONB, ops JSONB, back JSONB, wishes JSONB) RETURNS JSONB LANGUAGE plpgsql AS $$
 DECLARE
@@ -184,12 +185,12 @@ BEGIN
     PERFORM 1 FROM samplewise.writers WHERE epoch = writer AND batch < number FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'batch % of writer % came too late', number, writer
-            USING ERRCODE = 'SW001';
+            USING ERRCODE = '{FENCED}';
     END IF;
     now_ms := coalesce(clock, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint);
     starts := samplewise.window_starts(now_ms);
     SELECT coalesce(jsonb_object_agg(
-        jsonb_build_array(scope, name, "window", window_start)::text, true), '{}') INTO leased
+        jsonb_build_array(scope, name, "window", window_start)::text, true), '{{}}') INTO leased
     FROM samplewise.chunks WHERE owner_epoch = writer
         AND NOT back @> jsonb_build_array(jsonb_build_array(scope, name, "window"));
     PERFORM samplewise.lock_main(writer, ids, accounts, starts, leased, back);
@@ -204,7 +205,7 @@ BEGIN
     left_over := samplewise.rooms(writer);
     -- An upstream billed more than was held, and more than the chunk has.
     IF jsonb_path_exists(left_over, '$[*][4 to 6] ? (@ < 0)') THEN
-        RAISE EXCEPTION 'a chunk of writer % is used up', writer USING ERRCODE = 'SW002';
+        RAISE EXCEPTION 'a chunk of writer % is used up', writer USING ERRCODE = '{DENIED}';
     END IF;
     answers := answers || jsonb_build_array(left_over);
     UPDATE samplewise.writers SET batch = number, reply = answers WHERE epoch = writer;
@@ -244,6 +245,10 @@ $$
 
 
 def _changed(text: str, *changes: tuple[str, str]) -> str:
+    """Return a function's text with each change made once; one that does not fit raises at import.
+
+    The texts are those of released migrations, which never change: so neither does what fits.
+    """
     for before, after in changes:
         if text.count(before) != 1:
             raise ValueError(f"{before!r} is there {text.count(before)} times")

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,9 @@ def open_file(
     if path.exists() and not os.access(path, os.W_OK):
         # SQLite would open it and leave read-only files beside it, which outlive a chmod.
         raise StoreError(f"The ledger {path} is read-only.{ADVICE['SQLITE_READONLY']}")
+    if create and not path.exists():
+        with suppress(OSError):  # SQLite says better why a file cannot be made
+            path.touch(mode=0o600)
     db = connect(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
     with ExitStack() as undo:
         undo.callback(db.close)

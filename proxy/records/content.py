@@ -1,9 +1,10 @@
-"""What a record says of one request. Pure. Without `text` it holds sizes and hashes, no words."""
+"""What a record says of one request. Pure. Without its text it holds sizes and hashes, no words."""
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
-from hashlib import sha256
+from dataclasses import dataclass, field
 from typing import Any
 
 from samplewise.policies.base import Stop
@@ -15,7 +16,7 @@ from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode
 from samplewise.verifiers.base import Sample, Verdict
 
-__all__ = ["content"]
+__all__ = ["Words", "content"]
 
 _FROM_REPORT = (
     "policy", "outcome", "degraded", "stop_reason", "samples", "cost_usd", "tokens", "latency_ms",
@@ -25,10 +26,29 @@ _FROM_REPORT = (
 _UPSTREAMS_WORDS = "upstream_refused"
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How words stand in a record: in `text`, and as hashes that need the store's `secret`.
+
+    With a plain hash, whoever reads a record could try short answers until one fits.
+    """
+
+    text: bool
+    secret: bytes = field(repr=False)
+
+    def said(self, name: str, words: str) -> dict[str, Any]:
+        """Return words themselves where they may be kept, and what tells them apart in any case."""
+        data = words.encode("utf-8", "surrogatepass")
+        known = hmac.digest(self.secret, data, "sha256").hex()
+        said = {f"{name}_bytes": len(data), f"{name}_hmac": known}
+        return {name: data.decode(errors="replace"), **said} if self.text else said
+
+
 def content(
-    job: Job, evidence: Evidence, end: Answer | AnswerError, *, text: bool
+    job: Job, evidence: Evidence, end: Answer | AnswerError, words: Words
 ) -> dict[str, Any]:
     """Return the record of a request that was answered, or ended with an error."""
+    text = words.text
     answer = end if isinstance(end, Answer) else None
     said: dict[str, Any] = {"policy": job.policy_name, "error": None}
     if answer is not None:
@@ -47,13 +67,13 @@ def content(
     classes = sorted(evidence.votes.classes.values(), key=lambda c: (-c.count, c.first_index))
     return {
         **said,
-        "request": _request(job, text),
-        "votes": [{**_words("answer", c.answer, text), "votes": c.count} for c in classes],
+        "request": _request(job, words),
+        "votes": [{**words.said("answer", c.answer), "votes": c.count} for c in classes],
         "rounds": [
             {"key": key, "asked": round_.asked, "granted": round_.granted, "why": round_.why}
             for key, round_ in evidence.rounds.items()
         ],
-        "candidates": _candidates(evidence, answer, text),
+        "candidates": _candidates(evidence, answer, words),
         "lost": [
             {"index": f.index, "backend": f.backend, "reason": f.reason, "status": f.status}
             for f in sorted(evidence.failed.values(), key=lambda f: f.index)
@@ -62,7 +82,7 @@ def content(
     }
 
 
-def _request(job: Job, text: bool) -> dict[str, Any]:
+def _request(job: Job, words: Words) -> dict[str, Any]:
     request = job.request
     return {
         "model": request.model,
@@ -70,25 +90,25 @@ def _request(job: Job, text: bool) -> dict[str, Any]:
         "stream": request.stream,
         "max_tokens": job.max_tokens,
         "tools": request.tools is not None,
-        **_words("messages", request.messages.decode(), text),
+        **words.said("messages", request.messages.decode()),
     }
 
 
-def _candidates(evidence: Evidence, answer: Answer | None, text: bool) -> list[dict[str, Any]]:
+def _candidates(evidence: Evidence, answer: Answer | None, words: Words) -> list[dict[str, Any]]:
     ranks = {id_: at for at, id_ in enumerate(answer.stop.ranking if answer else (), 1)}
     returned = {sample.id for sample in answer.chosen} if answer else set()
     return [
         {
-            **_sample(sample, evidence, text),
+            **_sample(sample, evidence, words),
             "rank": ranks.get(sample.id),
             "returned": sample.id in returned,
-            **_judgement(evidence, evidence.judgements.get(sample.id), text),
+            **_judgement(evidence, evidence.judgements.get(sample.id), words),
         }
         for sample in sorted(evidence.samples.values(), key=lambda sample: sample.index)
     ]
 
 
-def _sample(sample: Sample, evidence: Evidence, text: bool) -> dict[str, Any]:
+def _sample(sample: Sample, evidence: Evidence, words: Words) -> dict[str, Any]:
     known = evidence.samples
     calls = [{"name": call.name, "arguments": call.arguments} for call in sample.tool_calls]
     return {
@@ -105,21 +125,21 @@ def _sample(sample: Sample, evidence: Evidence, text: bool) -> dict[str, Any]:
         "reasoning_tokens": sample.reasoning_tokens,
         "cost_usd": usd(sample.cost_nano),
         "seconds": round(sample.seconds, 3),
-        **_words("text", sample.path_text, text),
-        **(_words("tool_calls", encode(calls).decode(), text) if calls else {}),
+        **words.said("text", sample.path_text),
+        **(words.said("tool_calls", encode(calls).decode()) if calls else {}),
     }
 
 
-def _judgement(evidence: Evidence, judgement: Judgement | None, text: bool) -> dict[str, Any]:
+def _judgement(evidence: Evidence, judgement: Judgement | None, words: Words) -> dict[str, Any]:
     if judgement is None:
         return {"status": None, "votes": None, "verdicts": []}
     voted = evidence.votes.classes.get(judgement.answer_class or "")
     answer = judgement.answer
     return {
         "status": judgement.status.value,
-        **({} if answer is None else _words("answer", answer, text)),
+        **({} if answer is None else words.said("answer", answer)),
         "votes": None if voted is None else voted.count,
-        "verdicts": [_verdict(verdict, text) for verdict in judgement.verdicts],
+        "verdicts": [_verdict(verdict, words.text) for verdict in judgement.verdicts],
     }
 
 
@@ -156,10 +176,3 @@ def _decision(stop: Stop, text: bool) -> Mapping[str, Any]:
         for name, value in stop.details.items()
         if text or name == "rule" or isinstance(value, int | float)
     }
-
-
-def _words(name: str, words: str, text: bool) -> dict[str, Any]:
-    """Return words themselves where they may be kept, and what tells them apart in any case."""
-    data = words.encode("utf-8", "surrogatepass")
-    said = {f"{name}_bytes": len(data), f"{name}_sha256": sha256(data).hexdigest()}
-    return {name: data.decode(errors="replace"), **said} if text else said

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
 
 from samplewise.policies.evidence import Evidence
+from samplewise.proxy.background import beside
+from samplewise.proxy.boundary import boundary
 from samplewise.proxy.errors import AnswerError, StoreError
 from samplewise.proxy.job import Answer, Job
 from samplewise.proxy.jsontext import encode
 from samplewise.proxy.ledger.accounts import utc_ms
 from samplewise.proxy.ledger.places import Place
-from samplewise.proxy.records.content import content
-from samplewise.proxy.records.store import Record, delete_before, write
+from samplewise.proxy.records.content import Words, content
+from samplewise.proxy.records.store import Record, delete_before, hash_secret, write
 
 __all__ = ["Keeper", "Keeping"]
 
@@ -46,14 +48,31 @@ class _Ended:
     text: bool
     at: int
 
-    def record(self) -> Record:
+    def record(self, secret: bytes) -> Record:
         """Return what is written: worked out in a thread, because it takes a while."""
         job = self.job
         key = "" if job.key is None else job.key.id
-        said = content(job, self.evidence, self.end, text=self.text)
+        said = content(job, self.evidence, self.end, Words(self.text, secret))
         return Record(
             job.request_id, job.given_id, key, job.route.name, self.at, encode(said).decode()
         )
+
+
+class _Unwritable(Exception):
+    """A record that cannot be made; the message is for the log."""
+
+
+def _written_out(ended: Iterable[_Ended], secret: bytes) -> list[Record]:
+    """Return the records of requests, without those that cannot be made."""
+    records = []
+    for one in ended:
+        try:
+            # What an operator's policy tells of its decision may be no JSON.
+            with boundary(lambda error: _Unwritable(f"{type(error).__name__}: {error}"[:300])):
+                records.append(one.record(secret))
+        except _Unwritable as error:
+            _log.error("record lost", request_id=one.job.request_id, error=str(error))
+    return records
 
 
 @dataclass(slots=True)
@@ -69,6 +88,7 @@ class Keeper:
     _some: asyncio.Event = field(default_factory=asyncio.Event)
     _flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failing: bool = False
+    _secret: bytes = field(default=b"", repr=False)
 
     def keep(self, job: Job, end: Answer | AnswerError, keeping: Keeping) -> None:
         """Take a request that ended; nothing is waited for. One that never began has no record."""
@@ -82,14 +102,13 @@ class Keeper:
     async def flush(self) -> None:
         """Write all that was taken so far. What cannot be written waits for the next time."""
         async with self._flushing:
-            if self._ended:
-                self._written += await self._records()
-                self._bound()
-            if not self._written:
-                return
-            batch = list(self._written)
             try:
-                await asyncio.to_thread(write, self.place, batch)
+                if self._ended:
+                    self._written += await self._records()
+                    self._bound()
+                batch = list(self._written)
+                if batch:
+                    await asyncio.to_thread(write, self.place, batch)
             except StoreError as error:
                 self._some.set()
                 if not self._failing:
@@ -103,10 +122,14 @@ class Keeper:
     async def _records(self) -> list[Record]:
         ended, self._ended = self._ended, deque()
         try:
-            return await asyncio.to_thread(lambda: [one.record() for one in ended])
-        except asyncio.CancelledError:
-            self._ended.extendleft(reversed(ended))  # for the last flush, which is to come
+            return await asyncio.to_thread(self._made, ended)
+        except (asyncio.CancelledError, StoreError):
+            self._ended.extendleft(reversed(ended))  # for another flush, which is to come
             raise
+
+    def _made(self, ended: Iterable[_Ended]) -> list[Record]:
+        self._secret = self._secret or hash_secret(self.place)
+        return _written_out(ended, self._secret)
 
     def _bound(self) -> None:
         size = sum(len(record.content) for record in self._written)
@@ -120,12 +143,10 @@ class Keeper:
     @asynccontextmanager
     async def running(self, keeping: Callable[[], Keeping]) -> AsyncIterator[None]:
         """Keep records during the body, and write the last of them."""
-        running = asyncio.create_task(self.run(keeping))
         try:
-            yield
+            async with beside(self.run(keeping), "writing of records"):
+                yield
         finally:
-            running.cancel()
-            await asyncio.wait([running])
             await self.flush()
 
     async def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import itertools
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -10,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from samplewise.proxy.keys.store import pepper
 from samplewise.proxy.ledger.places import Place
 from samplewise.proxy.ledger.reading import reading
 
-__all__ = ["Record", "delete", "delete_before", "find", "write"]
+__all__ = ["Record", "delete", "delete_before", "find", "hash_secret", "write"]
 
 _MOST_ROWS = 100
 _WIDTH = 6
@@ -44,6 +46,25 @@ class Record:
     def said(self) -> Any:
         """The content, decoded."""
         return msgspec.json.decode(self.content)
+
+
+def hash_secret(place: Place) -> bytes:
+    """Return what the hashes in this store's records need; the first time, make it. Blocks.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+    """
+    with place.reading() as db:
+        found = db.execute("SELECT value FROM key_pepper").fetchone()
+    if found is not None:
+        return _derived(found[0])
+    with place.changing() as db:
+        return _derived(pepper(db))
+
+
+def _derived(secret: bytes) -> bytes:
+    # From the secret under the digests of keys, for this use alone.
+    return hmac.digest(secret, b"records", "sha256")
 
 
 def write(place: Place, records: Sequence[Record]) -> None:

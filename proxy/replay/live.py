@@ -10,7 +10,7 @@ import queue
 import re
 import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from samplewise.policies.replay.records import Header
+from samplewise.proxy.boundary import boundary
 from samplewise.proxy.config_recording import RecordingSettings
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.job import Answer
@@ -34,6 +35,13 @@ _WAITING = 1_000
 # After the disk has refused a line, so long nothing is written: it is seldom free a moment later.
 _PAUSE_S = 30.0
 _CLOSE_S = 10.0
+
+
+class _Unrecordable(Exception):
+    """A request that cannot be written down; the message is for the log."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}"[:300])
 
 
 @dataclass(slots=True)
@@ -80,7 +88,8 @@ class Recorder:
     def close(self) -> None:
         """Write what waits, and close the files."""
         if self._thread is not None:
-            self._lines.put(None)
+            with suppress(queue.Full):  # a disk that hangs must not hold the end up
+                self._lines.put(None, timeout=_CLOSE_S)
             self._thread.join(_CLOSE_S)
 
     def _wanted(self, answer: Answer) -> bool:
@@ -99,9 +108,16 @@ class Recorder:
     def _write(self, route: str, answer: Answer) -> bool:
         if monotonic() < self._again_at:
             return False
-        line = msgspec.json.encode(_problem_of(answer))
         try:
+            # What verifiers and policies of an operator say may be no JSON.
+            with boundary(_Unrecordable):
+                line = msgspec.json.encode(_problem_of(answer))
             self._file(route, answer).write(line)
+        except _Unrecordable as error:
+            _log.error(
+                "cannot record a request", request_id=answer.job.request_id, error=str(error)
+            )
+            return False
         except OSError as error:
             self._again_at = monotonic() + _PAUSE_S
             _log.error(
@@ -194,8 +210,15 @@ class _File:
         # Nobody else may read what clients have written.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         # Unbuffered, so that a full disk is noticed with the line that does not fit.
-        self._open = file = os.fdopen(handle, "wb", buffering=0)
-        self._size = _write_all(file, self.header + b"\n")
+        file = os.fdopen(handle, "wb", buffering=0)
+        try:
+            self._size = _write_all(file, self.header + b"\n")
+        except OSError:
+            # Without its first line nobody could read what follows.
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+        self._open = file
         return file
 
 

@@ -13,12 +13,14 @@ import pytest
 
 from samplewise.policies.price import NANO
 from samplewise.proxy.batches.allocating import run_shared
+from samplewise.proxy.batches.base import Result
 from samplewise.proxy.batches.offline import (
     BatchError,
     Order,
     Outcome,
     errors_file,
     run_batch,
+    writing,
 )
 from samplewise.proxy.config import Config, load_text
 from tests.upstream import Answer, Fault, Rule, UpstreamProcess
@@ -93,8 +95,15 @@ async def test_every_line_is_answered_and_the_sum_is_what_the_ledger_has(
     assert not errors_file(order.output).exists()
 
 
+@pytest.mark.parametrize(
+    "torn",
+    [
+        '{"id":"batch_req_1","custom_id":"c","resp',
+        '{"id":"batch_req_1","custom_id":"c","response":{}}',
+    ],
+)
 async def test_going_on_asks_what_has_no_answer_and_nothing_else(
-    upstream: UpstreamProcess, tmp_path: Path
+    upstream: UpstreamProcess, tmp_path: Path, torn: str
 ) -> None:
     bad = Rule(contains="bad", faults=(Fault(kind="status", status=400),))
     await upstream.script("m", "it is 4", rules=[bad])
@@ -104,13 +113,63 @@ async def test_going_on_asks_what_has_no_answer_and_nothing_else(
     assert read(errors_file(output))["bad"]["response"]["status_code"] == 400
     # As if the process had died while it wrote the last line.
     with output.open("ab") as file:
-        file.write(b'{"id": "batch_req", "custom_id": "c", "resp')
+        file.write(torn.encode())
     again = Order(write(tmp_path, "a", "b", "bad", "c"), output, resume=True)
     found = await run_batch(config, again)
     assert (found.lines, found.before, found.answered, found.failed) == (4, 2, 2, 0)
     assert set(read(output)) == {"a", "b", "bad", "c"}
     assert not errors_file(output).exists()
     assert await asked(upstream) == {"a": 1, "b": 1, "bad": 2, "c": 1}
+
+
+async def test_a_last_line_without_its_end_is_no_answer_yet(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "it is 4")
+    config, output = configured(upstream, tmp_path), tmp_path / "out.jsonl"
+    await run_batch(config, Order(write(tmp_path, "a", "b"), output))
+    whole = output.read_bytes()
+    output.write_bytes(whole.removesuffix(b"\n"))
+    found = await run_batch(config, Order(write(tmp_path, "a", "b"), output, resume=True))
+    assert (found.before, found.answered) == (1, 1)
+    assert set(read(output)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("name", ["in.jsonl", "out.jsonl"])
+async def test_the_requests_are_never_written_over(
+    upstream: UpstreamProcess, tmp_path: Path, name: str, resume: bool
+) -> None:
+    requests = tmp_path / ("in.jsonl" if name == "in.jsonl" else "out.errors.jsonl")
+    content = write(tmp_path, "a", "b").read_bytes().removesuffix(b"\n")
+    requests.write_bytes(content)
+    order = Order(requests, tmp_path / name, resume=resume)
+    with pytest.raises(BatchError, match=f"{requests.name} has the requests"):
+        await run_batch(configured(upstream, tmp_path), order)
+    assert requests.read_bytes() == content
+    assert not await asked(upstream)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{}}\n',
+        b'{"id":"batch_req_1","custom_id":"a","response":null,"error":{}}\n',
+        b"a line without its end, of somebody else",
+        b'{"custom_id":"a","method":"POST"',
+        b"backends: {}\n",
+    ],
+)
+async def test_only_an_output_of_a_batch_is_gone_on_with(
+    upstream: UpstreamProcess, tmp_path: Path, content: bytes
+) -> None:
+    output = tmp_path / "other"
+    output.write_bytes(content)
+    order = Order(write(tmp_path, "a"), output, resume=True)
+    with pytest.raises(BatchError, match="is no answer of a batch"):
+        await run_batch(configured(upstream, tmp_path), order)
+    assert output.read_bytes() == content
+    assert not await asked(upstream)
 
 
 async def test_a_run_stops_at_its_money_and_the_rest_is_left_for_the_next(
@@ -132,6 +191,28 @@ async def test_a_run_stops_at_its_money_and_the_rest_is_left_for_the_next(
     second = await run_batch(config, Order(file, output, resume=True))
     assert (second.answered, second.left) == (first.left, 0)
     assert set((await asked(upstream)).values()) == {1}
+
+
+async def test_answers_that_a_limit_has_made_smaller_are_counted(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "it is 4")
+    config, file = configured(upstream, tmp_path), write(tmp_path, "a", model="vote")
+    first = await run_batch(config, Order(file, tmp_path / "all.jsonl"))
+    worst = sum(row["nano_held"] for row in rows(tmp_path / "ledger.db"))
+    enough = await run_batch(config, Order(file, tmp_path / "enough.jsonl", nano=worst))
+    assert (first.degraded, enough.degraded) == (0, 0)
+    short = await run_batch(config, Order(file, tmp_path / "short.jsonl", nano=worst - 1))
+    assert (short.answered, short.degraded) == (1, 1)
+
+
+def test_a_full_disk_is_told_with_the_way_to_go_on(tmp_path: Path) -> None:
+    order = Order(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    errors_file(order.output).symlink_to("/dev/full")
+    told = r"out.errors.jsonl: No space .* go on with --resume"
+    with pytest.raises(BatchError, match=told), writing(order) as put:
+        put([Result(1, True, b"{}"), Result(2, False, b"{}")])
+    assert order.output.read_bytes() == b"{}\n"
 
 
 async def test_a_run_that_is_cut_keeps_what_has_ended(

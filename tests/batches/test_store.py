@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,32 @@ def test_uploads_that_were_cut_off_are_cleaned_up(
     clock.now += 7 * 3600
     store.clean_up()
     assert list(store.content(file)) == []
+
+
+def test_the_input_of_an_open_batch_outlives_its_time(
+    opened: Callable[[], BatchStore], clock: Clock
+) -> None:
+    store = opened()
+    file = store.end_file(store.begin_file("", "", "batch", days=1), "name", 0)
+    store.add(replace(batch(), input_file=file.id))
+    assert store.claim("me", 5)
+    clock.now += 90_000
+    store.clean_up()
+    assert store.find_file(file.id, "") == file
+    store.end("batch_1", "me", Status.COMPLETED, days=1)
+    store.clean_up()
+    assert store.find_file(file.id, "") is None
+
+
+def test_a_part_that_comes_after_its_file_was_deleted_is_not_kept(
+    opened: Callable[[], BatchStore],
+) -> None:
+    store = opened()
+    file = store.begin_file("me", "", "batch", days=30)
+    store.delete_file(file.id)
+    store.add_part(file.id, 0, b"x")
+    with store.place.reading() as db:
+        assert db.execute("SELECT count(*) FROM file_parts").fetchone()[0] == 0
 
 
 def test_texts_are_for_the_owner_of_the_server_alone(

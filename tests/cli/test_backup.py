@@ -106,6 +106,21 @@ async def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert names(tmp_path) == {"kept.db", "half.db.part"}
 
 
+async def test_batches_and_ledger_are_copied_both_or_not_at_all(tmp_path: Path) -> None:
+    await filled(tmp_path / "l.db")
+    with closing(sqlite3.connect(tmp_path / "l.batches.db")) as db:
+        db.execute("CREATE TABLE files (id TEXT)")
+    (tmp_path / "copy.batches.db").write_text("kept")
+    result = cli(tmp_path, "copy.db")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "copy.batches.db exists and is not overwritten" in result.stderr
+    (tmp_path / "other.db").write_text("kept")
+    assert cli(tmp_path, "other.db").exit_code == 2
+    assert names(tmp_path) == {"l.batches.db", "copy.batches.db", "other.db"}
+    assert cli(tmp_path, "third.db").exit_code == 0
+    assert {"third.db", "third.batches.db"} <= names(tmp_path)
+
+
 async def test_a_copy_whose_counters_are_wrong_is_not_kept(tmp_path: Path) -> None:
     await filled(tmp_path / "l.db")
     with closing(sqlite3.connect(tmp_path / "l.db")) as db:

@@ -4,7 +4,9 @@ bought again."""
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from tests.cli.served import Served, config, serving
+from tests.cli.served import Served, config, run, serving
 from tests.ledger.pg import execute
 from tests.upstream import Answer, UpstreamProcess
 from tests.wire.books import reserved, rows, soon, spent
@@ -116,6 +118,55 @@ async def test_a_server_that_is_told_to_stop_lets_lines_end_and_the_next_one_goe
     async with serving(tmp_path, "--config", file) as served:
         assert (await ended(served, id_))["request_counts"]["completed"] == LINES
     assert set((await asked_for(upstream)).values()) == {1}
+
+
+async def test_a_backup_has_the_batches_with_their_answers(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "it is 4")
+    file = config(tmp_path, upstream.base_url, ROUTES)
+    async with serving(tmp_path, "--config", file) as served:
+        batch = await ended(served, await start(served))
+        answers = f"/v1/files/{batch['output_file_id']}/content"
+        before = (await served.get(answers)).body
+        done = await run(tmp_path, "backup", "copy.db", "--config", file)
+        assert (done.code, done.err) == (0, "")
+        assert done.out.splitlines()[1:] == ["copy.batches.db: correct, files and batches"]
+    assert (tmp_path / "copy.batches.db").stat().st_mode & 0o777 == 0o600
+    store = f"sqlite:///{tmp_path}/copy.db"
+    async with serving(tmp_path, "--config", file, "--store", store) as served:
+        assert (await served.get(f"/v1/batches/{batch['id']}")).json == batch
+        assert (await served.get(answers)).body == before
+        assert len(before.splitlines()) == LINES
+
+
+@pytest.mark.slow
+async def test_a_batch_that_ran_while_it_was_copied_goes_on_from_there(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    half = LINES // 2
+    await upstream.script("m", *["it is 4"] * half, *[Answer(text="late", hold="gate")] * half)
+    server = f", batch_at_once: {AT_ONCE}"
+    file = config(tmp_path, upstream.base_url, ROUTES, server)
+    async with serving(tmp_path, "--config", file) as served:
+        id_ = await start(served)
+        await upstream.wait("held", equals=AT_ONCE, timeout_s=30)
+        assert (await run(tmp_path, "backup", "copy.db", "--config", file)).code == 0
+        with closing(sqlite3.connect(tmp_path / "copy.batches.db")) as db:
+            [(answered,)] = db.execute("SELECT count(*) FROM batch_results").fetchall()
+        await upstream.release("gate")
+        await ended(served, id_)
+    # An answer that is there has its cost there, whatever was going on.
+    settled = [row for row in rows(tmp_path / "copy.db") if row["state"] == "settled"]
+    assert 0 < answered <= len(settled) <= half
+    await upstream.reset()
+    await upstream.script("m", "it is 4")
+    store = f"sqlite:///{tmp_path}/copy.db"
+    async with serving(tmp_path, "--config", file, "--store", store) as served:
+        assert (await ended(served, id_))["request_counts"]["completed"] == LINES
+    calls = await asked_for(upstream)
+    assert len(calls) == LINES - answered
+    assert set(calls.values()) == {1}
 
 
 @pytest.mark.slow

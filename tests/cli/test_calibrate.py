@@ -4,6 +4,7 @@ of them."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,25 @@ def test_a_prior_has_the_mean_and_the_variance_of_its_beta(alpha: float, beta: f
     size = alpha + beta
     assert mean == pytest.approx(alpha / size, rel=1e-3)
     assert variance == pytest.approx(alpha * beta / size**2 / (size + 1), rel=2e-2)
+
+
+def test_only_plain_files_are_replaced(tmp_path: Path) -> None:
+    found = Calibration(route="r", verifiers=["v"], prompts=1, right=Counts(1), wrong=Counts(1))
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR)
+    try:
+        write(found, pipe)
+        text = os.read(reader, 10_000)
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    file.write_text("before")
+    link.symlink_to(file)
+    write(found, link)
+    assert link.is_symlink()
+    assert file.read_bytes() == text
+    assert sorted(tmp_path.iterdir()) == [file, link, pipe]
 
 
 def test_a_prior_of_other_verifiers_is_refused(tmp_path: Path) -> None:

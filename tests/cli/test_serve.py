@@ -234,6 +234,9 @@ async def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
         ("--config", "a.yaml", "--workers", "0"),
         ("--config", "a.yaml", "--port", "65536"),
         ("--config", "a.yaml", "--portt", "1"),
+        ("--config", "a.yaml", "--policy", "single"),
+        ("--config", "a.yaml", "--input-usd-per-mtok", "1", "--output-usd-per-mtok", "2"),
+        ("--config", "a.yaml", "--api-key-env", "HOME"),
     ]
     for done in await asyncio.gather(*(run(tmp_path, "serve", *arguments) for arguments in cases)):
         assert (done.code, done.out) == (2, "")

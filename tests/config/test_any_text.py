@@ -46,19 +46,16 @@ def gives_settings_or_an_error(text: str | bytes) -> None:
     assert said
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes(data: bytes) -> None:
     gives_settings_or_an_error(data)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text(text: str) -> None:
     gives_settings_or_an_error(text)
 
 
-@settings(deadline=None)
 @given(yamlish)
 @example('x: "\\U00110000"')
 @example("%YAML 1.1\n---\n? ")
@@ -69,13 +66,13 @@ def test_any_text_of_yaml_characters(text: str) -> None:
     gives_settings_or_an_error(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(trees)
 def test_any_yaml_tree(tree: Any) -> None:
     gives_settings_or_an_error(yaml.safe_dump(tree, allow_unicode=True))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_change_of_a_right_file(data: st.DataObject) -> None:
     text = data.draw(st.sampled_from([ARCHITECTURE, right(), right(route={"policy": "single"})]))
@@ -94,7 +91,6 @@ def test_any_change_of_a_right_file(data: st.DataObject) -> None:
     gives_settings_or_an_error(yaml.safe_dump(document, allow_unicode=True))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_damage_to_a_right_file(data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(ARCHITECTURE)))

@@ -69,8 +69,6 @@ def test_a_wrong_file_exits_with_1_and_says_all_on_stderr(file: Path) -> None:
     "arguments",
     [
         ("check",),
-        ("check", "no-such-file.yaml"),
-        ("check", "."),
         ("check", "a", "b"),
         ("check", "--nope"),
         ("chekc",),
@@ -81,6 +79,16 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("file", ["no-such-file.yaml", "."])
+@pytest.mark.parametrize("command", [("check",), ("serve", "--config"), ("spend", "--config")])
+def test_a_configuration_that_cannot_be_read_exits_with_1_wherever_it_is_named(
+    command: tuple[str, ...], file: str
+) -> None:
+    result = run(*command, file)
+    assert result.exit_code == 1
+    assert f"{file}: cannot be read" in result.stderr
 
 
 def test_a_mistyped_command_has_a_near_match() -> None:

@@ -12,7 +12,15 @@ from samplewise.proxy.config_backends import LiteLLMBackendSettings, OpenAIBacke
 from samplewise.proxy.config_store import store_path
 from samplewise.proxy.errors import ConfigError
 from samplewise.proxy.ledger.base import Limit, Window
-from tests.config.given import ARCHITECTURE, given, loaded, only_problem, refused
+from tests.config.given import (
+    ARCHITECTURE,
+    BACKEND,
+    PRICE,
+    given,
+    loaded,
+    only_problem,
+    refused,
+)
 
 
 def test_the_example_of_the_architecture_loads() -> None:
@@ -222,6 +230,25 @@ def test_a_margin_that_cannot_be_reached_is_a_warning() -> None:
     policy = {"type": "adaptive_vote", "margin": 5, "max_samples": 4}
     *_, warning = loaded(used(route={"policy": policy})).warnings
     assert warning.startswith("routes.r.policy.margin: 5 is above max_samples 4: never reached")
+
+
+@pytest.mark.parametrize(
+    ("route", "why"),
+    [
+        ({"policy": "majority_vote:4"}, "majority_vote may draw 4 samples"),
+        ({"on_unverified": "error", "verifiers": ["boxed"]}, "with on_unverified: error"),
+        ({"backends": ["many"]}, "many does not stream: its type is litellm"),
+        ({}, ""),
+    ],
+)
+def test_a_stream_that_cannot_be_passed_on_is_a_warning(route: dict[str, Any], why: str) -> None:
+    route = {"stream": "raw", "answers": "final", "policy": "single", **route}
+    verifiers = {name: {"type": "final_answer"} for name in ("final", *route.get("verifiers", ()))}
+    backends = {"up": BACKEND, "many": {"type": "litellm", "model": "x/y", "price": {**PRICE}}}
+    found = loaded(given(backends=backends, verifiers=verifiers, route=route)).warnings
+    found = tuple(one for one in found if "no route uses it" not in one)
+    assert len(found) == bool(why)
+    assert all(one.startswith("routes.r.stream: raw passes") and why in one for one in found)
 
 
 def test_a_vote_without_answers_is_a_warning() -> None:

@@ -267,9 +267,9 @@ class LongMachine(Machine):
 
 
 TestShort = Machine.TestCase
-TestShort.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestShort.settings = settings(max_examples=25, stateful_step_count=15)
 TestLong = pytest.mark.slow(LongMachine.TestCase)
-TestLong.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+TestLong.settings = settings(max_examples=250, stateful_step_count=50)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_the_model_and_postgresql_agree(
     done: list[int] = []
     run_state_machine_as_test(
         lambda: PostgresMachine(postgres, done),  # type: ignore[arg-type] # any factory will do
-        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
+        settings=settings(max_examples=examples, stateful_step_count=steps),
     )
     assert sum(done) >= least
 
@@ -297,7 +297,7 @@ def test_the_model_and_chunks_agree(
     done: list[int] = []
     run_state_machine_as_test(
         lambda: ChunksMachine(postgres, done),  # type: ignore[arg-type] # any factory will do
-        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
+        settings=settings(max_examples=examples, stateful_step_count=steps),
     )
     leased, steps_done = divmod(sum(done), 1_000_000)
     assert steps_done >= least

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -285,3 +287,24 @@ async def test_rows_tell_which_opening_of_the_file_holds_them(path: Path) -> Non
         ("a", 1, None),
         ("c", 3, None),
     ]
+
+
+@pytest.mark.parametrize("given", [None, 0o640])
+async def test_a_new_file_is_for_its_owner_alone_and_one_that_is_there_keeps_its_mode(
+    path: Path, given: int | None
+) -> None:
+    before = os.umask(0o022)
+    try:
+        if given is not None:
+            os.close(os.open(path, os.O_CREAT))
+            os.chmod(path, given)
+        ledger = await SqliteLedger.open(path)
+        await ledger.reserve(wave(DAILY, ids=["1"]))
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+        await ledger.close()
+    finally:
+        os.umask(before)
+    for ending in ("", "-wal", "-shm"):
+        assert modes[path.name + ending] == (given or 0o600), ending
+    # What lies beside it while it is open lets nobody else in either.
+    assert not any(mode & 0o007 for mode in modes.values())

@@ -44,7 +44,7 @@ from samplewise.verifiers.base import (
 
 @dataclass(frozen=True)
 class Script:
-    """What one sample will be: its answer, verdict and score, or that it is lost."""
+    """What one sample will be: its answer, verdict and scores, or that it is lost."""
 
     answer: str | None = "a"
     status: Status = Status.NONE
@@ -52,6 +52,7 @@ class Script:
     ended: Ended = Ended.EOS
     lost: bool = False
     sure: float | None = None
+    steps: tuple[float, ...] = ()
 
     @property
     def logprobs(self) -> LogprobSummary | None:
@@ -161,7 +162,12 @@ class Game:
             return
         self.evidence.fold(Finished(sample, verifying=True))
         verdict = Verdict(
-            "v", script.status, script.score, answer=script.answer, feedback=self.feedback
+            "v",
+            script.status,
+            script.score,
+            answer=script.answer,
+            feedback=self.feedback,
+            step_scores=script.steps,
         )
         voting = script.answer if sample.complete and script.status is not Status.FAIL else None
         judgement = Judgement(sample, script.status, (verdict,), script.answer, voting)

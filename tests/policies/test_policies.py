@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -66,6 +67,19 @@ def test_best_of_n_takes_the_highest_score() -> None:
     scripts = [Script("a", score=0.4), Script("b", score=0.6), Script("b", score=0.5)]
     game = Game(BestOfN(samples=3, score="v"), scripts)
     assert game.play().ranking[0] == "s1"
+
+
+@pytest.mark.parametrize(
+    ("steps", "scored", "best"),
+    [(None, True, 0), (None, False, 1), ("last", True, 1), ("min", True, 2), ("prod", True, 2)],
+)
+def test_best_of_n_takes_the_verifiers_own_score_unless_it_is_told_how_steps_count(
+    steps: Literal["last", "min", "prod"] | None, scored: bool, best: int
+) -> None:
+    given = ((0.9, (0.1, 0.1)), (0.2, (0.3, 0.9)), (0.1, (0.8, 0.7)))
+    scripts = [Script("a", score=own if scored else None, steps=each) for own, each in given]
+    game = Game(BestOfN(samples=3, score="v", steps=steps), scripts)
+    assert game.play().ranking[0] == f"s{best}"
 
 
 def test_best_of_n_weighted_takes_the_best_sample_of_the_heaviest_answer() -> None:

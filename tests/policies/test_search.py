@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from samplewise.policies.base import Continue, Fresh, Policy, PolicyError, StopReason
@@ -43,7 +43,6 @@ MAZES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(POLICIES, MAZES, st.integers(0, 200), st.integers(0, 5))
 def test_a_search_ends_within_its_limits_and_prefers_what_passed(
     policy: Policy, maze: Maze, grant: int, seed: int
@@ -64,7 +63,6 @@ def test_a_search_ends_within_its_limits_and_prefers_what_passed(
     assert (stop.reason is StopReason.PASSED) <= (judged[stop.ranking[0]] is Status.PASS)
 
 
-@settings(deadline=None)
 @given(POLICIES, MAZES, st.integers(0, 5))
 def test_the_same_evidence_gives_the_same_search(policy: Policy, maze: Maze, seed: int) -> None:
     games = [StepGame(policy, maze, seed=seed) for _ in range(2)]
@@ -72,7 +70,6 @@ def test_the_same_evidence_gives_the_same_search(policy: Policy, maze: Maze, see
     assert games[0].draws == games[1].draws
 
 
-@settings(deadline=None)
 @given(POLICIES, MAZES)
 def test_nothing_is_gone_on_from_that_failed_or_ended(policy: Policy, maze: Maze) -> None:
     game = StepGame(policy, maze)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from samplewise.policies.base import (
@@ -323,7 +323,6 @@ SCRIPTS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(MAKERS), SCRIPTS, st.integers(0, 30))
 def test_every_policy_ends_within_its_limits_and_never_puts_a_fail_before_a_pass(
     policy: Policy, scripts: list[Script], grant: int

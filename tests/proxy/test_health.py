@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,6 +125,19 @@ def test_calls_go_to_the_least_loaded_host_and_in_turn_among_equals() -> None:
         pool.began(host, 1)
         asked.append(host.url)
     assert sorted(asked) == sorted([host.url for host in pool.hosts] * 2)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 8])
+def test_prompts_one_after_the_other_begin_at_one_host_after_the_other(samples: int) -> None:
+    pool, _ = pool_of(2)
+    homes = []
+    for _ in range(4):
+        home = pool.pick()
+        assert home is not None
+        for _ in range(samples - 1):
+            assert pool.pick(home) is home
+        homes.append(home)
+    assert homes[0] is homes[2] is not homes[1] is homes[3]
 
 
 def test_a_queue_that_a_server_tells_of_counts_while_it_is_news() -> None:

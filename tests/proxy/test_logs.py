@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from samplewise.proxy.logs import where
+from samplewise.proxy.logs import only_known_fields, where
 
 SOURCES = Path(__file__).parents[2] / "src"
 SETUP = """
@@ -41,6 +42,19 @@ async def logged(program: str, level: str = "info") -> list[dict[str, Any]]:
 async def test_fields_that_nobody_allowed_are_dropped() -> None:
     [event] = await logged("structlog.get_logger().info('x', request_id='r', prompt='p', key='k')")
     assert event.keys() == {"event", "request_id", "level", "timestamp"}
+
+
+def test_every_field_that_is_logged_is_allowed() -> None:
+    dropped = [
+        f"{path.name}:{call.lineno} {field.arg}"
+        for folder in ("proxy", "verifiers")
+        for path in (SOURCES.parent / folder).rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("_log.")
+        for field in call.keywords
+        if field.arg and not only_known_fields(debug=True)(None, "", {field.arg: 1})
+    ]
+    assert dropped == []
 
 
 @pytest.mark.parametrize(("level", "told"), [("info", False), ("debug", True)])

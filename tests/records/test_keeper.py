@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from samplewise.policies.evidence import Evidence
+from samplewise.policies.evidence import Evidence, Granted
 from samplewise.policies.single import Single
 from samplewise.proxy.errors import UpstreamFailed
 from samplewise.proxy.job import Job, Route
@@ -54,6 +55,22 @@ async def test_what_is_kept_is_written_at_once_when_it_is_asked_for(where: Path 
         [found] = find(where, name)
         assert (found.at, found.said["error"]["code"]) == (5, "upstream_error")
     assert find(where, "req_250") == []
+    keeper.place.close()
+
+
+async def test_a_record_that_cannot_be_made_is_the_only_one_that_is_lost(
+    where: Path | str,
+) -> None:
+    keeper = Keeper(opened(where))
+    odd = ended("req_odd")
+    # As it is where an operator's policy has named its draw so.
+    key: Any = object()
+    assert odd.evidence is not None
+    odd.evidence.fold(Granted(key, 1))
+    for job in (ended("req_1"), odd, ended("req_2")):
+        keeper.keep(job, ERROR, KEEP)
+    await keeper.flush()
+    assert [len(find(where, name)) for name in ("req_1", "req_odd", "req_2")] == [1, 0, 1]
     keeper.place.close()
 
 

@@ -45,7 +45,7 @@ def policies(draw: st.DrawFn) -> Policy:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(problems(CAP), min_size=1, max_size=3), policies(), st.integers(0, 5))
 def test_the_fast_form_says_what_the_policy_does(
     given_: list[Problem], policy: Policy, seed: int

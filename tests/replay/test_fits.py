@@ -53,7 +53,7 @@ def test_no_distribution_is_fitted_where_all_or_none_are_right(
     assert fit_beta(Counts.of(pairs)) is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(-5.0, -0.7), st.floats(-0.8, -0.05))
 def test_a_power_law_is_found_again(a: float, b: float) -> None:
     points = [(k, float(np.exp(a * k**b))) for k in log_spaced(200)]

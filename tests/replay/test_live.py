@@ -115,6 +115,17 @@ def test_a_line_that_fits_in_part_is_taken_back(tmp_path: Path) -> None:
     assert [p.id for p in _problems(tmp_path)] == ["0", "2"]
 
 
+def test_a_file_without_room_for_its_first_line_is_not_there(tmp_path: Path) -> None:
+    settings = RecordingSettings(folder=str(tmp_path), routes=("r",))
+    file = _File(settings, "r", HEADER)
+    with largest_file(10), pytest.raises(OSError, match="too large"):
+        file.write(_line(0))
+    assert list(tmp_path.iterdir()) == []
+    file.write(_line(1))
+    file.close()
+    assert [p.id for p in _problems(tmp_path)] == ["1"]
+
+
 @given(sizes=st.lists(st.integers(1, 900), min_size=1, max_size=60), files=st.integers(1, 4))
 def test_a_route_takes_no_more_of_the_disk_than_it_may(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], files: int

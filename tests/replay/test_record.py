@@ -190,5 +190,32 @@ def test_the_command_records_what_replay_reads(tmp_path: Path) -> None:
     )  # fmt: skip
     assert made.exit_code == 0, made.output
     assert "2 of 2 prompts, 2 of them new" in made.output
+    assert "warning" not in made.output
     found = CliRunner().invoke(main, ["replay", out, "--policy", "first_pass:8"])
     assert found.exit_code == 0, found.output
+
+
+@pytest.mark.parametrize(("given", "bare"), [((), 2), (("4",), 1), (("4", "5"), 0)])
+def test_prompts_without_a_truth_are_said_before_any_money_goes(
+    tmp_path: Path, given: tuple[str, ...], bare: int
+) -> None:
+    config, prompts = tmp_path / "config.yaml", tmp_path / "prompts.jsonl"
+    config.write_text(
+        f'store: "sqlite:///{tmp_path}/ledger.db"\n'
+        "backends:\n"
+        "  tiny: {type: tiny, price: {input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.4}}\n"
+        "routes:\n  puzzles: {backends: [tiny]}\n",
+        "utf-8",
+    )
+    lines = [{"id": name, "prompt": "4 7 8 8 > 24", "reference": None} for name in "ab"]
+    for line, reference in zip(lines, given, strict=False):
+        line["reference"] = reference
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    done = CliRunner().invoke(
+        main,
+        ["record", str(prompts), "--config", str(config), "--route", "puzzles",
+         "--max-cost-usd", "0", "-o", str(tmp_path / "samples.jsonl")],
+    )  # fmt: skip
+    assert ("warning" in done.stderr) is bool(bare)
+    assert f"{bare} of 2 prompts have no reference" in done.stderr or not bare
+    assert done.stdout.endswith("$0.000000 spent\n")

@@ -21,7 +21,7 @@ from samplewise.policies.replay.table import Table
 from tests.replay.made import PRICES, judged, problems, voted
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(problems(8), min_size=1, max_size=3), st.integers(1, 8), st.integers(0, 3))
 def test_a_fixed_vote_is_majority_vote(given_: list[Problem], n: int, seed: int) -> None:
     fixed = votes_of(Table.build(given_, 8, 4, prices=PRICES, seed=seed))
@@ -35,7 +35,7 @@ def test_a_fixed_vote_is_majority_vote(given_: list[Problem], n: int, seed: int)
     assert fixed.seconds[:, n - 1].tolist() == [run.seconds for run in runs]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("rw", min_size=6, max_size=6), st.integers(1, 6), st.floats(0, 1))
 def test_a_fixed_choice_is_best_of_n(text: str, n: int, rate: float) -> None:
     judge = Judge(exact=True, noise=Noise(rate, rate))

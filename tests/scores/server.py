@@ -28,7 +28,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     version: Version = "new"
     paths: tuple[str, ...] = ("/classify", "/pooling", "/score", "/rerank")
     describes: bool = True
-    task: Literal["classify", "token_classify", "step"] = "classify"
+    task: Literal["classify", "token_classify", "token_embed", "step"] = "classify"
     tag: str = "<extra_0>"
     good: int = 1
     raw_steps: bool = False
@@ -121,9 +121,13 @@ class Server:
         found = _RAW.search(text)
         raw = float(found[1]) if found else 0.0
         active = body.get(_ACTIVATION[options.version], True)
-        if options.task == "step":
+        if options.task in ("step", "token_embed"):
             steps = text.split(options.tag)[: -1 - options.lose_step]
             data: Any = [self._step(step) for step in steps]
+            if options.task == "token_embed":
+                # vLLM 0.32 with `returned_token_ids` on a model without a head: two places of the
+                # hidden state, which mean nothing.
+                data = [[0.36, -0.48] for _ in steps]
             return {"object": "list", "data": [{"index": 0, "object": "pooling", "data": data}]}
         values = [raw] if options.labels == 1 else [-raw, raw][: options.labels]
         shown = _activated(values) if active else values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
@@ -43,7 +43,6 @@ def _mutated(draw: st.DrawFn, of: bytes) -> bytes:
     return of
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | _mutated(RECORDED), st.lists(st.integers(1, 4000), max_size=4))
 def test_any_bytes_of_an_upstream_are_read_without_a_crash(data: bytes, places: list[int]) -> None:
     check_stream(data, places)
@@ -54,7 +53,6 @@ def test_any_bytes_of_a_client_are_a_request_or_refused(data: bytes) -> None:
     check_request(data)
 
 
-@settings(deadline=None)
 @given(st.lists(_JSON, max_size=5), st.booleans(), st.booleans(), st.lists(st.integers(1, 2000)))
 @example(["\u2028\u0085\x0b\x1c\r\n"], False, True, [])
 def test_a_client_reads_in_any_pieces_what_is_written(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from samplewise.proxy.backends.base import Broken, Totals
@@ -29,7 +29,6 @@ def test_the_recorded_stream_is_what_the_upstream_said() -> None:
     assert len(RAW.raw) == RECORDED.count(b"data: {")
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, len(RECORDED) - 1)), st.booleans())
 def test_any_pieces_give_the_same_answer(places: list[int], raw: bool) -> None:
     whole = RAW if raw else WHOLE

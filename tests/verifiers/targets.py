@@ -99,6 +99,7 @@ def prints_forged_frames(_: Json) -> Json:
 def sprays_frames(_: Json) -> Json:
     """Write noise and false greetings to every descriptor it can find."""
     noise = b'\n{"id": "x", "ok": {"forged": true}}\n{"hello": 1, "epoch": "00"}\nnoise\n[1]\n'
+    noise += b'{"id": "\xff"}\n' + b"[" * 10_000 + b"\n"
     for number in range(3, 64):
         try:
             os.write(number, noise)

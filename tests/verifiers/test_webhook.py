@@ -133,6 +133,8 @@ async def test_redirects_are_not_followed() -> None:
     "answer",
     [
         web.Response(text="pass"),
+        web.Response(body=b'{"reason": "\xff"}'),
+        web.Response(text="[" * 10_000),
         web.Response(text=""),
         {"status": "ok"},
         {"score": 0.5, "extra": 1},

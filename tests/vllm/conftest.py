@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vllm.serving import Stack, python, stack
+from tests.vllm.server import python
+from tests.vllm.serving import Stack, stack
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,35 +20,16 @@ import aiohttp
 import msgspec
 
 from samplewise.proxy.backends.glance import Work, work
+from tests.vllm.server import ROOT, command, environment, free_port
 from tests.wire.bodies import CHAT
 from tests.wire.books import Series, series, soon
 from tests.wire.proxy import PRICE, Reply
 
-__all__ = ["MODEL", "Stack", "processes_on", "python", "stack"]
+__all__ = ["MODEL", "Stack", "processes_on", "stack", "write_config"]
 
 MODEL = "samplewise-tiny"
-ROOT = Path(__file__).parents[2]
-# What docs/backends.md says of a machine without a GPU; with one, vLLM finds out by itself.
-CPU = {
-    "VLLM_TARGET_DEVICE": "cpu",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-}
-OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-# Single precision on both sides, so that what differs is chance alone.
-ARGS = ("--dtype", "float32", "--max-model-len", "64", "--max-num-seqs", "64", "--enforce-eager")
-MEMORY = {"cpu": ("--block-size", "32"), "cuda": ("--gpu-memory-utilization", "0.2")}
 _READY = re.compile(r"samplewise: serving .* at (http://\S+)/v1")
 _START_S = 600.0
-
-
-def python() -> tuple[str, str]:
-    """Return the Python that has vLLM, and the device; the first is empty without one."""
-    where, device = (
-        os.environ.get("SAMPLEWISE_VLLM", ""),
-        os.environ.get("SAMPLEWISE_DEVICE", "cpu"),
-    )
-    return where, device
 
 
 @dataclass(frozen=True)
@@ -120,14 +100,15 @@ class Stack:
         return last[-1]
 
 
-def _config(folder: Path, port: int, where: str, device: str) -> Path:
-    env = {**OFFLINE, **(CPU if device == "cpu" else {})}
+def write_config(folder: Path, port: int) -> Path:
+    """Write the proxy's configuration, which starts vLLM on a port."""
+    start, args = command()
     serve = {
         "model": str(ROOT / "models" / "tiny"),
         "port": port,
-        "command": [where, "-m", "vllm.entrypoints.openai.api_server"],
-        "args": [*ARGS, *MEMORY[device]],
-        "env": env,
+        "command": start,
+        "args": args,
+        "env": environment(),
         "log_file": str(folder / "vllm.log"),
     }
     there = f"type: vllm, base_url: 'http://127.0.0.1:{port}/v1', model: {MODEL}, price: {PRICE}"
@@ -162,15 +143,12 @@ routes:
 @contextmanager
 def stack(folder: Path) -> Iterator[Stack]:
     """Start the proxy, which starts vLLM; stop both and see that nothing is left."""
-    where, device = python()
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    port = free_port()
     err = folder / "stderr.txt"
-    command = [sys.executable, "-m", "samplewise", "serve", "--config"]
+    serve = [sys.executable, "-m", "samplewise", "serve", "--config"]
     with err.open("wb") as sink:
         process = subprocess.Popen(
-            [*command, str(_config(folder, port, where, device))],
+            [*serve, str(write_config(folder, port))],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
             stderr=sink,

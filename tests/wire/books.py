@@ -31,7 +31,7 @@ __all__ = [
 
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
-_LINE = re.compile(r"(?P<name>[a-z_]+)(?:{(?P<labels>.*)})? (?P<value>\S+)")
+_LINE = re.compile(r"(?P<name>[a-z_:][a-z0-9_:]*)(?:{(?P<labels>.*)})? (?P<value>\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 

@@ -22,7 +22,7 @@ async def for_all(
     """Check a law on examples, from a thread, so that the proxy's loop can turn."""
     loop = asyncio.get_running_loop()
 
-    @settings(max_examples=examples, deadline=None, database=None)
+    @settings(max_examples=examples, database=None)
     @given(strategy)
     def holds(example: T) -> None:
         asyncio.run_coroutine_threadsafe(law(example), loop).result()

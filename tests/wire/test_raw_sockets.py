@@ -7,6 +7,7 @@ import gzip
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ import pytest_asyncio
 from samplewise.proxy.http_protocol import MOST_HEAD_BYTES
 from tests.upstream import UpstreamProcess
 from tests.wire.bodies import CHAT, ask
-from tests.wire.proxy import Proxy, backend, serve
+from tests.wire.proxy import Proxy, Reply, backend, serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -127,6 +128,68 @@ async def test_every_way_to_write_a_request_is_understood(
     assert [status for status, _ in answers] == [200] * sent
     assert all(msgspec.json.decode(body)["choices"] for _, body in answers)
     assert len(await upstream.records()) == sent
+
+
+OLD = POST.replace(b"1.1", b"1.0")
+
+
+async def test_a_stream_for_http_1_0_ends_with_its_connection_and_has_no_chunks(
+    proxy: Proxy, upstream: UpstreamProcess
+) -> None:
+    text = "one two three"
+    await upstream.script("m", text)
+    for route in ("one", "vote"):
+        body = ask(route, stream="true")
+        size = b"content-length: %d\r\nexpect: 100-continue\r\n" % len(body)
+        async with connected(proxy) as (reader, writer):
+            writer.write(request(size, body=body, start=OLD))
+            head, _, events = (await reader.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in head
+        assert b"transfer-encoding" not in head
+        assert events.startswith(b"data: {")
+        assert events.endswith(b"\n\ndata: [DONE]\n\n")
+        assert Reply(200, {}, events).streamed == text
+
+
+async def test_an_answer_of_known_length_says_it_to_http_1_0_too(proxy: Proxy) -> None:
+    async with connected(proxy) as (reader, writer):
+        writer.write(b"GET /livez HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert b"content-length: %d\r\n" % len(body) in head
+    assert b"transfer-encoding" not in head
+
+
+UNREAD = 2**23
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        (POST + CLOSE, 413),
+        (OLD, 413),
+        (b"POST /v1/nothing HTTP/1.0\r\n", 404),
+        (b"PUT /v1/models HTTP/1.1\r\nhost: here\r\n" + CLOSE, 405),
+    ],
+    ids=["close", "1.0", "unknown", "method"],
+)
+async def test_who_is_refused_while_it_still_sends_can_read_why(
+    upstream: UpstreamProcess, tmp_path: Path, start: bytes, status: int
+) -> None:
+    config = f"server: {{max_body_mb: 1}}\nbackends:\n{backend(upstream)}"
+    async with serve(f"{config}routes:\n  one: {{backends: [local]}}\n", tmp_path) as small:
+        head = start + b"content-length: %d\r\n\r\n" % UNREAD
+        async with connected(small) as (reader, writer):
+            writer.write(head)
+            for _ in range(UNREAD // 2**20):
+                writer.write(b"a" * 2**20)
+                await writer.drain()
+            writer.write(request(LENGTH))  # behind a request that said it was the last
+            said = await reader.read()
+        assert said.count(b"HTTP/1.1 ") == 1
+        assert said.startswith(b"HTTP/1.1 %d " % status)
+        assert msgspec.json.decode(said.partition(b"\r\n\r\n")[2])["error"]["message"]
+        assert await upstream.records() == []
 
 
 FOLDED = b"transfer-encoding:\r\n chunked\r\n"

@@ -69,8 +69,8 @@ async def test_a_record_shows_all_samples_side_by_side_and_the_bill(
         assert [one["index"] for one in kept["candidates"]] == [0, 1, 2, 3]
         assert [one["returned"] for one in kept["candidates"]] == [True, False, False, False]
         assert [one["votes"] for one in kept["candidates"]][:3] == [2, 1, 2]
-        hashes = [one["text_sha256"] for one in kept["candidates"]]
-        assert hashes[0] == hashes[2] == sha256(b"it is 4").hexdigest() != hashes[1]
+        hashes = [one["text_hmac"] for one in kept["candidates"]]
+        assert hashes[0] == hashes[2] != hashes[1]
         assert [vote["votes"] for vote in kept["votes"]][:2] == [2, 1]
         assert found["cost_usd"] == pytest.approx(reply.said["cost_usd"]["total"])
         assert len(found["rows"]) == 4
@@ -95,6 +95,22 @@ async def test_without_text_no_word_of_prompt_or_answer_is_stored(
         assert SECRET in replies[-1].error["message"]
         for reply in replies:
             assert SECRET not in str(await record(proxy, reply))
+
+
+async def test_a_hash_is_the_same_for_the_same_words_and_cannot_be_guessed(
+    upstream: UpstreamProcess, where: Path | str, tmp_path: Path
+) -> None:
+    await upstream.script("m", "it is 4")
+    seen = []
+    (tmp_path / "other").mkdir()
+    for store in (where, where, tmp_path / "other" / "ledger.db"):
+        async with served(upstream, store) as proxy:
+            found = await record(proxy, await proxy.chat("vote", SECRET))
+        assert sha256(b"it is 4").hexdigest() not in str(found)
+        one = found["record"]["candidates"][0]
+        seen.append((one["text_hmac"], found["record"]["request"]["messages_hmac"]))
+    assert seen[0] == seen[1]
+    assert not set(seen[0]) & set(seen[2])
 
 
 async def test_with_text_every_word_is_there(upstream: UpstreamProcess, where: Path | str) -> None:

@@ -163,6 +163,18 @@ async def test_steps_are_scored_in_the_layout_of_qwen(
         assert call["body"]["messages"][-1]["content"].count("<extra_0>") == 3
 
 
+@pytest.mark.parametrize(("aggregate", "best"), [("last", 0), ("min", 1), ("prod", 2)])
+async def test_the_best_sample_is_the_best_by_the_verifiers_own_aggregate(
+    upstream: UpstreamProcess, tmp_path: Path, aggregate: str, best: int
+) -> None:
+    texts = ["one r=-2\n\ntwo r=5", "one r=0\n\ntwo r=0", "one r=3\n\ntwo r=-0.1"]
+    await upstream.script("m", *texts)
+    with ScoreServer(task="step") as server:
+        verifier = f"type: process_reward, aggregate: {aggregate}"
+        async with serve(rewarded(upstream, server, verifier, BEST), tmp_path) as proxy:
+            assert (await proxy.chat("r")).text == texts[best]
+
+
 async def test_steps_are_scored_in_the_layout_of_math_shepherd(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
@@ -186,6 +198,31 @@ async def test_a_step_without_a_score_is_an_error(
         config = rewarded(upstream, server, "type: process_reward", "verifiers: [rm]")
         async with serve(config, tmp_path) as proxy:
             assert (await proxy.chat("r")).said["verifiers"][0]["status"] == "error"
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+async def test_steps_that_the_server_does_not_mark_are_said_to_be_none(
+    upstream: UpstreamProcess, tmp_path: Path, steps: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # As vLLM does when its step_tag_id is another token: an empty list and 200.
+    await upstream.script("m", "\n\n".join(["one r=1"] * steps))
+    with ScoreServer(task="step", tag="<another>") as server:
+        config = rewarded(upstream, server, "type: process_reward", "verifiers: [rm]")
+        async with serve(f"server: {{log_level: debug}}\n{config}", tmp_path) as proxy:
+            assert (await proxy.chat("r")).said["verifiers"][0]["status"] == "error"
+    assert f"0 scores came for {steps} steps" in capfd.readouterr().err
+
+
+async def test_embeddings_of_two_numbers_are_not_taken_for_scores_of_steps(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "one r=1\n\ntwo r=2")
+    with ScoreServer(task="token_embed") as server:
+        config = rewarded(upstream, server, "type: process_reward", "verifiers: [rm]")
+        async with serve(config, tmp_path) as proxy:
+            reply = await proxy.chat("r")
+            assert reply.said["verifiers"][0]["status"] == "error"
+            assert reply.said["cost_usd"]["verification"] == 0
 
 
 async def test_marks_of_chat_templates_do_not_reach_a_reward_model(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Literal
 
 from samplewise.verifiers.answers import strip_thinking
 from samplewise.verifiers.code.languages import Language
+from samplewise.verifiers.fences import fenced
 
 __all__ = ["find_program"]
 
@@ -27,7 +27,7 @@ def find_program(
     text = strip_thinking(text)
     if how == "whole":
         return text if text.strip() else None
-    blocks = list(_blocks(text))
+    blocks = list(fenced(text, _FENCE))
     if not blocks:
         return text if text.strip() else None
     own = [body for tag, body in blocks if tag in language.fences and body.strip()]
@@ -38,17 +38,3 @@ def find_program(
         return "\n".join(found)
     word = re.compile(rf"\b{re.escape(name)}\b")
     return next((body for body in reversed(found) if name and word.search(body)), found[-1])
-
-
-def _blocks(text: str) -> Iterable[tuple[str, str]]:
-    """Yield language and body of each fenced block; one that never closes reaches to the end."""
-    opened: tuple[str, str, int] | None = None  # fence, language, where its body begins
-    for match in _FENCE.finditer(text):
-        fence, tag = match[1], match[2].lower()
-        if opened is None:
-            opened = (fence, tag, match.end() + 1)
-        elif not tag and fence.startswith(opened[0]):
-            yield opened[1], text[opened[2] : match.start()]
-            opened = None
-    if opened is not None:
-        yield opened[1], text[opened[2] :]

@@ -16,6 +16,8 @@ from typing import Any
 _dumps, _write, _exit = json.dumps, os.write, os._exit
 
 
+# Each of these programs goes into its sandbox as one text, and finds nothing of ours to import
+# there: a few small functions therefore stand in more than one of them.
 def _send(frames: int, frame: dict[str, Any]) -> None:
     data = _dumps(frame).encode() + b"\n"
     while data:

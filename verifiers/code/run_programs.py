@@ -15,6 +15,8 @@ import types
 from typing import Any
 
 
+# Each of these programs goes into its sandbox as one text, and finds nothing of ours to import
+# there: a few small functions therefore stand in more than one of them.
 def _send(frames: int, frame: dict[str, Any]) -> None:
     data = json.dumps(frame).encode() + b"\n"
     while data:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Literal
 
 from samplewise.verifiers.answers import strip_thinking
+from samplewise.verifiers.fences import fenced
 
 __all__ = ["find_patch", "is_binary"]
 
@@ -27,27 +27,13 @@ def find_patch(text: str, how: Literal["last_block", "all_blocks", "whole"]) -> 
     text = strip_thinking(text)
     if how == "whole":
         return _ended(text) if _PATCH.search(text) else None
-    blocks = list(_blocks(text))
+    blocks = list(fenced(text, _FENCE))
     marked = [body for tag, body in blocks if tag in _TAGS and body.strip()]
     found = marked or [body for tag, body in blocks if not tag and _PATCH.search(body)]
     if found:
         return _ended("".join(found) if how == "all_blocks" else found[-1])
     first = None if blocks else _PATCH.search(text)
     return None if first is None else _ended(text[first.start() :])
-
-
-def _blocks(text: str) -> Iterable[tuple[str, str]]:
-    """Yield mark and body of each fenced block; one that never closes reaches to the end."""
-    opened: tuple[str, str, int] | None = None  # fence, mark, where its body begins
-    for match in _FENCE.finditer(text):
-        fence, tag = match[1], match[2].lower()
-        if opened is None:
-            opened = (fence, tag, match.end() + 1)
-        elif not tag and fence.startswith(opened[0]):
-            yield opened[1], text[opened[2] : match.start()]
-            opened = None
-    if opened is not None:
-        yield opened[1], text[opened[2] :]
 
 
 def is_binary(patch: str) -> bool:

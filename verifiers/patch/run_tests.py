@@ -24,6 +24,8 @@ import threading
 from typing import Any
 
 _SET_DUMPABLE = 4
+# Text that is put into the tests, never run by us: whatever a comparison raises says that it does
+# not hold, SystemExit and what pytest.fail() raises too. A patch could replace what it imported.
 _HELPER = """
 def {held}(*attempts):
     for attempt in attempts:
@@ -47,6 +49,8 @@ _PAIRS = frozenset(
 _COMPARISONS = (ast.Eq, ast.Is, ast.In, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
+# Each of these programs goes into its sandbox as one text, and finds nothing of ours to import
+# there: a few small functions therefore stand in more than one of them.
 def _part() -> bytes:
     return sys.stdin.buffer.read(int(sys.stdin.buffer.read(8), 16))
 

@@ -117,7 +117,7 @@ def _result(data: bytes, name: str) -> dict[str, Any]:
             result.get("error"),
             result.get("response"),
         )
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         text = "the Lean server's reply has no usable form"
         raise VerifierError(text, reason="protocol") from None
     if error is not None:

@@ -64,7 +64,6 @@ class SandboxPool:
         kind: Kind = "single_use",
         start_s: float = 30.0,
     ) -> None:
-        self._workers = workers
         self._spare = spare
         self._limits = Limits(memory_mb=memory_mb, output_bytes=output_bytes, file_mb=file_mb)
         self._folders = folders

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ctypes
 import json
-import os
 import subprocess
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from samplewise.verifiers.sandbox.flags import AGENT, ENVIRONMENT, NOBODY, Launc
 from samplewise.verifiers.sandbox.forks import Forks
 from samplewise.verifiers.sandbox.pipes import Ended
 from samplewise.verifiers.sandbox.seccomp import seccomp_filter
-from samplewise.verifiers.sandbox.started import Bubble, End, Streams, pipe
+from samplewise.verifiers.sandbox.started import Bubble, End, Streams, pipe, reap
 from samplewise.verifiers.sandbox.users import OneUser, OwnUsers
 
 __all__ = ["check_landlock", "find_forks", "landlock_version"]
@@ -143,13 +142,7 @@ class _Plain:
         """End the process; those that it forked end when nobody listens to them."""
         self._ended.kill()
         await self._ended.future
-        return self._collect()
-
-    def _collect(self) -> End:
-        if self._process.returncode is None:
-            _, status, usage = os.wait4(self._process.pid, 0)
-            self._process.returncode = os.waitstatus_to_exitcode(status)
-            self._cpu_ms = (usage.ru_utime + usage.ru_stime) * 1000
+        self._cpu_ms += reap(self._process)
         return End.of(self._process.returncode, self._cpu_ms)
 
     def close(self) -> None:

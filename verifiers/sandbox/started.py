@@ -13,7 +13,7 @@ from typing import Protocol
 from samplewise.verifiers.sandbox.flags import Launch
 from samplewise.verifiers.sandbox.pipes import Ended
 
-__all__ = ["Bubble", "End", "Started", "Streams", "pipe"]
+__all__ = ["Bubble", "End", "Started", "Streams", "pipe", "reap"]
 
 _LOOK_S = 0.005
 _END_S = 5.0
@@ -127,10 +127,7 @@ class Bubble:
         return self._collect()
 
     def _collect(self) -> End:
-        if self._process.returncode is None:
-            _, status, usage = os.wait4(self._process.pid, 0)
-            self._process.returncode = os.waitstatus_to_exitcode(status)
-            self._cpu_ms = (usage.ru_utime + usage.ru_stime) * 1000
+        self._cpu_ms += reap(self._process)
         code = self._process.returncode
         # bubblewrap reports the signals of process 1 as 128 + number.
         return End.of(128 - code if 128 < code <= 192 else code, self._cpu_ms)
@@ -143,6 +140,18 @@ class Bubble:
         self._outer.close()
         if self._root is not None:
             self._root.close()
+
+
+def reap(process: subprocess.Popen[bytes]) -> float:
+    """Reap a process that has ended; return its processor time in ms, 0 where it was reaped before.
+
+    Not `Popen.wait`, which drops what `wait4` says of the time that it and its children took.
+    """
+    if process.returncode is not None:
+        return 0.0
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return (usage.ru_utime + usage.ru_stime) * 1000
 
 
 def pipe(

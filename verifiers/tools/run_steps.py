@@ -19,6 +19,8 @@ _PLACES = (".", "/tmp", "/dev/shm")
 _MOST_SAVED = 2**26
 
 
+# Each of these programs goes into its sandbox as one text, and finds nothing of ours to import
+# there: a few small functions therefore stand in more than one of them.
 def _send(frames: int, frame: dict[str, Any]) -> None:
     data = json.dumps(frame).encode() + b"\n"
     while data:
