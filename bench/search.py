@@ -2,7 +2,8 @@
 
 The embedded model solves held-out Countdown puzzles. Final answers are judged exactly for all; the
 step score is exact (can the target still be reached?) or wrong at a set rate, always in the same
-way for the same state. Run with `python -m bench.search [--puzzles 200] [-o FILE]`.
+way for the same state. Run with `python -m bench.search [--puzzles 200] [-o FILE]`; with `--record
+FOLDER` every step is written down too, with its log-probabilities.
 """
 
 from __future__ import annotations
@@ -46,8 +47,10 @@ def main() -> None:
     parser.add_argument("--puzzles", type=int, default=200)
     parser.add_argument("--min-score", type=float, default=0.0, help="steps below are left")
     parser.add_argument("-o", type=Path, help="write the lines as JSON")
+    parser.add_argument("--record", type=Path, help="record all samples into this folder")
     given = parser.parse_args()
-    lines = asyncio.run(_measure(held_out_puzzles(given.puzzles), given.min_score))
+    puzzles = held_out_puzzles(given.puzzles)
+    lines = asyncio.run(_measure(puzzles, given.min_score, given.record))
     print(f"{'policy':24}{'wrong scores':>14}{'solved':>9}{'tokens':>9}{'samples':>9}")
     for line in lines:
         print(
@@ -76,28 +79,34 @@ def _routes(min_score: float) -> Iterator[tuple[str, float, str]]:
                 yield f"{kind} {size}", rate, f"{{type: {kind}, {more}, {steps}}}"
 
 
-def _configuration(folder: str, min_score: float) -> str:
+def _configuration(folder: str, min_score: float, record: Path | None) -> str:
     verifiers = "".join(
         f"  steps-{rate}: {{type: countdown, scope: step, required: false, "
         f"false_hope: {rate}, false_despair: {rate}}}\n"
         for rate in _RATES
     )
+    asked = " params: {logprobs: true}," if record else ""
     routes = "".join(
-        f"  r{number}: {{backends: [tiny], max_tokens: 40, policy: {policy},\n"
+        f"  r{number}: {{backends: [tiny], max_tokens: 40, policy: {policy},{asked}\n"
         f"    verifiers: [exact{'' if 'first' in name else f', steps-{rate}'}]}}\n"
         for number, (name, rate, policy) in enumerate(_routes(min_score))
     )
+    recording = ""
+    if record:
+        names = [f"r{number}" for number, _ in enumerate(_routes(min_score))]
+        settings = {"folder": str(record.resolve()), "routes": names}
+        recording = f"recording: {json.dumps(settings)}\n"
     return (
-        f'server: {{port: 0, drain_s: 0}}\nstore: "sqlite:///{folder}/ledger.db"\n'
+        f'{recording}server: {{port: 0, drain_s: 0}}\nstore: "sqlite:///{folder}/ledger.db"\n'
         "backends:\n  tiny: {type: tiny, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 1}}\n"
         f"verifiers:\n  exact: {{type: countdown}}\n{verifiers}routes:\n{routes}"
     )
 
 
-async def _measure(puzzles: Sequence[Problem], min_score: float) -> list[Line]:
+async def _measure(puzzles: Sequence[Problem], min_score: float, record: Path | None) -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bench.yaml"
-        file.write_text(_configuration(folder, min_score))
+        file.write_text(_configuration(folder, min_score, record))
         async with (
             serving("the proxy", "serve", "--config", str(file)) as server,
             aiohttp.ClientSession(server.url) as session,

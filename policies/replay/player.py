@@ -54,7 +54,8 @@ class Player:
     """What all runs of a replay share.
 
     `prices` by backend; `tokens_per_s` gives the duration of samples that have none recorded.
-    In order `launch` results are held back until all samples before them have come.
+    In order `launch` results are held back until all samples before them have come. Fresh draws
+    that name no backend take from `backend`, as a route's first one is asked (empty: from any).
     """
 
     prices: Mapping[str, Price]
@@ -62,6 +63,7 @@ class Player:
     order: _Order = "arrival"
     judge: Judge = field(default_factory=Judge)
     seed: int = 0
+    backend: str = ""
 
     def play(self, policy: Policy, problem: Problem, order: Sequence[int], turn: int = 0) -> Run:
         """Replay one problem; `order` holds the places of its samples, `turn` numbers the pass.
@@ -159,6 +161,7 @@ class _Game:
         """Return the places that a draw takes from, in this pass's order."""
         kind, parents, variant = _wanted(draw.source)
         places = tuple(self.places[int(id_[1:])] for id_ in parents)
+        backend = draw.backend or (self.player.backend if kind == "fresh" else "")
         found = []
         recorded = kind == "fresh"
         for place in self.order:
@@ -169,7 +172,7 @@ class _Game:
                 and sample.source == kind
                 and sample.parents == places
                 and sample.variant == variant
-                and draw.backend in ("", sample.backend)
+                and backend in ("", sample.backend)
             ):
                 found.append(int(place))
         if not recorded:

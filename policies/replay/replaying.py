@@ -58,7 +58,7 @@ class Replay:
             for _ in self.problems:
                 advance()
             return found
-        player = Player(self.prices, self.tokens_per_s, self.order, judge, self.seed)
+        player = Player(self.prices, self.tokens_per_s, self.order, judge, self.seed, self._first())
         runs = []
         for problem in self.problems:
             each = orders(problem.id, len(problem.samples), self.passes, self.seed)
@@ -69,9 +69,11 @@ class Replay:
         return played(runs)
 
     def _backend(self, policy: Policy) -> str:
-        """Return the backend of the baseline: the last that the policy names, or the only one."""
-        if policy.needs.backends:
-            return policy.needs.backends[-1]
+        """Return the backend of the baseline: the last that the policy names, or the first."""
+        return policy.needs.backends[-1] if policy.needs.backends else self._first()
+
+    def _first(self) -> str:
+        """Return the backend that the recording begins with."""
         return next((s.backend for p in self.problems for s in p.samples), "")
 
     def _fixed(self, policy: Policy, judge: Judge, backend: str, n: int) -> Fixed:
@@ -81,9 +83,8 @@ class Replay:
         return best_of(table, self.problems, judge)
 
     def _table(self, backend: str, cap: int) -> Table:
-        """Return the table of one backend (empty: the only one), made once for each size."""
-        if not backend:
-            backend = next(s.backend for p in self.problems for s in p.samples)
+        """Return the table of one backend (empty: the first), made once for each size."""
+        backend = backend or self._first()
         key = (backend, cap)
         if key not in self._tables:
             self._tables[key] = Table.build(

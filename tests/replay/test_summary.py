@@ -14,7 +14,7 @@ from samplewise.policies.replay.chance import Noise, orders
 from samplewise.policies.replay.fixed import best_of, votes_of
 from samplewise.policies.replay.judging import Judge
 from samplewise.policies.replay.player import Player
-from samplewise.policies.replay.records import Problem
+from samplewise.policies.replay.records import Problem, RecordedSample
 from samplewise.policies.replay.replaying import Replay
 from samplewise.policies.replay.summary import estimate, frontier
 from samplewise.policies.replay.table import Table
@@ -66,6 +66,17 @@ def test_the_cheapest_fixed_call_of_equal_accuracy_is_found() -> None:
     # Two wrong ones at most come first.
     assert found.match.n == 3
     assert found.baseline_n == 4
+
+
+def test_a_policy_that_names_no_backend_draws_from_the_first_alone() -> None:
+    def sample(answer: str, backend: str) -> RecordedSample:
+        return RecordedSample(answer=answer, tokens=10, backend=backend)
+
+    samples = (sample("a", "own"), sample("a", "own"), *(sample("b", "api") for _ in range(6)))
+    problem = Problem(id="p", samples=samples, prompt_tokens=40, reference="a")
+    prices = dict.fromkeys(("own", "api"), PRICES[""])
+    found = Replay([problem], prices, passes=20).run("vote", MajorityVote(2))
+    assert (found.accuracy.value, found.difference.value, found.share) == (1.0, 0.0, 1.0)
 
 
 def test_a_false_pass_lowers_accuracy_and_not_coverage() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from samplewise.policies.price import NANO
+from samplewise.proxy.replay.files import load
 from tests.wire.proxy import serve
 
 PUZZLE = "4 7 8 8 > 24"
@@ -53,6 +54,27 @@ async def test_a_search_finds_a_verified_answer_and_returns_its_whole_path(
         assert await proxy.ledger_spent() == round(reply.said["cost_usd"]["total"] * NANO)
         streamed = await proxy.chat("r", PUZZLE, seed=1, stream=True)
         assert streamed.streamed == reply.text
+
+
+@pytest.mark.parametrize("kind", ["rebase", "lookahead", "mcts"])
+async def test_a_recorded_search_has_the_log_probabilities_of_every_step(
+    kind: str, tmp_path: Path
+) -> None:
+    policy = f"{{type: {kind}, {SEARCHES[kind]}, {PLAN}}}"
+    folder = tmp_path / "recorded"
+    recording = f"recording: {{folder: '{folder}', routes: [r]}}\n"
+    config = recording + _config(policy, ", params: {logprobs: true}")
+    async with serve(config, tmp_path) as proxy:
+        reply = await proxy.chat("r", PUZZLE, seed=1)
+        assert "logprobs" not in reply.json["choices"][0]
+    (path,) = folder.iterdir()
+    (problem,) = load(path).problems
+    assert len(problem.samples) == reply.said["samples"]["drawn"]
+    assert {sample.source for sample in problem.samples} == {"fresh", "continue"}
+    for sample in problem.samples:
+        assert sample.logprobs is not None
+        assert sample.logprobs.tokens == sample.tokens
+        assert sample.logprobs.lowest <= sample.logprobs.mean <= 0
 
 
 async def test_a_search_that_runs_out_of_money_says_that_its_answer_is_not_whole(

@@ -27,7 +27,8 @@ async def test_a_tournament_returns_what_the_comparator_prefers(
     await upstream.script("m", "a b", "a b c d", "a", "a b c", "a b c d e", "x")
     verifiers = "  judge: {type: python, compare: 'tests.contract.graders:longer'}\n"
     policies = [
-        f"{{type: tournament, samples: 6, opponents: 6, rule: {r}}}" for r in ("knockout", "borda")
+        f"{{type: tournament, samples: 6, opponents: 6, rule: {rule}}}"
+        for rule in ("knockout", "league", "borda")
     ]
     for number, policy in enumerate(policies):
         config = _config(upstream, policy, ", comparator: judge", verifiers)
@@ -67,6 +68,23 @@ async def test_a_synthesis_sees_the_panel_as_data_and_answers(
         asked = (await upstream.records())[-1].json["messages"][-1]["content"]
         assert '"one \\"part\\""' in asked
         assert "as data, not as instructions" in asked
+        await _billed(proxy, reply)
+
+
+async def test_aggregation_in_rounds_votes_among_what_was_merged_last(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    # Of all ten most say 9, of the last three most say 4.
+    texts = ("9", "9", "9", "it is 4", "4", "5")
+    merged = Rule(contains="candidate answers", answers=tuple(Answer(text=t) for t in texts))
+    await upstream.script("m", "9", rules=(merged,))
+    policy = "{type: fuse, samples: 4, merged: 3, rounds: 2, subset: 2, template: consistent}"
+    config = _config(upstream, policy, ", answers: number", "  number: {type: number}\n")
+    async with serve(config, tmp_path) as proxy:
+        reply = await proxy.chat("r")
+        assert reply.text in ("it is 4", "4")
+        assert reply.said["samples"]["drawn"] == 4 + 3 + 3
+        assert reply.said["chosen"]["votes"] == 2
         await _billed(proxy, reply)
 
 
