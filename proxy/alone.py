@@ -47,7 +47,8 @@ def answered_alone(request: ChatRequest, route: Route) -> tuple[Route, str] | No
         # There is no answer in it to verify either.
         scored = replace(route, checks=(), voter=None, on_unverified="return")
         return scored, "a request that scores its prompt: one sample"
-    if request.fields.get("web_search_options", b"null") != b"null":
+    searches = request.fields.get("web_search_options", b"null") != b"null"
+    if searches and route.policy.needs.max_samples > 1:
         return route, "web_search_options: one sample, because each would pay for its own search"
     return None
 

@@ -244,6 +244,7 @@ def _build_parts(config: Config, shared: _Shared, old: Parts | None) -> Parts:
         plain_keep_alive=config.server.plain_keep_alive,
         records=Keeping(config.records.keep_days, config.records.text),
         tags={name: tag_accounts(name, tag) for name, tag in config.tags.items()},
+        told_tags={name: tag.metadata for name, tag in config.tags.items() if tag.metadata},
         recorder=open_recorder(config.recording, recorder, shared.metrics.recorded, shared.stack),
     )
     return Parts(config, upstreams, checks, setup)

@@ -69,6 +69,7 @@ def make_route(
         prompts=settings.prompts,
         on_unverified=settings.on_unverified,
         on_tools=settings.on_tools,
+        on_disconnect=settings.on_disconnect,
         tool_check=tool_check(settings, checks),
         stream=settings.stream,
         progress=settings.progress,

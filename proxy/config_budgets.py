@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from samplewise.policies.price import nano_from_usd
-from samplewise.proxy.config_types import Count, PositiveAmount, Seconds, Settings
+from samplewise.proxy.config_types import Count, PositiveAmount, Seconds, Settings, Text
 from samplewise.proxy.ledger.base import Limit, Window
 
 __all__ = ["BudgetSettings", "GlobalBudgetSettings", "RouteBudgetSettings", "TagSettings"]
@@ -46,9 +47,13 @@ class BudgetSettings(Settings):
 
 
 class TagSettings(Settings):
-    """A name that routes and client keys carry, such as a team, and what all of them may spend."""
+    """A name that routes and client keys carry, such as a team, and what all of them may spend.
+
+    A request carries it, too, when its own `metadata` has all of these entries.
+    """
 
     budget: BudgetSettings = BudgetSettings()
+    metadata: Mapping[Text, str] = {}
 
 
 class GlobalBudgetSettings(BudgetSettings):

@@ -50,6 +50,7 @@ class RouteSettings(Settings):
     params: Params = Field(default_factory=dict)
     on_unverified: Literal["return", "vote", "error"] = "return"
     on_tools: Literal["passthrough", "vote", "verify"] = "passthrough"
+    on_disconnect: Literal["cancel", "finish"] = "cancel"
     side_requests: SideSettings | None = None
     mirror: MirrorSettings | None = None
     stream: Literal["chunks", "whole", "raw"] = "chunks"

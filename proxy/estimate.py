@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,16 +23,39 @@ RECENT_DAYS = 30
 _CHARACTERS_PER_TOKEN = 8
 
 
-def estimate(job: Job, recent: Recent | None) -> bytes:
-    """Return what a request could cost, as JSON text.
+def estimate(jobs: Sequence[Job], recent: Recent | None) -> bytes:
+    """Return what a request could cost, as JSON text: one job, or one for each of its prompts.
 
     `recent` is what the route's requests have cost in the last `RECENT_DAYS` days; None when the
     ledger could not be read.
     """
+    own = [_estimated(job, recent) for job in jobs]
+    said = own[0] if len(own) == 1 else _together(own)
+    return encode({"object": "samplewise.estimate", "samplewise": said})
+
+
+def _together(own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what several prompts could cost; limits of a request are those of each."""
+    costs = [one["cost_usd"] for one in own]
+    usual = [cost["expected"] for cost in costs]
+    return {
+        **{name: value for name, value in own[0].items() if name != "budget"},
+        "samples_at_least": sum(one["samples_at_least"] for one in own),
+        "samples_at_most": sum(one["samples_at_most"] for one in own),
+        "cost_usd": {
+            "best": math.fsum(cost["best"] for cost in costs),
+            "expected": None if None in usual else math.fsum(usual),
+            "worst": math.fsum(cost["worst"] for cost in costs),
+        },
+        "prompts": own,
+    }
+
+
+def _estimated(job: Job, recent: Recent | None) -> dict[str, Any]:
     limit, worst = job.limit.nano, worst_nano(job)
     best = best_nano(job)
     expected, reason = _expected(recent, best, worst)
-    said = {
+    return {
         "request_id": job.request_id,
         "route": job.route.name,
         "policy": job.policy_name,
@@ -51,7 +75,6 @@ def estimate(job: Job, recent: Recent | None) -> bytes:
         "budget": {"limit_usd": None if limit is None else usd(limit)},
         "warnings": job.warnings,
     }
-    return encode({"object": "samplewise.estimate", "samplewise": said})
 
 
 def most_samples(job: Job) -> int:

@@ -21,6 +21,9 @@ __all__ = ["MOST_HEAD_BYTES", "HttpProtocol"]
 
 MOST_HEAD_BYTES = 64 * 1024
 _LINGER_S = 10.0
+_ONCE = frozenset(
+    (b"host", b"authorization", b"x-api-key", b"api-key", b"idempotency-key", b"content-encoding")
+)
 _REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
 
@@ -34,7 +37,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.moved = False
         self.offered = False
         self._in_head = True
-        self._too_long = False
+        self._status, self._why = 400, ""
         self._lingering = False
 
     def on_message_begin(self) -> None:
@@ -52,11 +55,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self.moved = True
         self.check_head(len(self.url) + sum(len(name) + len(text) for name, text in self.headers))
-        named = any(name == b"upgrade" for name, _ in self.headers)
-        self.offered = named and self.parser.should_upgrade()
+        names = [name for name, _ in self.headers]
+        seen = set(names)
+        if len(seen) < len(names):
+            self._check_once(names)
+        self.offered = b"upgrade" in seen and self.parser.should_upgrade()
         if self.offered or self._lingering:  # behind a request that was the last
             return
-        old = self.parser.get_http_version() == "1.0"
+        old = self.parser.get_http_version() != "1.1"
         if old:
             self.expect_100_continue = False  # RFC 9110, section 10.1.1: no meaning there
         super().on_headers_complete()
@@ -110,8 +116,16 @@ class HttpProtocol(HttpToolsProtocol):
     def check_head(self, size: int) -> None:
         """Raise HttpParserError when a head of so many bytes is too long."""
         if size > MOST_HEAD_BYTES:
-            self._too_long = True
+            self._why = f"the head of the request is larger than {MOST_HEAD_BYTES} bytes"
+            self._status = 431
             raise httptools.HttpParserError
+
+    def _check_once(self, names: list[bytes]) -> None:
+        """Raise HttpParserError for a header whose second value somebody else may go by."""
+        for name in sorted(_ONCE):
+            if names.count(name) > 1:
+                self._why = f"the header {name.decode()} is given twice"
+                raise httptools.HttpParserError
 
     def head_without_offer(self) -> bytes:
         """Return the head that was read, without the offer."""
@@ -122,9 +136,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, or too long a head, and close the connection."""
-        status, said = 400, "this is not an HTTP request that can be read"
-        if self._too_long:
-            status, said = 431, f"the head of the request is larger than {MOST_HEAD_BYTES} bytes"
+        if self._lingering:  # its client has the answer already
+            self.transport.close()
+            return
+        status = self._status
+        said = self._why or "this is not an HTTP request that can be read"
         body = error_bytes(RequestError(said, status=status))
         self.transport.write(
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"

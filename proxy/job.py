@@ -35,6 +35,8 @@ __all__ = [
 _BYTES_PER_TOKEN = 8
 
 _DEADLINE_MARGIN_S = 0.2
+# Ten minutes is what OpenAI's packages announce where nobody says otherwise: no deadline.
+_PATIENT_S = 60.0
 
 
 class Outcome(StrEnum):
@@ -91,6 +93,7 @@ class Route:
     prompts: Mapping[str, str] = field(default_factory=dict)
     on_unverified: Literal["return", "vote", "error"] = "return"
     on_tools: Literal["passthrough", "vote", "verify"] = "passthrough"
+    on_disconnect: Literal["cancel", "finish"] = "cancel"
     tool_check: Check | None = None
     side: Side | None = None
     mirror: Mirror | None = None
@@ -212,6 +215,12 @@ class Job:
         return self.began + bound_s - min(_DEADLINE_MARGIN_S, bound_s / 10)
 
     @property
+    def hurried(self) -> bool:
+        """Whether the best of several samples may have to leave before all of them are there."""
+        hurry = self.deadline_s is not None or (self.patience_s or _PATIENT_S) < _PATIENT_S
+        return hurry and self.most_samples > 1
+
+    @property
     def accounts(self) -> tuple[Account, ...]:
         """The shared counters that every wave must fit into: the route's, the key's, its tags'."""
         return self.route.accounts + (() if self.key is None else self.key.accounts) + self.tagged
@@ -222,8 +231,19 @@ class Job:
         most = self.policy.needs.max_samples
         return most if self.limit.samples is None else min(most, self.limit.samples)
 
+    @property
+    def finishes(self) -> bool:
+        """Whether it goes on without its client: it has begun, and a repetition would find it."""
+        begun = self.evidence is not None and self.retry is not None
+        return begun and self.route.on_disconnect == "finish"
+
     def leave(self) -> None:
-        """Note that a client has closed its connection; with the last one, tell who listens."""
+        """Note that a client has closed its connection; with the last one, tell who listens.
+
+        A run that is to be finished goes on as if nobody had left, where it can be found again.
+        """
+        if self.finishes:
+            return
         self.holders -= 1
         if self.holders > 0:
             return

@@ -20,6 +20,10 @@ _SPACE = re.compile(r"[ \t\n\r]+")
 # More than any client sends, few enough to be looked at one by one.
 _MOST_MEMBERS = 1_000
 _LONGEST_KEPT = 40
+# msgspec calls it by other names, "truncated" among them.
+_HALF = re.compile(
+    r"(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2})(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 encode = msgspec.json.Encoder().encode
 
@@ -55,7 +59,13 @@ def members(body: bytes, name: str = "") -> dict[str, bytes]:
     except msgspec.ValidationError:
         raise RequestError(f"{where}: must be a JSON object", param=param) from None
     except msgspec.DecodeError as error:
-        raise RequestError(f"{where}: {error}", param=param) from None
+        half = _HALF.search(text)
+        why = (
+            f"{half[1]} is half of a surrogate pair (character {half.start(1)})"
+            if half
+            else str(error)
+        )
+        raise RequestError(f"{where}: {why}", param=param) from None
     if len(found) > _MOST_MEMBERS:
         raise RequestError(f"{where}: has more than {_MOST_MEMBERS} keys", param=param)
     duplicate = _duplicate(text, found)

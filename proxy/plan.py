@@ -107,8 +107,9 @@ class Plan:
         if not self.upstream.streams:
             return False
         watched = self.needs.cancel or self.needs.progress_tokens or self.job.tap
-        # A hedged call may be cut, too.
-        return bool(watched or self.upstream.hedge is not None)
+        # A hedged call may be cut, too, and one with a deadline: those of several samples are kept
+        # that have ended by then.
+        return bool(watched or self.upstream.hedge is not None or self.job.hurried)
 
     def hold(self, slot: Slot, call: Sequence[Slot]) -> Hold:
         """Return the worst case of one slot: the prompt is paid once per call, by its first."""

@@ -47,6 +47,7 @@ from samplewise.proxy.replay.live import Recorder
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.sent_tests import check_tests
 from samplewise.proxy.suffix import without_suffix
+from samplewise.proxy.tagging import tags_of
 from samplewise.proxy.tasks import seed_of, task_of, unchecked
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
@@ -79,6 +80,7 @@ class Setup:
     plain_keep_alive: bool = False
     records: Keeping = field(default_factory=Keeping)
     tags: Mapping[str, tuple[Account, ...]] = field(default_factory=dict)
+    told_tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     recorder: Recorder | None = None
 
 
@@ -181,7 +183,7 @@ class Service:
             patience_s=request.patience_s if options.deadline_s is None else None,
             warnings=warnings,
             key=key,
-            tagged=self._tagged(key, route),
+            tagged=self._tagged(request, key, route),
         )
         if _raw(job):
             # Set for good when the stream is opened.
@@ -213,18 +215,24 @@ class Service:
             )
         return route
 
-    def _tagged(self, key: ClientKey | None, route: Route) -> tuple[Account, ...]:
-        names = () if key is None else key.terms.tags
+    def _tagged(
+        self, request: ChatRequest, key: ClientKey | None, route: Route
+    ) -> tuple[Account, ...]:
+        names = dict.fromkeys(() if key is None else key.terms.tags)
+        names |= dict.fromkeys(tags_of(request, self.setup.told_tags))
         found = (account for name in names for account in self.setup.tags.get(name, ()))
         return tuple(account for account in found if account not in route.accounts)
 
-    async def estimate(self, job: Job) -> bytes:
-        """Return what a request could cost, as JSON text. Nothing is sent, held or written."""
+    async def estimate(self, job: Job, *others: Job) -> bytes:
+        """Return what a request could cost, as JSON text. Nothing is sent, held or written.
+
+        `others` are of the further prompts of one request.
+        """
         recent: Recent | None = None
         # The worst case needs no ledger.
         with suppress(StoreError):
             recent = await self.engine.ledger.recent(job.route.name, RECENT_DAYS)
-        return estimate(job, recent)
+        return estimate((job, *others), recent)
 
     def answered(self, answer: Answer) -> None:
         """Count and log a request that got its answer."""

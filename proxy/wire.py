@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -204,13 +204,33 @@ def _images(messages: bytes) -> int:
     # An escaped letter can hide a name, so escapes of ASCII letters are worth a look too.
     if b"\\u00" not in messages and not any(encode(name) in messages for name in _MEDIA):
         return 0
+    return len(_media(messages))
+
+
+def _media(messages: bytes) -> list[Mapping[str, Any]]:
+    """Return the parts that are not text."""
     try:
         items = msgspec.json.decode(messages, type=list[dict[str, Any]])
     except (msgspec.DecodeError, RecursionError) as error:
         raise RequestError(f"messages: cannot be read: {error}", param="messages") from None
     lists = [item["content"] for item in items if isinstance(item.get("content"), list)]
     parts = [part for content in lists for part in content if isinstance(part, dict)]
-    return sum(any(part.get("type") == name or name in part for name in _MEDIA) for part in parts)
+    return [p for p in parts if any(p.get("type") == name or name in p for name in _MEDIA)]
+
+
+def _inline(messages: bytes) -> int:
+    """Return how many bytes of messages are images and the like, written out in their own place.
+
+    Text that looks the same is text, which costs its tokens.
+    """
+    found = (part.get(name) for part in _media(messages) for name in _MEDIA)
+    texts = (text for value in found for text in _texts(value))
+    return sum(len(text) for text in texts if text.startswith("data:"))
+
+
+def _texts(value: object) -> Iterable[str]:
+    inner = value.values() if isinstance(value, dict) else (value,)
+    return (text for text in inner if isinstance(text, str))
 
 
 def prompt_bound(
@@ -228,8 +248,7 @@ def prompt_bound(
     text = request.messages if messages is None else messages
     size = len(text)
     if request.images and max_tokens_per_image is not None:
-        inline = sum(len(found) for found in _DATA_URL.findall(text))
-        size += request.images * max_tokens_per_image - inline
+        size += request.images * max_tokens_per_image - _inline(text)
     prompt = "prompt" if request.text else "messages"
     for name, value in request.fields.items():
         if name not in _OURS and name != prompt:

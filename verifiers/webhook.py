@@ -84,7 +84,9 @@ class Webhook:
             )
         # No cookies: one verdict must not depend on another.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=Guarded(self.networks)),
+            # How many at once, and for how long, is said elsewhere: aiohttp has bounds of its own.
+            connector=aiohttp.TCPConnector(resolver=Guarded(self.networks), limit=0),
+            timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,

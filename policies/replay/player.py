@@ -137,7 +137,8 @@ class _Game:
         n = min(draw.n, self.evidence.left_samples)
         if isinstance(draw.source, Fresh) and len(pool) < n:
             raise self._missing(
-                f"{n} more samples{_of(draw)}: {len(pool)} are left of those recorded"
+                f"{n} more samples{_of(draw)}: {len(pool)} are left of those recorded; let it draw "
+                "fewer, as NAME:SAMPLES, or record more"
             )
         started = []
         for place in pool[:n]:

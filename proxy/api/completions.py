@@ -41,7 +41,7 @@ async def completions(request: Request, service: Service) -> Response:
         client = Client(request_id, key, retry, given_id(request.headers))
         jobs = open_texts(service, prompts, client)
         if first.options.dry_run:
-            return json_reply(await service.estimate(jobs[0]), {"x-request-id": request_id})
+            return json_reply(await service.estimate(*jobs), {"x-request-id": request_id})
         if first.stream or service.setup.plain_keep_alive:
             texts = _Texts(service, jobs)
             dialect = _TextStream(texts) if first.stream else _TextBody(texts)

@@ -95,6 +95,9 @@ def record(
         f"{output}: {found.before + found.written} of {found.prompts} prompts, "
         f"{found.written} of them new, ${usd(found.spent):.6f} spent"
     )
+    if found.smaller:
+        click.echo(f"samplewise: {found.smaller} prompts had fewer samples in {output} than are "
+                   "asked for now, and got none: name another file for more", err=True)  # fmt: skip
     if found.out_of_budget:
         click.echo("samplewise: the budget is used up: run the same command again, with more "
                    "--max-cost-usd or when a limit has started again", err=True)  # fmt: skip

@@ -94,6 +94,11 @@ class SqlitePlace:
             raise StoreError(
                 f"There is no ledger {self.path}. Name the server's file with --config or --store."
             )
+        if not self.path.stat().st_size:
+            raise StoreError(
+                f"{self.path} is empty, not a Samplewise ledger. Name the server's file with "
+                "--config or --store."
+            )
         try:
             schema.open_file(self.path, create=False).close()
         except (sqlite3.Error, OSError) as error:

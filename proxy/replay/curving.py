@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from samplewise import __version__
@@ -21,9 +20,11 @@ from samplewise.policies.replay.summary import Estimate
 from samplewise.proxy.replay.curve_chart import draw_curves
 from samplewise.proxy.replay.files import Recording, RecordingError, load
 from samplewise.proxy.replay.output import write_all
+from samplewise.proxy.replay.tables import show_table
 
 __all__ = ["Fitted", "draw", "run_curve"]
 
+_COLUMNS = ("one of k right", "all of k right", "vote of k right", "Beta", "power law")
 _FORECASTS = (2, 10)
 
 
@@ -70,7 +71,8 @@ def run_curve(
     recording = load(file)
     found = draw(recording, passes, seed)
     for fitted in found:
-        console.print(_table(fitted, console.is_terminal))
+        title = f"{fitted.curve.name}: percent of {len(fitted.curve.counts.right)} problems"
+        show_table(console, Column("k", justify="right"), _COLUMNS, _rows(fitted), title)
         for line in _said(fitted):
             console.print(Text(line, style="dim"))
     about = {"version": __version__, "file": file.name, "problems": len(recording.problems)}
@@ -86,24 +88,17 @@ def run_curve(
     )
 
 
-def _table(fitted: Fitted, lines: bool) -> Table:
+def _rows(fitted: Fitted) -> list[tuple[str, ...]]:
     curve = fitted.curve
-    title = f"{curve.name}: percent of {len(curve.counts.right)} problems"
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD if lines else None)
-    table.add_column("k", justify="right")
-    for heading in ("one of k right", "all of k right", "vote of k right", "Beta", "power law"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    rows: list[tuple[str, ...]] = []
     for number, k in enumerate(curve.ks):
         cells = [curve.any_right[number], curve.all_right[number]]
-        vote = curve.majority[number] if curve.majority else None
-        table.add_row(
-            str(k), *map(_percent, cells), "-" if vote is None else _percent(vote),
-            *_laws(fitted, k),
-        )  # fmt: skip
+        vote = "-" if not curve.majority else _percent(curve.majority[number])
+        rows.append((str(k), *map(_percent, cells), vote, *_laws(fitted, k)))
     for times in _FORECASTS:
         k = times * curve.counts.least
-        table.add_row(f"{k}", "forecast", "-", "-", *_laws(fitted, k))
-    return table
+        rows.append((str(k), "forecast", "-", "-", *_laws(fitted, k)))
+    return rows
 
 
 def _laws(fitted: Fitted, k: int) -> list[str]:

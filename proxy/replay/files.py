@@ -9,6 +9,7 @@ import gzip
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -123,13 +124,13 @@ def _open(path: Path) -> IO[bytes]:
 class Writer:
     """Appends problems to a file, each line whole and on disk before the next.
 
-    `done` holds the ids that the file had already. Use it as a context.
+    `done` holds the ids that the file has, each with its number of samples. Use it as a context.
     """
 
     path: Path
     header: Header
-    done: set[str] = field(default_factory=set)
-    _file: IO[bytes] | None = None
+    done: dict[str, int] = field(default_factory=dict)
+    _file: FileIO | None = None
 
     def __enter__(self) -> Writer:
         """Open the file; one that was left in the middle of a line loses that line.
@@ -139,7 +140,8 @@ class Writer:
         """
         try:
             kept = self._kept() if self.path.exists() and self.path.stat().st_size else 0
-            self._file = self.path.open("r+b" if kept else "wb")
+            # Without a buffer: what a full disk refused would be written again by `close`.
+            self._file = self.path.open("r+b" if kept else "wb", buffering=0)
             self._file.truncate(kept)
             self._file.seek(kept)
         except OSError as error:
@@ -165,13 +167,14 @@ class Writer:
         if problem.id in self.done:
             raise RecordingError(f"{self.path}: has problem {problem.id!r} already")
         self._write(msgspec.json.encode(problem))
-        self.done.add(problem.id)
+        self.done[problem.id] = len(problem.samples)
 
     def _write(self, line: bytes) -> None:
         assert self._file is not None
         try:
-            self._file.write(line + b"\n")
-            self._file.flush()
+            left = memoryview(line + b"\n")
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise RecordingError(f"{self.path}: cannot be written: {error.strerror}") from None
@@ -191,7 +194,8 @@ class Writer:
             ) from None
         for number, line in enumerate(lines[1:], 2):
             try:
-                self.done.add(_problem.decode(line).id)
+                problem = _problem.decode(line)
+                self.done[problem.id] = len(problem.samples)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise RecordingError(f"{self.path}:{number}: {error}") from None
         return kept

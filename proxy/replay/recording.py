@@ -46,10 +46,14 @@ class Order:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run came to. `failed` says why prompts were not recorded, by their ids."""
+    """What a run came to. `failed` says why prompts were not recorded, by their ids.
+
+    Of the prompts that were there before, `smaller` have fewer samples than are wanted now.
+    """
 
     prompts: int
     before: int
+    smaller: int = 0
     written: int = 0
     spent: int = 0
     out_of_budget: bool = False
@@ -71,7 +75,9 @@ async def record(config: Config, order: Order, prompts: Sequence[Prompt], path: 
         header = Header(source=f"samplewise record, route {order.route}", prices=prices)
         with Writer(path, header) as writer:
             missing = [prompt for prompt in prompts if prompt.id not in writer.done]
-            outcome = Outcome(len(prompts), len(prompts) - len(missing))
+            wanted = order.samples * len(order.backends)
+            smaller = sum(writer.done.get(prompt.id, wanted) < wanted for prompt in prompts)
+            outcome = Outcome(len(prompts), len(prompts) - len(missing), smaller)
             with progress(len(missing), "prompts") as advance:
                 run = _Run(service, order, writer, outcome, advance)
                 await run.all(missing)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from samplewise.policies.replay.summary import Summary
+from samplewise.proxy.replay.tables import show_table
 
 __all__ = ["as_csv", "as_json", "show"]
 
@@ -26,13 +26,8 @@ _COLUMNS = (
 
 def show(console: Console, summaries: Sequence[Summary], notes: Sequence[str]) -> None:
     """Print one row a policy and what has to be known to read it."""
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
-    table.add_column("Policy", overflow="fold", max_width=34)
-    for heading in _COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for summary in summaries:
-        table.add_row(Text(summary.name), *map(Text, _cells(summary)))
-    console.print(table)
+    rows = [(summary.name, *_cells(summary)) for summary in summaries]
+    show_table(console, Column("Policy", overflow="fold", max_width=34), _COLUMNS, rows)
     for note in notes:
         console.print(Text(note, style="dim"), soft_wrap=False)
 

@@ -10,7 +10,10 @@ from samplewise.proxy.ledger.places import SqlitePlace
 from tests.upstream import UpstreamProcess
 from tests.wire.proxy import backend
 
-__all__ = ["TOO_LITTLE", "bearer", "both_routes", "store_of"]
+__all__ = ["CAP", "TOO_LITTLE", "bearer", "both_routes", "store_of"]
+
+CAP = 100
+"""The most tokens of a sample."""
 
 # Too little for any sample.
 TOO_LITTLE = ((Window.DAY, Limit(nano=1)),)
@@ -19,7 +22,7 @@ TOO_LITTLE = ((Window.DAY, Limit(nano=1)),)
 def both_routes(upstream: UpstreamProcess, more: str = "") -> str:
     """Return a configuration with the routes `one` and `many`."""
     routes = "".join(
-        f"  {name}: {{backends: [local], max_tokens: 100, policy: '{policy}'}}\n"
+        f"  {name}: {{backends: [local], max_tokens: {CAP}, policy: '{policy}'}}\n"
         for name, policy in {"one": "single", "many": "majority_vote:8"}.items()
     )
     return f"{more}backends:\n{backend(upstream, max_n=1)}routes:\n{routes}"

@@ -171,6 +171,12 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, action: tuple[str
     assert result.exit_code == 1
     assert "There is no ledger" in result.stderr
     assert list(tmp_path.iterdir()) == []
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    result = _keys(*action, "--store", f"sqlite:///{empty}")
+    assert result.exit_code == 1
+    assert "is empty, not a Samplewise ledger" in result.stderr
+    assert empty.stat().st_size == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import resource
 from pathlib import Path
 
 import msgspec
@@ -114,11 +115,28 @@ def test_a_line_that_was_cut_off_is_written_again(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     with Writer(path, Header()) as writer:
-        assert writer.done == {"1"}
+        assert set(writer.done) == {"1"}
         writer.add(voted("ab", id_="2"))
         with pytest.raises(RecordingError, match="has problem '2' already"):
             writer.add(voted("ab", id_="2"))
     assert path.read_bytes() == whole
+
+
+def test_a_full_disk_is_said_and_the_file_goes_on_later(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "s.jsonl", voted("ab", id_="1"), voted("ab", id_="2")
+    with Writer(path, Header()) as writer:
+        writer.add(first)
+    room = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, room[1]))
+    try:
+        said = r"s\.jsonl: cannot be written: File too large"
+        with pytest.raises(RecordingError, match=said), Writer(path, Header()) as writer:
+            writer.add(second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    with Writer(path, Header()) as writer:
+        writer.add(second)
+    assert load(path).problems == (first, second)
 
 
 def test_another_file_is_not_overwritten(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_source_that_was_not_recorded_is_refused() -> None:
 
 
 def test_more_samples_than_were_recorded_are_refused() -> None:
-    with pytest.raises(ReplayError, match=r"asks for 5 more samples: 2 are left .*'p'"):
+    with pytest.raises(ReplayError, match=r"asks for 5 more samples: 2 are left .*draw fewer.*'p'"):
         PLAYER.play(MajorityVote(5), voted("ab"), [0, 1])
 
 

@@ -117,6 +117,16 @@ async def test_what_a_file_has_is_not_drawn_again(
     assert {p.id for p in load(path).problems} == {"1", "2", "3"}
 
 
+async def test_problems_with_fewer_samples_than_are_wanted_now_are_counted(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    config, path = await configured(upstream, tmp_path), tmp_path / "s.jsonl"
+    await record(config, Order("math", 3, DOLLAR), PROMPTS[:2], path)
+    for samples, smaller in ((2, 0), (3, 0), (4, 2)):
+        found = await record(config, Order("math", samples, DOLLAR), PROMPTS[:2], path)
+        assert (found.before, found.written, found.smaller) == (2, 0, smaller)
+
+
 async def test_the_budget_of_a_run_is_never_passed(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:

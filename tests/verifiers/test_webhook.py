@@ -120,6 +120,22 @@ async def test_a_refusal_is_not_repeated(status: int) -> None:
     assert len(seen) == 1
 
 
+async def test_no_number_of_verdicts_at_once_has_to_wait() -> None:
+    here, all_here = 0, asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        nonlocal here
+        here += 1
+        if here == 120:
+            all_here.set()
+        await all_here.wait()
+        return web.json_response(True)
+
+    async with _hook(handle, timeout_s=60.0) as hook, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(hook.verify(task(), sample(str(i)))) for i in range(120)]
+    assert {done.result().status for done in tasks} == {Status.PASS}
+
+
 async def test_redirects_are_not_followed() -> None:
     target, visited = _says(True)
     async with _hook(target) as elsewhere:

@@ -121,7 +121,13 @@ async def serve(
     app = create_app(load_text(text, "test.yaml", env or {}))
     listener = socket.create_server(("127.0.0.1", 0))
     settings = uvicorn.Config(
-        app, http=HttpProtocol, lifespan="on", log_config=None, access_log=False
+        app,
+        http=HttpProtocol,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        # As `samplewise serve` has it: else a stall of some seconds closes connections under tests.
+        timeout_keep_alive=75,
     )
     server = uvicorn.Server(settings)
     # Signals belong to the test run.

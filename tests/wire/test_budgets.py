@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from samplewise.policies.price import NANO
 from samplewise.proxy.keys.base import Terms
@@ -93,3 +94,29 @@ async def test_a_tag_counts_the_requests_of_its_routes_and_of_its_keys_once(
         assert (await proxy.chat("open", headers=other)).status == 200
         page = (await proxy.get("/metrics")).body.decode()
         assert 'samplewise_budget_spent_usd{name="team",scope="tag",window="month"}' in page
+
+
+async def test_a_request_carries_the_tags_that_its_metadata_names(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", SAID)
+    config = (
+        "tags:\n  team: {budget: {samples_per_month: 2}, metadata: {team: a}}\n"
+        "  both: {budget: {samples_per_month: 1}, metadata: {team: b, stage: test}}\n"
+        f"backends:\n{backend(upstream)}routes:\n"
+        f"  open: {{backends: [local], max_tokens: {CAP}}}\n"
+        f"  team: {{backends: [local], max_tokens: {CAP}, tags: [team]}}\n"
+    )
+    others: list[Any] = [None, {}, {"team": "c"}, {"team": 1}, {"team": "b"}, ["a"], "a", 5]
+    async with serve(config, tmp_path) as proxy:
+        assert (await proxy.chat("team", metadata={"team": "a"})).status == 200  # counted once
+        assert (await proxy.chat("open", metadata={"team": "a", "other": "x"})).status == 200
+        assert (await proxy.chat("open", metadata={"team": "b", "stage": "test"})).status == 200
+        for said, name in (({"team": "a"}, "team"), ({"team": "b", "stage": "test"}, "both")):
+            refused = await proxy.chat("open", metadata=said)
+            assert (refused.status, refused.error["code"]) == (402, "budget_exceeded")
+            assert f"the tag '{name}' limit of" in refused.error["message"]
+        for metadata in others:
+            assert (await proxy.chat("open", metadata=metadata)).status == 200
+    sent = [record.json.get("metadata") for record in await upstream.records()]
+    assert sent[3:] == others

@@ -285,4 +285,12 @@ async def test_a_dry_run_buys_nothing(upstream: UpstreamProcess, tmp_path: Path)
     async with opened(upstream, tmp_path) as proxy:
         reply = await ask(proxy, "vote", samplewise={"dry_run": True})
         assert reply.json["object"] == "samplewise.estimate"
+        one = reply.json["samplewise"]
+        reply = await ask(proxy, "vote", ["one two"] * 3, samplewise={"dry_run": True})
+        said = reply.json["samplewise"]
+        assert said["cost_usd"]["worst"] == pytest.approx(3 * one["cost_usd"]["worst"])
+        assert said["samples_at_most"] == 3 * one["samples_at_most"]
+        assert [each["cost_usd"]["worst"] for each in said["prompts"]] == [
+            one["cost_usd"]["worst"]
+        ] * 3
         assert not await upstream.records()

@@ -96,6 +96,26 @@ async def test_the_best_so_far_leaves_before_the_clients_own_timeout(
 
 
 @pytest.mark.parametrize(
+    ("headers", "option"),
+    [({"x-stainless-read-timeout": "2"}, {}), ({}, {"samplewise": {"deadline_s": 2}})],
+)
+async def test_samples_of_one_call_that_have_ended_are_used_when_the_deadline_passes(
+    upstream: UpstreamProcess, tmp_path: Path, headers: dict[str, str], option: dict[str, Any]
+) -> None:
+    slow = Answer(text="it is 5", hold="gate", hold_after=1)
+    await upstream.script("m", "it is 4", "it is 4", slow, slow, slow, slow)
+    async with served(upstream, tmp_path) as proxy:
+        reply = await proxy.chat("vote", headers=headers, **option)
+        assert (reply.status, reply.text) == (200, "it is 4")
+        assert reply.said["samples"] | {"ok": 2, "cancelled": 4} == reply.said["samples"]
+        assert "deadline" in reply.said["degraded"]
+        [record] = await upstream.records()
+        assert record.n == 6
+        # What was cut costs what had come of it, not its worst case.
+        assert await proxy.ledger_spent() < 100 * 1930
+
+
+@pytest.mark.parametrize(
     ("model", "fields", "announced", "passed"),
     [
         ("vote", {}, "0.4", True),

@@ -55,7 +55,7 @@ async def test_a_policy_that_raises_ends_its_request_and_settles(
         assert reply.status == 500
         assert b"secret" not in reply.body
         assert (await proxy.chat("ok")).text == "x"
-        assert await proxy.ledger_spent() >= 0
+        assert await proxy.ledger_spent() > 0
 
 
 async def test_a_policy_that_does_nothing_is_stopped(

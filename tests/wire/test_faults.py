@@ -123,9 +123,9 @@ async def test_a_stream_in_single_bytes_is_read_as_if_it_came_whole(
 
 
 @clients
-@pytest.mark.parametrize(("route", "worst"), [("live", 0), ("each", CAP)])
+@pytest.mark.parametrize("route", ["live", "each"])
 async def test_the_deadline_answers_with_what_is_there(
-    upstream: UpstreamProcess, tmp_path: Path, route: str, worst: int, client: str
+    upstream: UpstreamProcess, tmp_path: Path, route: str, client: str
 ) -> None:
     await upstream.script("m", "fine", faults=[None, Fault(kind="hang")])
     async with serve(config(upstream, http_client=client), tmp_path) as proxy:
@@ -137,7 +137,7 @@ async def test_the_deadline_answers_with_what_is_there(
         await upstream.wait("aborted", equals=1)
         cost = await spent(proxy, upstream, reply)
         good = 2 * (PROMPT_NANO + TOKEN_NANO)
-        assert cost - good - worst * TOKEN_NANO in range(200 * PROMPT_NANO)
+        assert cost - good in range(200 * PROMPT_NANO)
 
 
 async def test_the_deadline_without_any_answer_is_a_504(

@@ -240,6 +240,22 @@ async def test_what_can_be_read_in_two_ways_is_refused_with_all_behind_it(
 
 
 @pytest.mark.parametrize(
+    "header",
+    ["host", "Authorization", "x-api-key", "api-key", "Idempotency-Key", "content-encoding"],
+)
+async def test_a_header_that_decides_something_is_given_once(
+    proxy: Proxy, upstream: UpstreamProcess, header: str
+) -> None:
+    lines = [b"%b: identity\r\n" % header.encode(), b"%b: gzip\r\n" % header.lower().encode()]
+    if header == "host":
+        lines = [b"HOST: there\r\n"]
+    ((status, body),) = await exchange(proxy, [request(*lines, LENGTH), request(LENGTH, CLOSE)])
+    said = msgspec.json.decode(body)["error"]["message"]
+    assert (status, said) == (400, f"the header {header.lower()} is given twice")
+    assert await upstream.records() == []
+
+
+@pytest.mark.parametrize(
     "flood",
     [
         POST + b"x-a: " + b"a" * 1_000_000,

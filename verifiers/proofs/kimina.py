@@ -42,7 +42,11 @@ class Kimina:
         """Make the connection pool."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+                # Bounded by `timeout_s`: aiohttp would end every call after 5 minutes.
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
             )
 
     async def close(self) -> None:
