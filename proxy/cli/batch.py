@@ -69,7 +69,9 @@ def batch(
     from samplewise.proxy.batches.offline import Order, errors_file, run_batch
     from samplewise.proxy.config import load_config
     from samplewise.proxy.errors import SamplewiseError
+    from samplewise.proxy.logs import set_up_logs
 
+    set_up_logs("auto", "error")
     nano = None if max_usd is None else nano_from_usd(repr(max_usd))
     order = Order(requests, output, nano, resume, at_once)
     try:
