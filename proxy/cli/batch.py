@@ -39,11 +39,14 @@ Examples:
               "passed get no more.")  # fmt: skip
 @click.option("--each", type=click.IntRange(1, 1000), default=1, show_default=True,
               help="With --samples: samples of a line in each round.")  # fmt: skip
-@click.option("--spread", type=click.Choice(["all", "margin", "gap", "entropy"]), default="all",
-              show_default=True, help="With --samples: after a round for all, every round goes to "
-              "all open lines, or to the quarter whose votes are least sure.")  # fmt: skip
+@click.option("--spread", type=click.Choice(["all", "margin", "gap", "entropy", "ucb"]),
+              default="all", show_default=True, help="With --samples: after a round for all, every "
+              "round goes to all open lines, or to the quarter whose votes are least sure, or "
+              "whose scores promise most (ucb).")  # fmt: skip
 @click.option("--lead", type=click.IntRange(min=1), help="With --samples: a line whose leading "
               "answer is ahead by so many votes gets no more.")  # fmt: skip
+@click.option("--score", type=float, help="With --samples: a line with a sample of this score gets "
+              "no more.")  # fmt: skip
 def batch(
     requests: Path,
     output: Path,
@@ -55,6 +58,7 @@ def batch(
     each: int,
     spread: Spread,
     lead: int | None,
+    score: float | None,
 ) -> None:
     """Answer the requests of a file, as OpenAI's Batch API has them, through a configuration.
 
@@ -77,7 +81,7 @@ def batch(
     try:
         config = load_config(config_file)
         run = run_batch(config, order) if samples is None else run_shared(
-            config, order, samples, Elimination(each, spread=spread, lead=lead)
+            config, order, samples, Elimination(each, spread=spread, lead=lead, score=score)
         )  # fmt: skip
         found = asyncio.run(run)
     except SamplewiseError as error:

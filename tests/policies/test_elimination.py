@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+import math
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,8 @@ from samplewise.policies.elimination import Elimination, Spread
 from samplewise.policies.evidence import Evidence
 from samplewise.policies.replay.budget import spend_budget
 from samplewise.policies.replay.judging import Judge
+from samplewise.policies.replay.records import Problem, RecordedSample, RecordedVerdict
+from samplewise.verifiers.base import Status
 from tests.replay.made import voted
 
 SPREADS = get_args(Spread)
@@ -71,9 +74,37 @@ def test_a_problem_that_never_gets_its_sample_holds_up_no_other() -> None:
     assert grants == {"0": 1, "1": 1}
 
 
-@pytest.mark.parametrize(("spread", "lead"), [("least", None), ("all", 0)])
-def test_a_spread_that_is_none_and_a_lead_of_nothing_are_refused(
-    spread: Spread, lead: int | None
-) -> None:
+def scored(id_: str, *scores: float) -> Problem:
+    samples = tuple(
+        RecordedSample(
+            text=f"{score}", tokens=1, verdicts={"judge": RecordedVerdict(Status.NONE, score)}
+        )
+        for score in scores
+    )
+    return Problem(id=id_, samples=samples, prompt_tokens=40)
+
+
+def scores_spent(allocator: Elimination, total: int, *problems: Problem) -> dict[str, int]:
+    order = {problem.id: range(len(problem.samples)) for problem in problems}
+    found = spend_budget(allocator, problems, order, total, Judge())
+    return {name: evidence.drawn for name, evidence in found.items()}
+
+
+def test_a_score_lets_a_problem_leave() -> None:
+    problems = scored("good", 0.2, 0.9, 0.1, 0.1), scored("bad", 0.2, 0.3, 0.1, 0.1)
+    assert scores_spent(Elimination(score=0.9), 99, *problems) == {"good": 2, "bad": 4}
+
+
+def test_upper_bounds_prefer_promise_but_leave_nobody_out() -> None:
+    problems = [scored("high", *[0.9] * 40), scored("low", *[0.1] * 40)]
+    drawn = scores_spent(Elimination(spread="ucb"), 40, *problems)
+    assert drawn["high"] > 2 * drawn["low"]
+    assert drawn["low"] > 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"spread": "least"}, {"lead": 0}, {"score": math.nan}, {"score": math.inf}]
+)
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(PolicyError):
-        Elimination(spread=spread, lead=lead)
+        Elimination(**wrong)
