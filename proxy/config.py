@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
-from samplewise.policies.base import Needs, PolicyError
 from samplewise.policies.price import shown_usd
 from samplewise.proxy.checks_base import make_check
 from samplewise.proxy.config_backends import BackendSettings, literal_secrets
@@ -25,14 +24,11 @@ from samplewise.proxy.config_models import (
     asked_backends,
     model_problems,
     model_warnings,
-    route_problems,
 )
-from samplewise.proxy.config_policies import (
-    AdaptiveVoteSettings,
-)
+from samplewise.proxy.config_policy_checks import PolicyChecks
 from samplewise.proxy.config_recording import RecordingSettings, recording_problems
 from samplewise.proxy.config_records import RecordsSettings
-from samplewise.proxy.config_routes import RouteSettings, raw_warning
+from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_server import ServerSettings, is_loopback
 from samplewise.proxy.config_store import check_store, is_postgres
 from samplewise.proxy.config_types import Name, Settings
@@ -164,13 +160,6 @@ def _settings(document: Document) -> Config:
     return Config.model_validate(sound)
 
 
-def _policy_problem(error: PolicyError, path: Path) -> Problem:
-    """Return the problem at the field that a policy's own message begins with."""
-    field, _, rest = str(error).partition(": ")
-    parts = tuple(int(part) if part.isdigit() else part for part in field.split("."))
-    return Problem((*path, *parts), rest) if rest else Problem(path, field)
-
-
 @dataclass(slots=True)
 class _Checks:
     """The checks that need more than one section. Problems go into the document."""
@@ -198,7 +187,10 @@ class _Checks:
             self._names(route, path)
             # After a value that could not be read, what is missing is not what was meant.
             if not any(broken[:2] == path for broken in self.document.broken):
-                self._policy(route, path)
+                found = PolicyChecks(self.config, self.comparators)
+                found.run(route, path)
+                self.document.problems += found.problems
+                self.warnings += found.warnings
                 self._room(route, path)
         self._unread_routes()
         for section in ("backends", "verifiers"):
@@ -293,80 +285,8 @@ class _Checks:
             kind = section.removesuffix("s")
             self._problem(path, f"no {kind} {quoted(name)}{near(name, known)}")
 
-    def _policy(self, route: RouteSettings, path: Path) -> None:
-        try:
-            needs = route.policy.build().needs
-        except PolicyError as error:
-            self.document.problems.append(_policy_problem(error, (*path, "policy")))
-            return
-        kind, here = route.policy.type, (*path, "policy")
-        if needs.answers and route.answers is None:
-            self._warn(here, "no `answers` is set: the final answer found in each text votes")
-        if (wrong := raw_warning(route, needs, self.config.backends)) is not None:
-            self._warn((*path, "stream"), wrong)
-        self._judges(route, needs, path)
-        judges = {*route.verifiers, *filter(None, [route.answers])}
-        for name in needs.scores:
-            if name not in judges:
-                wrong = f"the route has no verifier {quoted(name)}{near(name, judges)}"
-                self._problem((*here, "score"), wrong)
-        for name in needs.backends:
-            if name not in route.backends:
-                wrong = f"the route has no backend {quoted(name)}{near(name, route.backends)}"
-                self._problem(here, wrong)
-        for name in needs.variants:
-            if name not in route.prompts:
-                known = list(route.prompts)
-                wrong = f"the route has no prompt {quoted(name)} under `prompts`{near(name, known)}"
-                self._problem(here, wrong)
-        if needs.min_ok > needs.max_samples:
-            wrong = f"must not exceed the {needs.max_samples} samples, got {needs.min_ok}"
-            self._problem((*here, "min_ok"), wrong)
-        for budget, where in ((route.budget, path), (self.config.budget, ())):
-            if budget.samples is not None and needs.max_samples > budget.samples:
-                shown = ".".join(map(str, (*where, "budget", "samples")))
-                wrong = f"{kind} may draw {needs.max_samples} samples, but {shown} is"
-                self._problem(here, f"{wrong} {budget.samples}: lower one or raise the other")
-
-    def _judges(self, route: RouteSettings, needs: Needs, path: Path) -> None:
-        """Check that the verifiers of a route can do what its policy and outcome rest on."""
-        kind, verifiers = route.policy.type, self.config.verifiers
-        judged = route_problems(route, verifiers, path)
-        self.document.problems += judged
-        if needs.verdicts and not route.verifiers:
-            wrong = f"{kind} needs a verifier: name one under `verifiers`"
-            self._problem((*path, "policy"), wrong)
-        if needs.prior and route.prior is None:
-            wrong = "weighs right against wrong answers: set `prior` to a file of `samplewise "
-            self._problem((*path, "policy"), f"{kind} {wrong}calibrate`")
-        if needs.comparator and route.comparator is None:
-            wrong = f"{kind} compares samples: set `comparator` to a verifier's name"
-            self._problem((*path, "policy"), wrong)
-        if route.comparator in self.config.verifiers and route.comparator not in self.comparators:
-            wrong = "cannot compare samples: it must be pairwise, or python with `compare`"
-            self._problem((*path, "comparator"), wrong)
-        if route.on_tools == "vote" and not needs.answers:
-            self._problem((*path, "on_tools"), f"vote needs a policy that votes: {kind} does not")
-        if route.on_unverified == "vote" and route.answers is None and not needs.answers:
-            self._problem((*path, "on_unverified"), "vote needs `answers`, whose answers vote")
-        found = [self.config.verifiers.get(name) for name in route.verifiers]
-        if route.on_unverified == "error" and not any(v is None or v.required for v in found):
-            wrong = "error needs a required verifier: without one nothing is ever verified"
-            self._problem((*path, "on_unverified"), wrong)
-        steps = needs.continuation or needs.step_scores
-        voter = self.config.verifiers.get(route.answers or "")
-        if voter is not None and voter.scope == "step":
-            self._problem((*path, "answers"), "must judge whole answers: its scope is step")
-        if not steps and any(v is not None and v.scope == "step" for v in found):
-            wrong = f"one of them judges steps, which {kind} does not draw"
-            self._problem((*path, "verifiers"), wrong)
-
     def _room(self, route: RouteSettings, path: Path) -> None:
-        """Warn of limits that leave no room: no sample fits, or a vote cannot be won."""
-        policy = route.policy
-        if isinstance(policy, AdaptiveVoteSettings) and policy.out_of_reach:
-            wrong = f"{policy.margin} is above max_samples {policy.max_samples}: never reached"
-            self._warn((*path, "policy", "margin"), wrong)
+        """Warn of limits that leave no room: no sample fits."""
         for budget, where in ((route.budget, path), (self.config.budget, ())):
             if budget.tokens is not None and budget.tokens < route.max_tokens:
                 wrong = f"{budget.tokens} is less than max_tokens {route.max_tokens}"

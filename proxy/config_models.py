@@ -14,12 +14,17 @@ from samplewise.proxy.config_judges import (
     RewardModelSettings,
     ScoreModelSettings,
 )
-from samplewise.proxy.config_policies import FirstPassSettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_verifiers import MultiSettings, VerifierSettings
 from samplewise.proxy.config_yaml import Path, Problem, near, quoted
 
-__all__ = ["asked_backends", "model_problems", "model_warnings", "route_problems"]
+__all__ = [
+    "asked_backends",
+    "model_problems",
+    "model_warnings",
+    "never_passing",
+    "route_problems",
+]
 
 _SCORERS = (RewardModelSettings, ProcessRewardSettings)
 _THRESHOLDS = (ScoreModelSettings, GenerativeSettings, *_SCORERS)
@@ -99,26 +104,27 @@ def model_warnings(
 def route_problems(
     route: RouteSettings, verifiers: Mapping[str, VerifierSettings], path: Path
 ) -> Iterator[Problem]:
-    """Yield what a route's models cannot do for it.
-
-    A score without a threshold never passes: `first_pass` would draw all it may, every time.
-    """
+    """Yield what a route's models cannot do for it, whatever its policy."""
     for field, names in (("verifiers", route.verifiers), ("answers", (route.answers,))):
         for name in names:
             if isinstance(verifiers.get(name or ""), PairwiseSettings):
                 wrong = f"{quoted(name or '')} compares samples: name it under `comparator`"
                 yield Problem((*path, field), wrong)
+
+
+def never_passing(route: RouteSettings, verifiers: Mapping[str, VerifierSettings]) -> Iterator[str]:
+    """Yield what is wrong with verifiers that pass nothing: `first_pass` waits for one in vain.
+
+    A score without a threshold never passes: it would draw all it may, every time.
+    """
     for name in route.verifiers:
         settings = verifiers.get(name)
-        written = isinstance(settings, CodeTestsSettings) and settings.sources == ("generated",)
-        if written and isinstance(route.policy, FirstPassSettings):
-            wrong = f"{quoted(name)} passes nothing by generated tests: take the policy agreement"
-            yield Problem((*path, "verifiers"), wrong)
+        if isinstance(settings, CodeTestsSettings) and settings.sources == ("generated",):
+            yield f"{quoted(name)} passes nothing by generated tests: take the policy agreement"
         if not isinstance(settings, _THRESHOLDS) or not settings.required:
             continue
-        if settings.pass_threshold is None and isinstance(route.policy, FirstPassSettings):
-            wrong = (
+        if settings.pass_threshold is None:
+            yield (
                 f"{quoted(name)} gives a score and passes nothing: set its pass_threshold, or "
                 "required: false, because first_pass waits for a pass"
             )
-            yield Problem((*path, "verifiers"), wrong)

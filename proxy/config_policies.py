@@ -65,6 +65,7 @@ __all__ = [
     "SinglePolicySettings",
     "WeightedVoteSettings",
     "expand_short",
+    "is_policy_type",
     "number_field",
 ]
 
@@ -332,6 +333,11 @@ _Policies = (
 _BY_NAME: dict[str, type[Settings]] = {
     get_args(policy.model_fields["type"].annotation)[0]: policy for policy in get_args(_Policies)
 }
+
+
+def is_policy_type(name: str) -> bool:
+    """Return whether a policy of ours has this name."""
+    return name in _BY_NAME
 
 
 def number_field(name: str) -> str | None:

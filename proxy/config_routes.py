@@ -35,8 +35,8 @@ class RouteSettings(Settings):
 
     `answers` names the verifier whose canonical answers vote, `verifiers` those that judge.
     `max_tokens` is the cap written into every upstream call; `params` are request defaults;
-    `prompts` are variants of the system prompt by name. `prior` is a file that `samplewise
-    calibrate` wrote.
+    `policies` are further policies by name, for requests to choose. `prompts` are variants of the
+    system prompt by name. `prior` is a file that `samplewise calibrate` wrote.
     """
 
     backends: Annotated[Names, AfterValidator(filled)]
@@ -44,6 +44,7 @@ class RouteSettings(Settings):
     verifiers: Names = ()
     comparator: Name | None = None
     policy: PolicySettings = Field(default_factory=_default_policy)
+    policies: Mapping[Name, PolicySettings] = {}
     budget: RouteBudgetSettings = RouteBudgetSettings()
     tags: Names = ()
     max_tokens: Count = 4096
