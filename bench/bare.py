@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from samplewise.policies.base import Action, Evidence, Needs, Policy
 from samplewise.proxy.cli.server import ProxyServer, listen
 from samplewise.proxy.config import load_config
-from samplewise.proxy.job import Route
+from samplewise.proxy.job import ChosenPolicy, Route
 from samplewise.proxy.ledger.base import Account, Balance, Grant, Recent, Settlement, Wave
 from samplewise.proxy.service import Service
 
@@ -64,7 +64,7 @@ class Unread:
 def bare(route: Route) -> Route:
     """Return a route without voter and shared accounts."""
     policy = Unread(route.policy, replace(route.policy.needs, answers=False))
-    chosen = route.policy_name, policy
+    chosen = ChosenPolicy(route.policy_name, policy)
     return replace(route, voter=None, accounts=(), make_policy=lambda name, samples: chosen)
 
 

@@ -12,14 +12,15 @@ from samplewise.proxy.checks_base import Check, make_check, plain_voter
 from samplewise.proxy.config import Config
 from samplewise.proxy.config_budgets import TagSettings
 from samplewise.proxy.config_mirror import MirrorSettings
+from samplewise.proxy.config_policies import PolicySettings
 from samplewise.proxy.config_routes import RouteSettings
 from samplewise.proxy.config_side import SideSettings
 from samplewise.proxy.config_verifiers import VerifierSettings
 from samplewise.proxy.errors import ConfigError
-from samplewise.proxy.job import Mirror, Route, Side
+from samplewise.proxy.job import ChosenPolicy, Mirror, Route, Side
 from samplewise.proxy.ledger.base import Account, Limit, Scope, Window
 from samplewise.proxy.on_tools import tool_check
-from samplewise.proxy.overrides import PolicyChoice
+from samplewise.proxy.overrides import Offer, PolicyChoice
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import Comparator, VerifierSetupError
 
@@ -45,18 +46,21 @@ def make_route(
     checks: Mapping[str, Check],
 ) -> Route:
     """Return a route with all that its requests need; raises ConfigError if it cannot be built."""
-    policy = _policy(name, settings)
     limit = _request_limit(settings, config)
-    ceiling = limit.samples or policy.needs.max_samples
+    own = _offer(f"routes.{name}.policy", "", settings.policy, limit)
+    policy = own.chosen.policy
+    named = {
+        called: _offer(f"routes.{name}.policies.{called}", called, its, limit)
+        for called, its in settings.policies.items()
+    }
     names = settings.verifiers
     drawn_from = {n: upstreams[n] for n in settings.backends}
     route = Route(
         name=name,
         policy=policy,
         policy_name=settings.policy.type,
-        make_policy=PolicyChoice(
-            name, settings.policy, policy, ceiling, bool(names), tuple(drawn_from.values())
-        ),
+        make_policy=PolicyChoice(name, own, bool(names), tuple(drawn_from.values()), named),
+        policies={called: offer.chosen for called, offer in named.items()},
         upstreams=drawn_from,
         checks=tuple(checks[n] for n in names),
         voter=_voter(settings, policy, checks),
@@ -76,7 +80,7 @@ def make_route(
         usage=settings.usage,
         description=settings.description,
         seed=settings.seed,
-        prior=read_prior(name, settings, policy),
+        prior=read_prior(name, settings),
         mirror=_mirror(settings.mirror),
     )
     return replace(route, side=_side(route, settings.side_requests, upstreams))
@@ -105,12 +109,20 @@ def _mirror(settings: MirrorSettings | None) -> Mirror | None:
     return Mirror(settings.route, settings.share, settings.at_once)
 
 
-def _policy(name: str, settings: RouteSettings) -> Policy:
+def _offer(path: str, name: str, settings: PolicySettings, limit: Limit) -> Offer:
+    """Return what a policy of the configuration gives to requests.
+
+    The route's own may be made larger up to the route's limit, one that has a name may not.
+    """
     try:
-        policy: Policy = settings.policy.build()
+        policy: Policy = settings.build()
     except PolicyError as error:
-        raise ConfigError(f"routes.{name}.policy: {error}") from error
-    return policy
+        raise ConfigError(f"{path}: {error}") from error
+    most = policy.needs.max_samples
+    ceiling = limit.samples or most
+    if name:
+        ceiling = min(ceiling, most)
+    return Offer(settings, ChosenPolicy(settings.type, policy, name), ceiling)
 
 
 def _voter(settings: RouteSettings, policy: Policy, checks: Mapping[str, Check]) -> Check | None:

@@ -139,7 +139,7 @@ async def _try(service: Service, route: str, labelled: Labelled) -> Tried:
     choice = encode({"index": 0, "message": {"role": "assistant", "content": text}})
     try:
         job = service.job(parse_chat(labelled.body(route), {}), request_id)
-        job.policy, job.policy_name = Single(), "single"
+        job.policy, job.policy_name, job.chosen_name = Single(), "single", ""
         job.route = replace(job.route, on_unverified="return")
         backend = next(iter(job.route.upstreams))
         sample = Sample("", 0, text, text, Ended.EOS, choice=choice, backend=backend)

@@ -92,7 +92,7 @@ def report(answer: Answer) -> dict[str, Any]:
     said: dict[str, Any] = {
         "request_id": job.request_id,
         "route": job.route.name,
-        "policy": job.policy_name,
+        **job.policy_told,
         "outcome": answer.outcome.value,
         "degraded": [word.value for word in answer.degraded],
         "stop_reason": answer.stop.reason.value,

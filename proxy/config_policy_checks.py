@@ -57,8 +57,8 @@ class PolicyChecks:
                 self._problem((*path, "policies", name), wrong)
             found.append(self._policy(route, policy, path, name))
         if found[0] is not None:
-            wrong = raw_warning(route, found[0], self.config.backends)
-            self.warnings += [] if wrong is None else [Problem((*path, "stream"), wrong)]
+            said = raw_warning(route, found[0], self.config.backends)
+            self.warnings += [] if said is None else [Problem((*path, "stream"), said)]
         self._judges(route, path)
         if None not in found:
             self._steps(route, [needs for needs in found if needs is not None], path)

@@ -58,7 +58,7 @@ def _estimated(job: Job, recent: Recent | None) -> dict[str, Any]:
     return {
         "request_id": job.request_id,
         "route": job.route.name,
-        "policy": job.policy_name,
+        **job.policy_told,
         "dry_run": True,
         "samples_at_least": _least_samples(job),
         "samples_at_most": most_samples(job),

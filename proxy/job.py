@@ -21,6 +21,7 @@ from samplewise.verifiers.base import Sample, Task
 
 __all__ = [
     "Answer",
+    "ChosenPolicy",
     "Degraded",
     "Job",
     "Mirror",
@@ -68,20 +69,35 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True)
+class ChosenPolicy:
+    """A policy as a request gets it: `type` names its class, `name` its entry in `policies`.
+
+    `name` is empty for the route's own and for what was not configured. `margins` is what requests
+    that chose the entry have shown: they may be harder than those that did not.
+    """
+
+    type: str
+    policy: Policy
+    name: str = ""
+    margins: Margins = field(default_factory=Margins)
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A configured model name, ready to use. `upstreams` is in order of preference.
 
     `limit` bounds one request, `accounts` are the shared counters every wave must fit into.
     `automatic` are the verifiers that see every sample, `tool_check` is what sees turns that call
     tools beside them and reads their votes, where these do not pass through. `margins` is what its
-    requests have shown.
+    requests have shown. `policies` are those that a request may choose by name.
     """
 
     name: str
     policy: Policy
     policy_name: str
     upstreams: Mapping[str, Upstream]
-    make_policy: Callable[[str | None, int | None], tuple[str, Policy]]
+    make_policy: Callable[[str | None, int | None], ChosenPolicy]
+    policies: Mapping[str, ChosenPolicy] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     voter: Check | None = None
     comparator: Check | None = None
@@ -150,7 +166,8 @@ class Job:
     `given_id` is the name that came with the request, `evidence` what is known since it runs,
     `mirrored` is the id of the second run that a mirror began, `sources` what each draw went out
     from, `patience_s` how long the client waits by its own word. `also` is what its surface adds to
-    its record, where records have text.
+    its record, where records have text. `chosen_name` is the entry of `policies` that the client
+    chose, empty without one.
     """
 
     request_id: str
@@ -180,6 +197,13 @@ class Job:
     mirrored: str = ""
     sources: dict[str, Source] = field(default_factory=dict)
     patience_s: float | None = None
+    chosen_name: str = ""
+
+    @property
+    def policy_told(self) -> dict[str, str]:
+        """The policy as answers, estimates, records and logs name it: its type, and its entry."""
+        entry = {"policy_name": self.chosen_name} if self.chosen_name else {}
+        return {"policy": self.policy_name, **entry}
 
     @property
     def max_tokens(self) -> int:

@@ -62,6 +62,9 @@ class Metrics:
         self.requests = self._counter(
             "requests", "Requests by how they ended.", "route", "endpoint", "outcome"
         )
+        self.chosen = self._counter(
+            "chosen_policies", "Answers of policies that clients chose by name.", "route", "policy"
+        )
         self.duration = self._histogram(
             "request_duration_seconds", "Time to the whole answer.", _SECONDS, "route", "stream"
         )
@@ -87,7 +90,6 @@ class Metrics:
         self.coalesced = self._counter(
             "coalesced_retries", "Client retries that joined a run instead of buying one.", "route"
         )
-
         self.recordings = self._counter(
             "recorded_requests", "Requests written to recordings, or dropped.", "route", "result"
         )
@@ -130,7 +132,6 @@ class Metrics:
             "upstream_duration_seconds", "Time of one call.", _SECONDS, "upstream"
         )
         self.upstream_inflight = self._gauge("upstream_inflight", "Calls in flight.", "upstream")
-
         self.upstream_retries = self._counter(
             "upstream_retries",
             "Calls that repeat lost ones, sent or held back by the retry budget.",
@@ -198,6 +199,8 @@ class Metrics:
         """Count a request that got its answer."""
         route, evidence = answer.job.route.name, answer.evidence
         self._add(self.requests, 1, route, answer.job.request.endpoint, answer.outcome.value)
+        if answer.job.chosen_name:
+            self._add(self.chosen, 1, route, answer.job.chosen_name)
         stream = "true" if answer.job.request.stream else "false"
         self._observe(self.duration, answer.seconds, route, stream)
         self._observe(self.overhead, max(0.0, answer.seconds - waited_s), route)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from samplewise.policies.base import Needs, Policy, PolicyError
 from samplewise.proxy.backends.abilities import lacking
-from samplewise.proxy.config_policies import PolicySettings, number_field
+from samplewise.proxy.config_policies import PolicySettings, is_policy_type, number_field
 from samplewise.proxy.errors import RequestError
+from samplewise.proxy.job import ChosenPolicy
 from samplewise.proxy.upstreams import Upstream
 
-__all__ = ["PolicyChoice"]
+__all__ = ["Offer", "PolicyChoice"]
 
 _settings: TypeAdapter[Any] = TypeAdapter(PolicySettings)
-# What a request may name: policies that need no settings beyond a number of samples.
+# What any request may name: policies that need no settings beyond a number of samples.
 _BY_NAME = (
     "single",
     "majority_vote",
@@ -32,47 +33,62 @@ _BY_NAME = (
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """A policy of the configuration, and the most samples that requests may have of it."""
+
+    settings: Any
+    chosen: ChosenPolicy
+    ceiling: int
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyChoice:
-    """Builds a request's policy. `ceiling` is the most samples the route allows.
+    """Builds a request's policy: the route's `own`, one of its `named` ones, or a built-in one.
 
     `judged` says that the route has verifiers that judge, `upstreams` are those it draws from.
     """
 
     route: str
-    settings: Any
-    policy: Policy
-    ceiling: int
+    own: Offer
     judged: bool
     upstreams: tuple[Upstream, ...] = ()
+    named: Mapping[str, Offer] = field(default_factory=dict)
 
-    def __call__(self, name: str | None, samples: int | None) -> tuple[str, Policy]:
-        """Return the name and the policy for what a request asks.
+    def __call__(self, name: str | None, samples: int | None) -> ChosenPolicy:
+        """Return the policy for what a request asks.
 
         Raises:
             RequestError: it asks for more samples than the route allows, or for a policy that the
                 route cannot run.
         """
-        if name is None and samples is None:
-            return self.settings.type, self.policy
-        if samples is not None and samples > self.ceiling:
+        offer = self.named.get(name or "", self.own)
+        if samples is None and (name is None or name in self.named):
+            return offer.chosen
+        if samples is not None and samples > offer.ceiling:
+            which = f"policy {name!r} of route" if name in self.named else "route"
             raise RequestError(
-                f"samplewise.samples: route {self.route!r} allows at most {self.ceiling}, "
+                f"samplewise.samples: {which} {self.route!r} allows at most {offer.ceiling}, "
                 f"got {str(samples)[:60]}",
                 param="samplewise.samples",
             )
-        fields = self._fields(name)
-        policy = self._built(_with_samples(fields, min(samples or self.ceiling, self.ceiling)))
-        self._check(fields["type"], policy.needs)
-        return fields["type"], policy
+        fields = self._fields(name, offer)
+        most = min(samples or offer.ceiling, offer.ceiling)
+        policy = self._built(_with_samples(fields, most))
+        self._check(fields["type"], policy.needs, offer.ceiling)
+        return replace(offer.chosen, type=fields["type"], policy=policy)
 
-    def _fields(self, name: str | None) -> dict[str, Any]:
-        own = dict(self.settings.model_dump(by_alias=True))
-        if name is None or name == own["type"]:
-            return own
+    def _fields(self, name: str | None, offer: Offer) -> dict[str, Any]:
+        fields = dict(offer.settings.model_dump(by_alias=True))
+        if name is None or name in self.named or name == fields["type"]:
+            return fields
         if name not in _BY_NAME:
+            own = f"route {self.route!r} has {', '.join(self.named)}; " if self.named else ""
+            short, colon, _ = name.partition(":")
+            number = colon and (short in self.named or is_policy_type(short))
+            hint = "; a number of samples belongs into samplewise.samples" if number else ""
             raise RequestError(
-                f"samplewise.policy: a request can ask for {', '.join(_BY_NAME)}, or "
-                f"{own['type']} as route {self.route!r} has it; got {name[:60]!r}",
+                f"samplewise.policy: {own}a request can ask for {', '.join(_BY_NAME)}, or "
+                f"{fields['type']} as route {self.route!r} has it; got {name[:60]!r}{hint}",
                 param="samplewise.policy",
             )
         return {"type": name}
@@ -86,11 +102,11 @@ class PolicyChoice:
             raise RequestError(f"samplewise.policy: {text}", param="samplewise.policy") from None
         return policy
 
-    def _check(self, name: str, needs: Needs) -> None:
-        if needs.max_samples > self.ceiling:
+    def _check(self, name: str, needs: Needs, ceiling: int) -> None:
+        if needs.max_samples > ceiling:
             raise RequestError(
                 f"samplewise.policy: {name} draws up to {needs.max_samples} samples, route "
-                f"{self.route!r} allows {self.ceiling}",
+                f"{self.route!r} allows {ceiling}",
                 param="samplewise.policy",
             )
         for upstream in self.upstreams:

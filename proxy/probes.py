@@ -12,6 +12,7 @@ from functools import partial
 import aiohttp
 import structlog
 
+from samplewise.policies.base import Policy
 from samplewise.policies.evidence import Money
 from samplewise.proxy.backends.abilities import Abilities, lacking
 from samplewise.proxy.backends.glance import Glance, look, work
@@ -118,7 +119,8 @@ class Probes:
             posted=self.metrics.posted_to(PROBE_ROUTE),
         )
         routes = [r for r in self.config.routes.values() if name in r.backends]
-        most = max((route.policy.build().needs.max_samples for route in routes), default=1)
+        policies = [p for route in routes for p in (route.policy, *route.policies.values())]
+        most = max((policy.build().needs.max_samples for policy in policies), default=1)
         probe = Probe(
             upstream,
             purse,
@@ -145,19 +147,27 @@ def _version(seen: Iterable[Glance]) -> str:
     return next((glance.version for glance in seen if glance.version), "")
 
 
+def _policies(name: str, route: Route) -> Iterable[tuple[str, str, Policy]]:
+    """Yield the policies of a route with where they stand and what they are called."""
+    yield name, route.policy_name, route.policy
+    for called, chosen in route.policies.items():
+        yield f"{name}.policies.{called}", chosen.type, chosen.policy
+
+
 def refuse_lacking(routes: Mapping[str, Route]) -> None:
-    """Refuse routes whose policy needs what one of their upstreams is known not to do.
+    """Refuse routes of whose policies one needs what one of their upstreams is known not to do.
 
     Raises:
         ConfigError: names route, backend, and everything that it lacks.
     """
     found = [
-        f"routes.{name}: {route.policy_name} needs {what}, which backend {upstream.name!r} does "
-        "not do; take another policy or backend"
+        f"routes.{place}: {kind} needs {what}, which backend {upstream.name!r} does not do; take "
+        "another policy or backend"
         for name, route in routes.items()
+        for place, kind, policy in _policies(name, route)
         for upstream in route.upstreams.values()
         for what in lacking(
-            route.policy.needs, upstream.name, upstream.abilities, upstream.max_top_logprobs
+            policy.needs, upstream.name, upstream.abilities, upstream.max_top_logprobs
         )
     ]
     if found:

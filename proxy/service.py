@@ -31,8 +31,9 @@ from samplewise.proxy.errors import (
     UpstreamFailed,
 )
 from samplewise.proxy.estimate import RECENT_DAYS, estimate
+from samplewise.proxy.fan_out import check_fan_out, warnings_of
 from samplewise.proxy.gate import Gate
-from samplewise.proxy.job import Answer, Job, Route
+from samplewise.proxy.job import Answer, ChosenPolicy, Job, Route
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.guard import Guard
 from samplewise.proxy.keys.rates import Rates
@@ -55,6 +56,7 @@ from samplewise.proxy.wire import ChatRequest
 __all__ = ["Service", "Setup"]
 
 _log = structlog.get_logger("samplewise.requests")
+_ONE = ChosenPolicy("single", Single())
 # How requests without an answer are counted; any other error is our own.
 _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
@@ -142,25 +144,28 @@ class Service:
         tests_run = check_tests(options, key, route)
         alone = answered_alone(request, route)
         if alone is None:
-            name, policy = route.make_policy(options.policy, options.samples)
+            chosen = route.make_policy(options.policy, options.samples)
         else:
-            (route, why), name, policy = alone, "single", Single()
+            (route, why), chosen = alone, _ONE
         most = None if key is None else key.terms.max_samples
-        if most is not None and policy.needs.max_samples > most:
+        if most is not None and chosen.policy.needs.max_samples > most:
             # A policy that cannot be made smaller is cut short by its limit.
             with suppress(RequestError):
-                name, policy = route.make_policy(options.policy, most)
+                chosen = route.make_policy(options.policy, most)
+        policy = chosen.policy
+        if chosen.name and policy.needs.margins:
+            route = replace(route, margins=chosen.margins)
         seed = seed_of(request, route, request_id)
         task = task_of(request, request_id, route.name, seed)
         mute = unchecked(request, route, policy, task)
         if mute is not None and mute[1]:
-            name, policy = "single", Single()
+            chosen, policy = _ONE, _ONE.policy
         if policy.needs.answers and route.voter is None:
             # The route's own policy does not vote, the one that was asked for does.
             route = replace(route, voter=plain_voter())
         limit = _limit(route, options, most)
-        _check_fan_out(request, route, _most(policy, limit))
-        warnings = _warnings(request, route, policy, most)
+        check_fan_out(request, route, _most(policy, limit))
+        warnings = warnings_of(request, route, policy, most)
         if alone is not None:
             warnings.append(why)
         if mute is not None:
@@ -174,7 +179,8 @@ class Service:
             route=route,
             request=request,
             policy=policy,
-            policy_name=name,
+            policy_name=chosen.type,
+            chosen_name=chosen.name,
             task=task,
             limit=limit,
             began=asyncio.get_running_loop().time(),
@@ -244,7 +250,7 @@ class Service:
             "answered",
             request_id=job.request_id,
             route=job.route.name,
-            policy=job.policy_name,
+            **job.policy_told,
             outcome=answer.outcome.value,
             stop_reason=answer.stop.reason.value,
             degraded=[word.value for word in answer.degraded],
@@ -355,38 +361,3 @@ def _raw(job: Job) -> bool:
         and job.route.stream != "whole"
         and all(upstream.streams for upstream in job.route.upstreams.values())
     )
-
-
-def _check_fan_out(request: ChatRequest, route: Route, most: int) -> None:
-    if request.n > most:
-        raise RequestError(
-            f"n: route {route.name!r} draws {'only one' if most == 1 else f'at most {most}'} here, "
-            f"so it cannot return {request.n} answers",
-            param="n",
-        )
-    unbounded = [u.name for u in route.upstreams.values() if u.max_tokens_per_image is None]
-    if request.images and most > 1 and unbounded:
-        raise RequestError(
-            f"messages: images cannot be sent {most} times without a bound on their tokens; set "
-            f"max_tokens_per_image for {', '.join(unbounded)}, or use a route with one sample",
-            param="messages",
-        )
-
-
-def _warnings(
-    request: ChatRequest, route: Route, policy: Policy, most_samples: int | None
-) -> list[str]:
-    found = []
-    samples = request.options.samples
-    if samples is not None and most_samples is not None and samples > most_samples:
-        found.append(f"samples {samples} exceeds the key's cap; {most_samples} used")
-    if request.max_tokens is not None and request.max_tokens > route.max_tokens:
-        found.append(
-            f"max_tokens {request.max_tokens} exceeds the route's cap; {route.max_tokens} used"
-        )
-    temperature = request.temperature
-    if temperature is None:
-        temperature = route.params.get("temperature")
-    if temperature == 0 and policy.needs.max_samples > 1:
-        found.append("temperature 0: samples will be nearly alike, so drawing several gains little")
-    return found

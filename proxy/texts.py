@@ -71,14 +71,17 @@ def check_route(service: Service, request: ChatRequest, route: str) -> None:
     found = service.routes.get(route)
     if found is None:
         return
-    policy = request.options.policy or found.policy_name
-    if policy in _WRITING or found.policy.needs.continuation:
+    asked = request.options.policy
+    chosen = found.policies.get(asked or "")
+    policy = (asked or found.policy_name) if chosen is None else chosen.type
+    needs = found.policy.needs if chosen is None else chosen.policy.needs
+    if policy in _WRITING or needs.continuation:
         raise RequestError(
             f"model: policy {policy} of route {route!r} writes messages, and a prompt has none; "
             "use /v1/chat/completions, or a route with another policy",
             param="model",
         )
-    if request.options.policy is None and found.policy.needs.top_logprobs:
+    if (asked is None or chosen is not None) and needs.top_logprobs:
         raise RequestError(
             f"model: policy {policy} of route {route!r} reads the likeliest tokens of a chat; "
             "use /v1/chat/completions, or a route with another policy",

@@ -60,6 +60,10 @@ def _model(route: Route) -> dict[str, Any]:
         "samplewise": {
             "policy": route.policy_name,
             "samples_at_most": route.policy.needs.max_samples,
+            "policies": {
+                name: {"policy": its.type, "samples_at_most": its.policy.needs.max_samples}
+                for name, its in route.policies.items()
+            },
             "backends": prices,
             "verifiers": [check.name for check in route.checks],
             "limit_usd": None if route.limit.nano is None else usd(route.limit.nano),

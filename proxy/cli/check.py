@@ -16,7 +16,7 @@ from rich.text import Text
 
 from samplewise.policies.first_pass import FirstPass
 from samplewise.policies.price import shown_usd, usd
-from samplewise.policies.prior import prior_of
+from samplewise.policies.prior import Prior, prior_of
 from samplewise.proxy.asking import Priced
 from samplewise.proxy.backends.abilities import Abilities
 from samplewise.proxy.build_prior import read_prior
@@ -87,21 +87,35 @@ def _plans(config: Config) -> Iterator[str]:
         ConfigError: a prior cannot be used, or says that its policy cannot gain anything.
     """
     for name, route in config.routes.items():
-        policy = route.policy.build()
-        prior = prior_of(read_prior(name, route, policy))
-        if not isinstance(policy, FirstPass) or prior is None or policy.right_nano is None:
-            continue
-        found = policy.best_attempts(prior)
-        if found is not None:
-            worth = f"a request is then worth ${usd(found[1]):.6g}"
-            yield f"routes.{name}: at most {found[0]} attempts are best; {worth}"
-        elif policy.attempt_nano is None:
-            yield f"routes.{name}: set attempt_usd to be told the best number of attempts"
-        else:
-            yield (
-                f"routes.{name}: no number of attempts is best: its prior does not say how "
-                "requests differ; calibrate with several samples of at least 20 prompts"
-            )
+        prior = prior_of(read_prior(name, route))
+        for called, its in _policies(route):
+            policy = its.policy.build()
+            if isinstance(policy, FirstPass) and prior is not None:
+                place = f"routes.{name}.policies.{called}" if called else f"routes.{name}"
+                yield from _plan(place, policy, prior)
+
+
+def _plan(place: str, policy: FirstPass, prior: Prior) -> Iterator[str]:
+    if policy.right_nano is None:
+        return
+    found = policy.best_attempts(prior)
+    if found is not None:
+        worth = f"a request is then worth ${usd(found[1]):.6g}"
+        yield f"{place}: at most {found[0]} attempts are best; {worth}"
+    elif policy.attempt_nano is None:
+        yield f"{place}: set attempt_usd to be told the best number of attempts"
+    else:
+        yield (
+            f"{place}: no number of attempts is best: its prior does not say how "
+            "requests differ; calibrate with several samples of at least 20 prompts"
+        )
+
+
+def _policies(route: RouteSettings) -> Iterator[tuple[str, RouteSettings]]:
+    """Yield the route with its own policy, then as requests get it that choose another by name."""
+    yield "", route
+    for name, policy in route.policies.items():
+        yield name, route.model_copy(update={"policy": policy})
 
 
 def _show_abilities(console: Console, config: Config) -> None:
@@ -186,16 +200,18 @@ def _table(config: Config, prompt_tokens: int) -> Table:
         table.add_column(heading, justify="right", overflow="fold")
     table.add_column("Limits", overflow="fold")
     for name, route in config.routes.items():
-        cells = (
-            name,
-            route.policy.type,
-            ", ".join(route.backends),
-            str(route.policy.build().needs.max_samples),
-            _cost(config, route, prompt_tokens),
-            "\n".join(_limits(route)) or "none",
-        )
-        # As text, so that a name with brackets is not taken for markup.
-        table.add_row(*(Text(cell) for cell in cells))
+        for called, its in _policies(route):
+            kind = its.policy.type
+            cells = (
+                name,
+                f"{called} ({kind})" if called else kind,
+                ", ".join(its.backends),
+                str(its.policy.build().needs.max_samples),
+                _cost(config, its, prompt_tokens),
+                "\n".join(_limits(its)) or "none",
+            )
+            # As text, so that a name with brackets is not taken for markup.
+            table.add_row(*(Text(cell) for cell in cells))
     return table
 
 

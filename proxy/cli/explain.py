@@ -98,11 +98,16 @@ def _ending(record: Mapping[str, Any]) -> Iterator[Text]:
         return
     decision = ", ".join(f"{name} {value}" for name, value in record["decision"].items())
     yield Text(
-        f"Policy {record['policy']} stopped because: {record['stop_reason']}"
+        f"Policy {_policy(record)} stopped because: {record['stop_reason']}"
         f"{f' ({decision})' if decision else ''}. Outcome: {record['outcome']}."
     )
     if record["degraded"]:
         yield Text(f"Degraded: {', '.join(record['degraded'])}")
+
+
+def _policy(record: Mapping[str, Any]) -> str:
+    kind, name = str(record["policy"]), record.get("policy_name")
+    return kind if name is None else f"{name} ({kind})"
 
 
 def _candidates(record: Mapping[str, Any]) -> Table:

@@ -50,7 +50,7 @@ def content(
     """Return the record of a request that was answered, or ended with an error."""
     text = words.text
     answer = end if isinstance(end, Answer) else None
-    said: dict[str, Any] = {"policy": job.policy_name, "error": None}
+    said: dict[str, Any] = {**job.policy_told, "error": None}
     if answer is not None:
         told = report(answer)
         said |= {name: told[name] for name in _FROM_REPORT}

@@ -164,7 +164,7 @@ class _Run:
         request = parse_chat(prompt.body(order.route), {})
         job = self.service.job(request, self.service.new_request_id())
         job.policy = Oversample(order.samples, order.backends, order.timed, order.group_tokens)
-        job.policy_name = "record"
+        job.policy_name, job.chosen_name = "record", ""
         # The limits of one request are those of answering; the shared ones hold as always.
         job.limit = Limit()
         job.route = replace(
