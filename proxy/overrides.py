@@ -73,6 +73,11 @@ class PolicyChoice:
             )
         fields = self._fields(name, offer)
         most = min(samples or offer.ceiling, offer.ceiling)
+        number = number_field(fields["type"])
+        most_of_own = offer.chosen.policy.needs.max_samples
+        if number is not None and number in fields and most <= most_of_own:
+            # Searches may draw several times their number: it must not grow by asking for less.
+            most = min(most, fields[number])
         policy = self._built(_with_samples(fields, most))
         self._check(fields["type"], policy.needs, offer.ceiling)
         return replace(offer.chosen, type=fields["type"], policy=policy)

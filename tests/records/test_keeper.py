@@ -12,7 +12,7 @@ import pytest
 from samplewise.policies.evidence import Evidence, Granted
 from samplewise.policies.single import Single
 from samplewise.proxy.errors import UpstreamFailed
-from samplewise.proxy.job import Job, Route
+from samplewise.proxy.job import ChosenPolicy, Job, Route
 from samplewise.proxy.keys.store import key_store
 from samplewise.proxy.ledger.base import Limit
 from samplewise.proxy.ledger.places import Place
@@ -39,7 +39,7 @@ def ended(name: str) -> Job:
     """Return a job that has run."""
     body = b'{"model": "one", "messages": [{"role": "user", "content": "hi"}]}'
     request, policy = parse_chat(body, {}), Single()
-    route = Route("one", policy, "single", {}, lambda name, samples: ("single", policy))
+    route = Route("one", policy, "single", {}, lambda name, samples: ChosenPolicy("single", policy))
     task = Task(name, "one", request.messages)
     job = Job(name, route, request, policy, "single", task, Limit(), 0.0)
     job.evidence = Evidence(task)

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from samplewise.policies.single import Single
 from samplewise.proxy.backends.base import Broken, RawEvents
 from samplewise.proxy.errors import RequestError
-from samplewise.proxy.job import Job, Route
+from samplewise.proxy.job import ChosenPolicy, Job, Route
 from samplewise.proxy.ledger.base import Limit
 from samplewise.proxy.sse import RawStream
 from samplewise.proxy.wire import parse_chat
@@ -23,7 +23,7 @@ _ASK = b'{"model":"one","messages":[{"role":"user","content":"hi"}],"stream":tru
 def raw_stream() -> RawStream:
     """Return what passes the events of one stream on to its client."""
     policy = Single()
-    route = Route("one", policy, "single", {}, lambda name, samples: ("single", policy))
+    route = Route("one", policy, "single", {}, lambda name, samples: ChosenPolicy("single", policy))
     request = parse_chat(_ASK, Headers())
     task = Task(request_id="req_1", route="one", messages=request.messages)
     return RawStream(Job("req_1", route, request, policy, "single", task, Limit(), 0.0))
