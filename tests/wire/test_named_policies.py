@@ -9,8 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from samplewise.policies.price import NANO
+from samplewise.proxy.build import preflight
+from samplewise.proxy.cli import main
+from samplewise.proxy.config import load_text
+from samplewise.proxy.errors import ConfigError
 from tests.upstream import Answer, Digits, UpstreamProcess
 from tests.wire.bodies import CHAT
 from tests.wire.proxy import Proxy, Reply, backend, serve
@@ -116,6 +121,25 @@ async def test_a_request_gets_a_vote_by_confidence(
         assert "top_logprobs" not in (await upstream.records())[-1].json
 
 
+async def test_what_a_cascade_learns_is_of_the_requests_that_chose_it(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    gate = "{type: cascade, tiers: [{backend: local, escalate: 0.5}, {backend: dear}]}"
+    await upstream.script("m", Answer(text="it is 4", logprobs=-0.01))
+    await upstream.script("d", "7")
+    config = (
+        f"backends:\n{backend(upstream)}{backend(upstream, 'dear', 'd')}routes:\n"
+        f"  r: {{backends: [local, dear], policy: {gate}, policies: {{mine: {gate}}}}}\n"
+    )
+    async with serve(config, tmp_path) as proxy:
+        mine = {"samplewise": {"policy": "mine"}}
+        for number in range(20):
+            # Nothing is known before 20 requests: all of them go on.
+            assert (await proxy.chat("r", f"{number}", **mine)).text == "7"
+        assert (await proxy.chat("r", "own")).text == "7"
+        assert (await proxy.chat("r", "chosen", **mine)).text == "it is 4"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_header_chooses_and_the_routes_settings_go_before_the_built_in_ones(
     upstream: UpstreamProcess, tmp_path: Path, stream: bool
@@ -184,6 +208,33 @@ async def test_models_and_metrics_name_the_policies(
         page = (await proxy.get("/metrics")).body.decode()
         line = 'samplewise_chosen_policies_total{policy="majority_vote",route="r"} 1.0'
         assert [x for x in page.splitlines() if x.startswith("samplewise_chosen_pol")] == [line]
+
+
+async def test_the_record_and_the_command_that_explains_it_name_the_policy(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", "a b", "a b c d", "a", "a b c")
+    async with served(upstream, tmp_path) as proxy:
+        id_ = (await chosen(proxy, "ranked")).said["request_id"]
+        record = (await proxy.get(f"/v1/samplewise/requests/{id_}")).json["record"]
+        assert (record["policy"], record["policy_name"]) == ("tournament", "ranked")
+    store = f"sqlite:///{tmp_path}/ledger.db"
+    shown = CliRunner().invoke(main, ["explain", id_, "--store", store])
+    assert "Policy ranked (tournament) stopped because: exhausted" in shown.output
+
+
+async def test_an_entry_that_an_upstream_cannot_serve_is_refused_at_start(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    text = ROUTE.replace("local, other, dear", "local").replace("      tiers", "      # tiers")
+    local = backend(upstream, profile="groq")
+    config = f"store: 'sqlite:///{tmp_path}/l.db'\nbackends:\n{local}verifiers:{VERIFIERS}"
+    with pytest.raises(ConfigError) as caught:
+        await preflight(load_text(f"{config}routes:{text}", "test.yaml", {}))
+    said = str(caught.value)
+    assert "routes.r.policies.searched: beam needs" in said
+    assert "routes.r.policies.sure: deepconf needs" in said
+    assert await upstream.records() == []
 
 
 async def test_a_prompt_cannot_be_continued_by_a_search_that_is_chosen(
