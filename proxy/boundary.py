@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["boundary"]
+import structlog
+
+from samplewise.proxy.errors import AnswerError
+from samplewise.proxy.logs import where
+
+__all__ = ["boundary", "internal_error"]
+
+_log = structlog.get_logger("samplewise.boundary")
 
 
 @contextmanager
@@ -21,3 +28,9 @@ def boundary(wrap: Callable[[Exception], Exception], *known: type[Exception]) ->
         raise
     except Exception as error:
         raise wrap(error) from error
+
+
+def internal_error(error: Exception) -> AnswerError:
+    """Return what a client is told of a defect, and log where it was raised."""
+    _log.error("internal error", error=type(error).__name__, exception=where(error))
+    return AnswerError("an internal error; the operator's log says which", code="internal_error")
