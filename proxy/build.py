@@ -58,7 +58,7 @@ from samplewise.proxy.pace import Pace, following_load
 from samplewise.proxy.peers import Peers
 from samplewise.proxy.probes import Probes, refuse_lacking
 from samplewise.proxy.records.keeper import Keeper, Keeping
-from samplewise.proxy.recovery import recovering
+from samplewise.proxy.recovery import Sources, recovering
 from samplewise.proxy.reload import Known, Parts, Reload, unchanged
 from samplewise.proxy.replay.live import open_recorder
 from samplewise.proxy.retries import Retries
@@ -143,7 +143,7 @@ async def open_service(
         stack.push_async_callback(reload.close)
         if recover:
             await stack.enter_async_context(
-                recovering(ledger, parts.upstreams, _records(config, session))
+                recovering(ledger, lambda: _sources(reload.parts, session))
             )
         await _open_guard(config, service, stack)
         yield service
@@ -360,13 +360,14 @@ def _add_checkpoints(config: Config, upstreams: Mapping[str, Upstream], ledger: 
             upstreams[name].checkpoints = checkpoints
 
 
-def _records(config: Config, session: aiohttp.ClientSession) -> dict[str, Records]:
-    """Return the records of every backend that keeps some."""
-    return {
+def _sources(parts: Parts, session: aiohttp.ClientSession) -> Sources:
+    """Return what calls of a configuration's backends cost, for recovery."""
+    records = {
         name: Records(session, settings.base_urls, settings.request_headers())
-        for name, settings in config.backends.items()
+        for name, settings in parts.config.backends.items()
         if isinstance(settings, HttpBackendSettings) and settings.records
     }
+    return Sources(parts.upstreams, records)
 
 
 def _score_servers(config: Config, session: aiohttp.ClientSession) -> dict[str, ScoresBackend]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import groupby
 
 import structlog
@@ -23,28 +24,36 @@ from samplewise.proxy.ledger.base import Settlement, State, UsageSource
 from samplewise.proxy.ledger.orphans import Orphan, RecoverableLedger
 from samplewise.proxy.upstreams import Upstream
 
-__all__ = ["keep_recovering", "recover", "recovering"]
+__all__ = ["Sources", "keep_recovering", "recover", "recovering"]
 
 _log = structlog.get_logger("samplewise.recovery")
 _AT_ONCE = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Backends by name, whose prices tell what a call cost, and the records of those with some."""
+
+    upstreams: Mapping[str, Upstream]
+    records: Mapping[str, Records]
+
+
 @asynccontextmanager
 async def recovering(
-    ledger: RecoverableLedger, upstreams: Mapping[str, Upstream], records: Mapping[str, Records]
+    ledger: RecoverableLedger, sources: Callable[[], Sources]
 ) -> AsyncIterator[None]:
     """Settle what processes that died have left beside the body: now, and again and again.
 
-    What is not done at its end stays open for whoever looks next.
+    `sources` is asked each time, since a reload changes them. What is not done at the body's end
+    stays open for whoever looks next.
     """
-    async with beside(keep_recovering(ledger, upstreams, records), "recovery of calls"):
+    async with beside(keep_recovering(ledger, sources), "recovery of calls"):
         yield
 
 
 async def keep_recovering(
     ledger: RecoverableLedger,
-    upstreams: Mapping[str, Upstream],
-    records: Mapping[str, Records],
+    sources: Callable[[], Sources],
     pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
     """Look for orphans and settle them until cancelled, also when the store fails meanwhile."""
@@ -59,26 +68,23 @@ async def keep_recovering(
                 _log.warning("cannot look for calls of processes that died", error=str(error))
             reachable = False
         if orphans:
-            await recover(ledger, orphans, upstreams, records)
+            await recover(ledger, orphans, sources())
         await pause(ledger.orphans_every_s)
 
 
 async def recover(
     ledger: RecoverableLedger,
     orphans: Sequence[Orphan],
-    upstreams: Mapping[str, Upstream],
-    records: Mapping[str, Records],
+    sources: Sources,
 ) -> None:
-    """Settle every orphan as `recovered`, call by call. Errors of the store are logged.
-
-    `records` are those of the backends that keep some.
-    """
+    """Settle every orphan as `recovered`, call by call. Errors of the store are logged."""
     _log.warning("found calls of a process that died", rows=len(orphans))
     turn = asyncio.Semaphore(_AT_ONCE)
 
     async def settle(rows: Sequence[Orphan]) -> None:
         async with turn:
-            found = await _ends(rows, upstreams.get(rows[0].backend), records.get(rows[0].backend))
+            name = rows[0].backend
+            found = await _ends(rows, sources.upstreams.get(name), sources.records.get(name))
         await ledger.settle(found)
 
     try:

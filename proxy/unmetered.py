@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -35,7 +36,8 @@ class UnmeteredLedger:
     """A `Ledger` over another one that grants everything while that one fails.
 
     What it grants alone is settled nowhere, only counted in metrics. Rows that the ledger below
-    holds are settled there when it works again, whatever happens in between.
+    holds are settled there when it works again, whatever happens in between. They are reserved as
+    sent, even those of calls that wait for a place: after a crash none is taken for unsent.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class UnmeteredLedger:
         self._spent = 0
 
     async def reserve(self, wave: Wave) -> Grant:
-        """Reserve what fits; everything, unmetered, where the store fails."""
+        """Reserve what fits, as sent; everything, unmetered, where the store fails."""
         try:
-            grant = await self._below.reserve(wave)
+            # When a call gets its place, the store may be unable to note that it is sent. Left as
+            # held, its rows would be released after a crash, although they have cost money.
+            grant = await self._below.reserve(replace(wave, dispatched=True))
         except StoreError as error:
             holds = [hold for bundle in wave.bundles for hold in bundle]
             self._routes |= dict.fromkeys((hold.id for hold in holds), wave.route)
@@ -67,15 +71,7 @@ class UnmeteredLedger:
         return grant
 
     async def dispatch(self, ids: Sequence[str]) -> None:
-        """Mark held rows as sent, as far as the store can be reached."""
-        known = [id_ for id_ in ids if id_ not in self._routes]
-        if not known:
-            return
-        try:
-            await self._below.dispatch(known)
-        except StoreError as error:
-            # They stay held there, and are settled when the store works again.
-            self._fails(error)
+        """Do nothing: every row is reserved as sent."""
 
     def settle(self, settlements: Sequence[Settlement]) -> asyncio.Future[None]:
         """Settle what the store holds; count the rest."""

@@ -1,4 +1,4 @@
-"""How a reward model's server is asked: which path, under which names, found out once.
+"""How a reward model's server is asked: which path, under which names, found out by trying.
 
 The names moved between versions of vLLM (`softmax`, `activation`, `use_activation`; `text_1`,
 `queries`), and a server that does not know one may pass over it in silence. So what the server says
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ __all__ = ["RewardServer", "Variant", "activation_name", "answer_text", "convers
 Fields = Mapping[str, frozenset[str]]
 
 _ACTIVATION = ("use_activation", "activation", "softmax")
+# A server that takes nothing any more is not asked for every form again by every verdict.
+_AGAIN_S = 5.0
 # What chat templates use as marks of turns. Here text reaches the model as it is, so an answer that
 # holds such a mark could end its own turn and write another.
 _MARK = re.compile(r"<(?=[|\uff5c]|/?s>|/?(?:start|end)_of_turn>|extra_\d+>)|\[(?=/?INST\])")
@@ -44,13 +47,17 @@ Body = Callable[[Variant], Mapping[str, Any]]
 class RewardServer:
     """One server and the variant that it was found to take; shared by all verdicts.
 
-    `variants` lists what to try, best first, by the fields of each path (None: not known).
+    `variants` lists what to try, best first, by the fields of each path (None: not known). It is
+    looked through anew when the server refuses what it took before: it may be another one by now.
+    `clock` gives seconds, and paces that.
     """
 
     model: ScoringModel
     variants: Callable[[Fields | None], Iterable[Variant]]
     max_answer_bytes: int = 32_768
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     found: Variant | None = None
+    _again_at: float = 0.0
     _finding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def worst(self, task: Task, answer_bytes: int) -> Cost:
@@ -79,10 +86,44 @@ class RewardServer:
             async with self._finding:
                 if self.found is None:
                     return await self._find(body, size, tab)
-        return await self._post(self.found, body, size, tab), self.found
+        taken = self.found
+        try:
+            return await self._post(taken, body, size, tab), taken
+        except Refused as error:
+            return await self._find_another(taken, error, body, size, tab)
 
     async def _find(self, body: Body, size: int, tab: Tab) -> tuple[dict[str, Any], Variant]:
         refusals: list[str] = []
+        answered = await self._try_all(body, size, tab, refusals)
+        if answered is not None:
+            return answered
+        said = "; ".join(refusals) or "it offers none of the paths"
+        raise VerifierError(
+            "the model's server takes no form of the request; is it started with --runner "
+            f"pooling? It said: {said}",
+            reason="unavailable",
+        )
+
+    async def _find_another(
+        self, refused: Variant, error: Refused, body: Body, size: int, tab: Tab
+    ) -> tuple[dict[str, Any], Variant]:
+        """Ask in another way than the refused one; raise the refusal again where there is none."""
+        async with self._finding:
+            found = self.found
+            if found is refused or found is None:
+                if self.clock() < self._again_at:
+                    raise error
+                self._again_at = self.clock() + _AGAIN_S
+                answered = await self._try_all(body, size, tab, [])
+                if answered is None:
+                    raise error
+                return answered
+        return await self._post(found, body, size, tab), found
+
+    async def _try_all(
+        self, body: Body, size: int, tab: Tab, refusals: list[str]
+    ) -> tuple[dict[str, Any], Variant] | None:
+        """Ask in every way until one is taken, and remember that; None where all are refused."""
         for variant in self.variants(await self.model.fields()):
             try:
                 answer = await self._post(variant, body, size, tab)
@@ -91,12 +132,7 @@ class RewardServer:
                 continue
             self.found = variant
             return answer, variant
-        said = "; ".join(refusals) or "it offers none of the paths"
-        raise VerifierError(
-            "the model's server takes no form of the request; is it started with --runner "
-            f"pooling? It said: {said}",
-            reason="unavailable",
-        )
+        return None
 
     async def _post(self, variant: Variant, body: Body, size: int, tab: Tab) -> dict[str, Any]:
         fields = {**variant.fields, **body(variant)}

@@ -13,11 +13,12 @@ from starlette.responses import Response
 
 from samplewise.policies.price import nano_from_usd
 from samplewise.proxy.api.bodies import check_query, read_struct
-from samplewise.proxy.api.files import listed, owner_of, stored
-from samplewise.proxy.api.pages import page
+from samplewise.proxy.api.files import listed, owner_of, stored, stored_page
+from samplewise.proxy.api.pages import page_size
 from samplewise.proxy.api.replies import json_reply, read_body
 from samplewise.proxy.batches.answering import ENDPOINTS
 from samplewise.proxy.batches.base import Batch
+from samplewise.proxy.batches.lists import Wanted
 from samplewise.proxy.batches.running import Runner
 from samplewise.proxy.errors import RequestError, StoreError, store_error
 from samplewise.proxy.jsontext import encode
@@ -51,10 +52,10 @@ async def batch_collection(request: Request, service: Service, runner: Runner) -
         asked = read_struct(await read_body(request, _MOST_BODY), _Create)
         return await _create(service, runner, owner, asked)
     query = check_query(request.query_params.multi_items(), ("limit", "after"))
-    batches = await stored(runner.store, partial(runner.store.all, owner), ())
-    shown, more = page(batches, query, lambda batch: batch.id)
-    data = [await _object(service, runner, batch) for batch in shown]
-    return json_reply(listed(data, more))
+    wanted = Wanted(page_size(query), query.get("after"))
+    batches = await stored_page(runner.store, partial(runner.store.all, owner, wanted), wanted)
+    data = [await _object(service, runner, batch) for batch in batches.items]
+    return json_reply(listed(data, batches.more))
 
 
 async def one_batch(request: Request, service: Service, runner: Runner) -> Response:

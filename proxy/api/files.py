@@ -11,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from samplewise.proxy.api.bodies import check_query
-from samplewise.proxy.api.pages import page
+from samplewise.proxy.api.pages import not_listed, page_size
 from samplewise.proxy.api.replies import json_reply
 from samplewise.proxy.api.uploads import receive
 from samplewise.proxy.batches.base import Stored
+from samplewise.proxy.batches.lists import Listed, Wanted
 from samplewise.proxy.batches.running import Runner
 from samplewise.proxy.batches.store import BatchStore
 from samplewise.proxy.errors import RequestError, StoreError, store_error
@@ -22,7 +23,15 @@ from samplewise.proxy.jsontext import encode
 from samplewise.proxy.keys.guard import credentials
 from samplewise.proxy.service import Service
 
-__all__ = ["file_collection", "file_content", "listed", "one_file", "owner_of", "stored"]
+__all__ = [
+    "file_collection",
+    "file_content",
+    "listed",
+    "one_file",
+    "owner_of",
+    "stored",
+    "stored_page",
+]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -40,12 +49,11 @@ async def file_collection(request: Request, service: Service, runner: Runner) ->
             raise store_error(error) from error
         return json_reply(encode(file.shown()))
     query = check_query(request.query_params.multi_items(), ("limit", "after", "order", "purpose"))
-    files = await stored(store, partial(store.files, owner), ())
-    wanted = [file for file in files if query.get("purpose") in (None, file.purpose)]
-    if _order(query.get("order", "desc")) == "asc":
-        wanted.reverse()
-    shown, more = page(wanted, query, lambda file: file.id)
-    return json_reply(listed([file.shown() for file in shown], more))
+    order = _order(query.get("order", "desc"))
+    wanted = Wanted(page_size(query), query.get("after"), oldest_first=order == "asc")
+    reading = partial(store.files, owner, wanted, query.get("purpose"))
+    files = await stored_page(store, reading, wanted)
+    return json_reply(listed([file.shown() for file in files.items], files.more))
 
 
 async def one_file(request: Request, service: Service, runner: Runner) -> Response:
@@ -97,6 +105,21 @@ async def stored(store: BatchStore, work: Callable[[], T], otherwise: E) -> T | 
         return await asyncio.to_thread(lambda: work() if store.there() else otherwise)
     except StoreError as error:
         raise store_error(error) from error
+
+
+async def stored_page(
+    store: BatchStore, read: Callable[[], Listed[T] | None], wanted: Wanted
+) -> Listed[T]:
+    """Return the page that `read` finds in a store, see `stored`.
+
+    Raises:
+        RequestError: `wanted.after` is not in the list.
+    """
+    otherwise: Listed[T] | None = Listed() if wanted.after is None else None
+    found = await stored(store, read, otherwise)
+    if found is None:
+        raise not_listed(wanted.after or "")
+    return found
 
 
 async def _found(request: Request, service: Service, runner: Runner) -> Stored:

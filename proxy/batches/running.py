@@ -110,7 +110,7 @@ class Runner:
             now = asyncio.get_running_loop().time()
             if now >= self._clean_at:
                 self._clean_at = now + _CLEAN_EVERY_S
-                await asyncio.to_thread(self.store.clean_up)
+                await asyncio.to_thread(self.store.clean_up, self.sizes.days)
             return await asyncio.to_thread(self.store.claim, name, self.lease_s)
         except StoreError as error:
             _log.warning("batches cannot be read", error=str(error))

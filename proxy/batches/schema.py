@@ -73,6 +73,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX batches_open ON batches (status, created_at)",
         "CREATE INDEX files_owner ON files (owner, created_at)",
     ),
+    ("CREATE INDEX batches_owner ON batches (owner, created_at)",),
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from samplewise.proxy.batches.base import OPEN, Batch, Problem, Result, Status, Stored
+from samplewise.proxy.batches.lists import Listed, Wanted, read_page
 from samplewise.proxy.batches.schema import BatchPlace, FilePlace, batch_place, bring_up_to_date
 from samplewise.proxy.config_store import is_postgres
 from samplewise.proxy.ledger.places import Session
@@ -107,15 +108,15 @@ class BatchStore:
             ).fetchone()
         return None if row is None else Stored(*row)
 
-    def files(self, owner: str) -> Sequence[Stored]:
-        """Return all files of an owner, newest first."""
+    def files(
+        self, owner: str, wanted: Wanted, purpose: str | None = None
+    ) -> Listed[Stored] | None:
+        """Return files of an owner, of a purpose; None where `wanted.after` is none of them."""
+        where: dict[str, object] = {"owner": owner, "ready": 1}
+        if purpose is not None:
+            where["purpose"] = purpose
         with self.place.reading() as db:
-            rows = db.execute(
-                f"SELECT {_FILE} FROM files WHERE owner = ? AND ready = 1"
-                " ORDER BY created_at DESC, id",
-                (owner,),
-            ).fetchall()
-        return [Stored(*row) for row in rows]
+            return read_page(db, _FILE, "files", where, wanted, lambda row: Stored(*row))
 
     def content(self, file: Stored) -> Iterator[bytes]:
         """Yield the content of a file in pieces, each read by a transaction of its own."""
@@ -153,14 +154,10 @@ class BatchStore:
             ).fetchone()
         return None if row is None else _batch(row)
 
-    def all(self, owner: str) -> Sequence[Batch]:
-        """Return all batches of an owner, newest first."""
+    def all(self, owner: str, wanted: Wanted) -> Listed[Batch] | None:
+        """Return batches of an owner; None where `wanted.after` is none of them."""
         with self.place.reading() as db:
-            rows = db.execute(
-                f"SELECT {_BATCH} FROM batches WHERE owner = ? ORDER BY created_at DESC, id",
-                (owner,),
-            ).fetchall()
-        return [_batch(row) for row in rows]
+            return read_page(db, _BATCH, "batches", {"owner": owner}, wanted, _batch)
 
     def counted(self, batch: Batch) -> Batch:
         """Return a batch with how many of its lines have an answer, and how many an error."""
@@ -290,8 +287,12 @@ class BatchStore:
                 ended = replace(ended, times={**ended.times, "finalizing_at": now})
             _update(db, ended)
 
-    def clean_up(self) -> None:
-        """Delete files whose time is over, unless an open batch needs them, and broken uploads."""
+    def clean_up(self, days: float) -> None:
+        """Delete what is over its time, and broken uploads.
+
+        Files, unless an open batch needs them; batches `days` after their last hour, unless a file
+        still shows their results.
+        """
         now = int(self.clock())
         with self.place.changing() as db:
             rows = db.execute(
@@ -301,6 +302,11 @@ class BatchStore:
             ).fetchall()
             for (id_,) in rows:
                 _delete_file(db, id_)
+            db.execute(
+                f"DELETE FROM batches WHERE expires_at < ? AND status NOT IN ({_OPEN})"
+                " AND id NOT IN (SELECT batch FROM files WHERE batch IS NOT NULL)",
+                (now - int(days * _DAY_S),),
+            )
 
 
 def batch_store(url: str) -> BatchStore:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from samplewise.proxy.keys.base import Terms
@@ -21,6 +22,7 @@ from samplewise.proxy.ledger.places import SqlitePlace
 from tests.cli.served import Served, command, config, serving
 from tests.upstream import Answer, Rule, UpstreamProcess
 from tests.wire.books import reserved, rows, soon, spent
+from tests.wire.proxy import PRICE
 
 HELD = Rule(contains="hold", answers=(Answer(text="a b c", hold="gate", hold_after=1),))
 ONE = "  one: {backends: [local]}\n"
@@ -256,3 +258,34 @@ async def test_closing_the_terminal_stops_a_server_and_sighup_alone_does_not(
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.mark.slow  # the first server looks for calls of the dead every 10 seconds
+async def test_calls_that_the_dead_had_at_a_backend_added_since_cost_what_its_record_says(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text=" ".join(["word"] * 30), token_delay_s=0.02))
+    added = (
+        f"  added: {{type: openai, base_url: {upstream.base_url}, model: m, records: true, "
+        f"price: {PRICE}}}\n"
+    )
+    two = ONE + "  new: {backends: [added], max_tokens: 40}\n"
+    other = tmp_path / "other"
+    other.mkdir()
+    ledger = tmp_path / "ledger.db"
+    file = config(tmp_path, upstream.base_url, ONE)
+    newer = config(other, upstream.base_url, two, extra=added, store=ledger)
+    async with serving(tmp_path, "--config", file) as served:
+        config(tmp_path, upstream.base_url, two, extra=added)
+        await _reload(served)
+        async with serving(other, "--config", newer) as dying:
+            asked = asyncio.create_task(dying.chat("new"))
+            await upstream.wait("started", equals=1)
+            dying.signal(signal.SIGKILL)
+            with pytest.raises(aiohttp.ClientError):
+                await asked
+        await soon(lambda: reserved(ledger) == 0, "the call is recovered", 60)
+    (row,) = rows(ledger)
+    (record,) = await upstream.records()
+    assert (row["state"], row["usage_source"]) == ("recovered", "reconciled")
+    assert row["completion_tokens"] == record.total_tokens

@@ -57,6 +57,21 @@ async def test_a_proof_passes_by_both_paths(paths: tuple[str, ...]) -> None:
     assert own.items() <= fake.asked[0].items()
 
 
+@pytest.mark.parametrize("paths", [("/api/check",), ("/verify",)])
+async def test_a_server_that_was_replaced_is_asked_by_the_path_that_it_has(
+    paths: tuple[str, ...],
+) -> None:
+    other = {"/api/check": "/verify", "/verify": "/api/check"}[paths[0]]
+    async with running(paths=(other,)) as before, lean(before) as verifier:
+        await verifier.verify(task(), sample("```lean\nby omega\n```"))
+        async with running(paths=paths) as now:
+            verifier.server.url = now.url
+            for _ in range(2):
+                verdict = await verifier.verify(task(), sample("```lean\nby omega\n```"))
+                assert verdict.status is Status.PASS
+    assert len(now.asked) == 2
+
+
 async def test_the_statement_and_the_last_word_are_ours() -> None:
     async with running() as fake, lean(fake) as verifier:
         text = (

@@ -50,8 +50,22 @@ class Refusing:
         return None
 
 
-def model(server: Refusing) -> RewardModel:
-    found = RewardServer(model=server, variants=lambda known: reward_variants("auto", known))
+@dataclass
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    now: float = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def model(server: Refusing, clock: Clock | None = None) -> RewardModel:
+    found = RewardServer(
+        model=server,
+        variants=lambda known: reward_variants("auto", known),
+        clock=clock or Clock(),
+    )
     return RewardModel(name="rm", server=found)
 
 
@@ -67,6 +81,41 @@ async def test_many_first_verdicts_find_the_path_once() -> None:
 async def test_where_nothing_is_taken_the_error_says_how_to_start_the_server() -> None:
     with pytest.raises(VerifierError, match=r"--runner pooling.*no /classify here"):
         await model(Refusing("")).verify(task(), sample("x"))
+
+
+async def test_where_the_path_is_gone_another_is_found_by_one_of_all_who_notice() -> None:
+    server, clock = Refusing("/score"), Clock()
+    judge = model(server, clock)
+    await judge.verify(task(), sample("a"))
+    server.takes = "/classify"
+    clock.now += 60
+    await asyncio.gather(*(judge.verify(task(), sample(f"b{i}", index=i)) for i in range(5)))
+    assert server.described == 2
+    server.asked.clear()
+    await judge.verify(task(), sample("c"))
+    assert server.asked == ["/classify"]
+
+
+async def test_where_nothing_is_taken_any_more_paths_are_tried_again_once_in_some_seconds() -> None:
+    server, clock = Refusing("/score"), Clock()
+    judge = model(server, clock)
+    await judge.verify(task(), sample("a"))
+    server.takes = ""
+    clock.now += 60
+    for _ in range(3):
+        with pytest.raises(VerifierError, match="no /score here") as refused:
+            await judge.verify(task(), sample("b"))
+        assert refused.value.reason == "unavailable"
+    assert server.described == 2
+    # One request was refused, and the server is as it was.
+    server.takes = "/score"
+    server.asked.clear()
+    await judge.verify(task(), sample("c"))
+    assert server.asked == ["/score"]
+    server.takes = "/classify"
+    clock.now += 60
+    await judge.verify(task(), sample("d"))
+    assert server.described == 3
 
 
 def test_what_a_server_says_of_itself_decides_the_names() -> None:

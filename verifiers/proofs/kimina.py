@@ -22,11 +22,12 @@ Api = Literal["auto", "check", "verify"]
 _MOST_REPLY = 16 * 2**20
 ANSWER_S = 5.0  # beyond the server's own time limit, so that this one strikes first
 _NOT_THERE = (404, 405)
+_CHECK, _VERIFY = "/api/check", "/verify"
 
 
 @dataclass(slots=True, kw_only=True)
 class Kimina:
-    """A server at `url`; `api: auto` tries the newer path, and remembers the older one.
+    """A server at `url`; `api: auto` tries the path first that was there last, else the newer one.
 
     `timeout_s` is the server's limit for one source. Proofs of strangers get a REPL of their own
     (`reuse` off), since a REPL keeps what was declared in it.
@@ -36,6 +37,7 @@ class Kimina:
     api: Api = "auto"
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 60.0
+    _older: bool = field(default=False, init=False, repr=False)
     _session: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
 
     async def open(self) -> None:
@@ -73,23 +75,27 @@ class Kimina:
         return _result(data, name)
 
     async def _asked(self, name: str, source: str) -> bytes:
-        seconds = math.ceil(self.timeout_s)
-        if self.api in ("auto", "check"):
-            snippets = [{"id": name, "code": source}]
-            body = {"snippets": snippets, "timeout": seconds, "reuse": False, "debug": False}
-            data = await self._post("/api/check", body)
+        # Both, whichever was taken before: a server can be replaced by an older or a newer one.
+        for path in self._paths():
+            data = await self._post(path, self._body(path, name, source))
             if data is not None:
+                self._older = path == _VERIFY
                 return data
-            if self.api == "check":
-                raise VerifierError("the Lean server has no /api/check", reason="unavailable")
+        text = f"the Lean server has no {' and no '.join(self._paths())}"
+        raise VerifierError(text, reason="unavailable")
+
+    def _paths(self) -> tuple[str, ...]:
+        if self.api != "auto":
+            return (_CHECK,) if self.api == "check" else (_VERIFY,)
+        return (_VERIFY, _CHECK) if self._older else (_CHECK, _VERIFY)
+
+    def _body(self, path: str, name: str, source: str) -> dict[str, Any]:
+        seconds = math.ceil(self.timeout_s)
+        if path == _CHECK:
+            snippets = [{"id": name, "code": source}]
+            return {"snippets": snippets, "timeout": seconds, "reuse": False, "debug": False}
         codes = [{"custom_id": name, "proof": source}]
-        data = await self._post(
-            "/verify", {"codes": codes, "timeout": seconds, "disable_cache": True}
-        )
-        if data is None:
-            raise VerifierError("the Lean server has no /verify", reason="unavailable")
-        self.api = "verify"
-        return data
+        return {"codes": codes, "timeout": seconds, "disable_cache": True}
 
     async def _post(self, path: str, body: dict[str, Any]) -> bytes | None:
         """Return the reply, or None where there is no such path."""
