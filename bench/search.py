@@ -24,10 +24,12 @@ from samplewise.proxy.demo.processes import serving
 
 _RATES = (0.0, 0.05, 0.1, 0.2)
 _SIZES = (4, 8, 16)
-_SEARCHES = ("rebase", "beam", "dvts", "particle_filter", "mcts")
+_SEARCHES = ("rebase", "beam", "lookahead", "dvts", "particle_filter", "best_first", "mcts")
 _CAPS = (4, 8, 16, 32, 64)
 _AT_ONCE = 4
 _SEEDS_APART = 100_000
+
+_Route = tuple[str, float, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,10 @@ def main() -> None:
     parser.add_argument("--min-score", type=float, default=0.0, help="steps below are left")
     parser.add_argument("-o", type=Path, help="write the lines as JSON")
     parser.add_argument("--record", type=Path, help="record all samples into this folder")
+    parser.add_argument("--only", choices=_SEARCHES, action="append", help="leave others out")
     given = parser.parse_args()
-    puzzles = held_out_puzzles(given.puzzles)
-    lines = asyncio.run(_measure(puzzles, given.min_score, given.record))
+    routes = list(_routes(given.min_score, given.only))
+    lines = asyncio.run(_measure(held_out_puzzles(given.puzzles), routes, given.record))
     print(f"{'policy':24}{'wrong scores':>14}{'solved':>9}{'tokens':>9}{'samples':>9}")
     for line in lines:
         print(
@@ -61,25 +64,27 @@ def main() -> None:
         given.o.write_text(json.dumps([asdict(line) for line in lines], indent=1) + "\n")
 
 
-def _routes(min_score: float) -> Iterator[tuple[str, float, str]]:
-    """Yield name, rate and settings of every route."""
-    for cap in _CAPS:
+def _routes(min_score: float, only: Sequence[str] | None) -> Iterator[_Route]:
+    """Yield name, rate and settings of every route; with `only` of these searches alone."""
+    for cap in () if only else _CAPS:
         yield f"first_pass {cap}", 0.0, f"{{type: first_pass, max_samples: {cap}}}"
     for rate in _RATES:
-        for kind in _SEARCHES:
+        for kind in only or _SEARCHES:
             for size in _SIZES:
                 least = min(4, size)
                 more = {
                     "beam": f"samples: {size}, width: {least}",
+                    "lookahead": f"samples: {size}, width: {least}",
                     "dvts": f"samples: {size}, width: {least}",
-                    # As many steps as the others draw in three layers.
+                    # As many steps as the others draw in three layers; best_first at most so many.
+                    "best_first": f"width: {least}, expansions: {3 * size // least}",
                     "mcts": f"width: {least}, expansions: {3 * size // least}, exploration: 0.5",
                 }.get(kind, f"samples: {size}")
                 steps = f'score: steps-{rate}, stop: [";"], max_steps: 4, min_score: {min_score}'
                 yield f"{kind} {size}", rate, f"{{type: {kind}, {more}, {steps}}}"
 
 
-def _configuration(folder: str, min_score: float, record: Path | None) -> str:
+def _configuration(folder: str, found: Sequence[_Route], record: Path | None) -> str:
     verifiers = "".join(
         f"  steps-{rate}: {{type: countdown, scope: step, required: false, "
         f"false_hope: {rate}, false_despair: {rate}}}\n"
@@ -88,12 +93,12 @@ def _configuration(folder: str, min_score: float, record: Path | None) -> str:
     asked = " params: {logprobs: true}," if record else ""
     routes = "".join(
         f"  r{number}: {{backends: [tiny], max_tokens: 40, policy: {policy},{asked}\n"
-        f"    verifiers: [exact{'' if 'first' in name else f', steps-{rate}'}]}}\n"
-        for number, (name, rate, policy) in enumerate(_routes(min_score))
+        f"    verifiers: [exact{'' if name.startswith('first_pass') else f', steps-{rate}'}]}}\n"
+        for number, (name, rate, policy) in enumerate(found)
     )
     recording = ""
     if record:
-        names = [f"r{number}" for number, _ in enumerate(_routes(min_score))]
+        names = [f"r{number}" for number, _ in enumerate(found)]
         settings = {"folder": str(record.resolve()), "routes": names}
         recording = f"recording: {json.dumps(settings)}\n"
     return (
@@ -103,17 +108,19 @@ def _configuration(folder: str, min_score: float, record: Path | None) -> str:
     )
 
 
-async def _measure(puzzles: Sequence[Problem], min_score: float, record: Path | None) -> list[Line]:
+async def _measure(
+    puzzles: Sequence[Problem], routes: Sequence[_Route], record: Path | None
+) -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bench.yaml"
-        file.write_text(_configuration(folder, min_score, record))
+        file.write_text(_configuration(folder, routes, record))
         async with (
             serving("the proxy", "serve", "--config", str(file)) as server,
             aiohttp.ClientSession(server.url) as session,
         ):
             return [
                 await _line(session, f"r{number}", name, rate, puzzles)
-                for number, (name, rate, _) in enumerate(_routes(min_score))
+                for number, (name, rate, _) in enumerate(routes)
             ]
 
 

@@ -215,9 +215,9 @@ class Evidence:
 
     `samples` holds every ended sample in order of arrival, cut ones too (`good` counts the others,
     `good_at` says when each of these came); `judgements` those whose verifiers are done. `votes`
-    counts them as they come, `launched` in the order of dispatch. `left_samples` is how many more
-    may be drawn. Times
-    are in seconds since the request began, money in nano-dollars.
+    counts them as they come, `launched` in the order of dispatch; one that fails later loses its
+    vote. `left_samples` is how many more may be drawn. Times are in seconds since the request
+    began, money in nano-dollars.
     """
 
     task: Task
@@ -284,7 +284,10 @@ class Evidence:
         return min(n, max(offer.room, 0 if self.pending else 1))
 
     def fold(self, event: Event) -> None:
-        """Add one event to the log and bring the tallies up to date, in constant time."""
+        """Add one event to the log and bring the tallies up to date.
+
+        In constant time, but for a verdict that takes an earlier one back: then all are counted.
+        """
         self.log.append(event)
         match event:
             case Progressed():
@@ -339,6 +342,8 @@ class Evidence:
         self.judging -= 1
         if before is None:
             self._vote(judgement)
+        elif _voter(before) != _voter(judgement):
+            self._count_again(sample.index)
         status = judgement.status
         was = before.status if before else Status.NONE
         if status is not was:
@@ -352,19 +357,27 @@ class Evidence:
             self.best_passed = self._first_passed()
 
     def _vote(self, judgement: Judgement) -> None:
-        if (
-            judgement.answer_class is not None
-            and judgement.sample.complete
-            and judgement.status is not Status.FAIL
-        ):
-            sample = judgement.sample
-            self.votes.add(judgement.answer_class, sample.id, sample.index)
-            self.launched.settle(sample.index, judgement.answer_class, sample.id)
-        else:
+        sample, answer = judgement.sample, _voter(judgement)
+        if answer is None:
             self.votes.skip()
-            self.launched.settle(judgement.sample.index)
+        else:
+            self.votes.add(answer, sample.index)
+        self.launched.settle(sample.index, answer)
+
+    def _count_again(self, index: int) -> None:
+        # Only when a verifier that was asked for fails a sample that had voted, so it is rare.
+        self.votes = Votes()
+        self.launched.open(index)
+        for judgement in self.judgements.values():
+            self._vote(judgement)
 
     def _first_passed(self) -> str | None:
         # Only when a later verdict takes a pass back, so the scan over all samples is rare.
         passed = [j.sample for j in self.judgements.values() if j.status is Status.PASS]
         return min(passed, key=lambda sample: sample.index).id if passed else None
+
+
+def _voter(judgement: Judgement) -> str | None:
+    """Return the class that a sample votes for; None for one that has no vote."""
+    votes = judgement.sample.complete and judgement.status is not Status.FAIL
+    return judgement.answer_class if votes else None

@@ -17,28 +17,31 @@ class LaunchOrder:
     the model gives.
     """
 
-    _came: list[tuple[int, str | None, str]] = field(default_factory=list)
-    _waiting: dict[int, tuple[str | None, str]] = field(default_factory=dict)
+    _settled: dict[int, str | None] = field(default_factory=dict)
     _votes: Votes = field(default_factory=Votes)
     _next: int = 0
 
-    def settle(self, index: int, answer: str | None = None, sample_id: str = "") -> None:
-        """Take the vote of one sample, or note that it has none (lost, cut, without an answer)."""
-        # Counted when it is asked for: most policies never ask.
-        self._came.append((index, answer, sample_id))
+    def settle(self, index: int, answer: str | None = None) -> None:
+        """Take the vote of one sample, or note that it has none (lost, cut, without an answer).
+
+        What is said of a sample that has settled before changes nothing.
+        """
+        self._settled.setdefault(index, answer)
+
+    def open(self, index: int) -> None:
+        """Let a sample settle anew: what was said of it has changed. All votes count again."""
+        self._settled.pop(index, None)
+        self._votes, self._next = Votes(), 0
 
     @property
     def votes(self) -> Votes:
         """The votes of the first samples, up to the first that has not settled."""
-        for index, answer, sample_id in self._came:
-            if index >= self._next:
-                self._waiting.setdefault(index, (answer, sample_id))
-        self._came.clear()
-        while self._next in self._waiting:
-            answer, sample_id = self._waiting.pop(self._next)
+        # Counted when it is asked for: most policies never ask.
+        while self._next in self._settled:
+            answer = self._settled[self._next]
             if answer is None:
                 self._votes.skip()
             else:
-                self._votes.add(answer, sample_id, self._next)
+                self._votes.add(answer, self._next)
             self._next += 1
         return self._votes

@@ -14,7 +14,6 @@ class VoteClass:
     answer: str
     count: int
     first_index: int
-    first_id: str
 
     def beats(self, other: VoteClass) -> bool:
         """Say whether this class stands before another: more votes, then the earlier draw."""
@@ -37,17 +36,16 @@ class Votes:
     runner_up: VoteClass | None = None
     order: list[str] = field(default_factory=list)
 
-    def add(self, answer: str, sample_id: str, index: int) -> None:
+    def add(self, answer: str, index: int) -> None:
         """Count one vote."""
         self.total += 1
         self.order.append(answer)
         voted = self.classes.get(answer)
         if voted is None:
-            voted = self.classes[answer] = VoteClass(answer, 1, index, sample_id)
+            voted = self.classes[answer] = VoteClass(answer, 1, index)
         else:
             voted.count += 1
-            if index < voted.first_index:
-                voted.first_index, voted.first_id = index, sample_id
+            voted.first_index = min(voted.first_index, index)
         # Only `voted` has changed, and only for the better: no other class can move up.
         if self.leader is None or self.leader is voted:
             self.leader = voted

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from samplewise.policies.base import (
+    WAIT,
     Action,
     Cancel,
     Compare,
@@ -26,6 +27,7 @@ from samplewise.policies.base import (
 from samplewise.policies.evidence import ClientGone, Deadline, Event, Evidence, Money
 from samplewise.policies.ranking import fallback
 from samplewise.policies.tiers import MARGINS
+from samplewise.proxy.actions import checked
 from samplewise.proxy.answers import conclude
 from samplewise.proxy.boundary import boundary
 from samplewise.proxy.checks import Checks
@@ -99,6 +101,7 @@ class _Run:
     deadline: asyncio.TimerHandle | None = None
     wake: asyncio.TimerHandle | None = None
     offered_at: float = -1.0
+    policy_failed: bool = False
 
     @property
     def busy(self) -> bool:
@@ -115,8 +118,20 @@ class _Run:
             self.evidence.offers = {n: u.offer() for n, u in self.job.route.upstreams.items()}
         if self.evidence.client_gone:
             return [fallback(self.evidence)]
-        with boundary(_policy_failed):
-            return self.job.policy.decide(self.evidence)
+        if not self.policy_failed:
+            try:
+                with boundary(partial(_policy_failed, self.job)):
+                    return checked(self.job.policy.decide(self.evidence), self.job, self.evidence)
+            except AnswerError:
+                if not self.evidence.drawn:
+                    raise
+                self.policy_failed = True
+                self.job.warnings.append(
+                    "the route's policy failed, and the best of what it had drawn is the answer;"
+                    " the operator's log says how"
+                )
+        # What is on its way is paid for, so it is waited for.
+        return WAIT if self.evidence.pending else [fallback(self.evidence)]
 
     async def draw(self, action: Draw) -> bool:
         """Carry out a draw once; False when its key was applied before."""
@@ -265,6 +280,11 @@ def _set_deadline(run: _Run) -> None:
         run.deadline = loop.call_at(at, run.events.put_nowait, Deadline())
 
 
-def _policy_failed(error: Exception) -> AnswerError:
-    _log.error("policy failed", error=f"{type(error).__name__}: {error}")
+def _policy_failed(job: Job, error: Exception) -> AnswerError:
+    _log.error(
+        "policy failed",
+        request_id=job.request_id,
+        route=job.route.name,
+        error=f"{type(error).__name__}: {error}",
+    )
     return AnswerError("the route's policy failed; the operator's log says how")

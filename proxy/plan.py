@@ -107,9 +107,8 @@ class Plan:
         if not self.upstream.streams:
             return False
         watched = self.needs.cancel or self.needs.progress_tokens or self.job.tap
-        # A hedged call may be cut, too, and one with a deadline: those of several samples are kept
-        # that have ended by then.
-        return bool(watched or self.upstream.hedge is not None or self.job.hurried)
+        # A hedged call may be cut, too.
+        return bool(watched or self.upstream.hedge is not None)
 
     def hold(self, slot: Slot, call: Sequence[Slot]) -> Hold:
         """Return the worst case of one slot: the prompt is paid once per call, by its first."""
@@ -148,7 +147,10 @@ class Plan:
     ) -> Trip:
         """Return the call for these slots, ready to run."""
         upstream = self.upstream
-        stream = self.stream
+        # What is cut at a deadline costs what had come only in a stream; and of a call for several
+        # samples those are kept then that have ended, so that one slow sample costs no answer.
+        together = len(slots) > 1 and self.job.deadline_s is not None
+        stream = self.stream or (upstream.streams and (self.job.hurried or together))
         facts = CallFacts(
             stream=stream,
             max_tokens=self.max_tokens,

@@ -13,7 +13,7 @@ import msgspec
 
 from samplewise.proxy.jsontext import encode
 
-__all__ = ["as_system", "combined", "continued", "revised", "varied"]
+__all__ = ["TEMPLATES", "as_system", "combined", "continued", "revised", "varied"]
 
 Messages = list[dict[str, Any]]
 
@@ -41,6 +41,7 @@ _COMBINE = {
         "on, and give that answer in full.\n<candidates>\n{candidates}\n</candidates>"
     ),
 }
+TEMPLATES = frozenset(_COMBINE)
 
 
 def as_system(messages: bytes) -> bytes:

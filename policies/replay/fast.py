@@ -221,7 +221,7 @@ def _pairs(rule: Rule, cap: int) -> NDArray[np.bool_]:
 
 def _votes(counts: tuple[int, ...]) -> Votes:
     """Return a tally with these counts, largest first."""
-    classes = {str(i): VoteClass(str(i), n, i, "") for i, n in enumerate(counts)}
+    classes = {str(i): VoteClass(str(i), n, i) for i, n in enumerate(counts)}
     found = list(classes.values())
     return Votes(
         sum(counts),

@@ -30,7 +30,7 @@ def least_unanimous(rule: Rule, cap: int) -> int:
     """Return how many equal votes in a row stop a run that begins with them; `cap` if none do."""
     votes = Votes()
     for n in range(1, cap):
-        votes.add("a", "", n - 1)
+        votes.add("a", n - 1)
         if rule.met(votes):
             return n
     return cap

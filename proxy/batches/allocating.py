@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from samplewise.policies.base import Allocator, StopReason
-from samplewise.policies.elimination import Elimination
 from samplewise.policies.evidence import Evidence
 from samplewise.policies.price import usd
 from samplewise.proxy.batches.answering import answered_line, unread_line, whole
@@ -80,7 +79,7 @@ class _Problem:
         return Result(self.number, False, data)
 
 
-async def run_shared(config: Config, order: Order, samples: int, each: int) -> Outcome:
+async def run_shared(config: Config, order: Order, samples: int, allocator: Allocator) -> Outcome:
     """Answer every line that the output does not have yet from so many samples in all.
 
     Raises:
@@ -92,7 +91,7 @@ async def run_shared(config: Config, order: Order, samples: int, each: int) -> O
     outcome = Outcome(total, len(done))
     async with open_service(config) as service:
         with writing(order) as put, progress(total - len(done), "lines") as advance:
-            shared = _Shared(service, order, Elimination(each), limit_of(order))
+            shared = _Shared(service, order, allocator, limit_of(order))
             found = lines(read_pieces(order.input), longest)
             for result in shared.read(item for item in found if item[0] not in done):
                 put([result])

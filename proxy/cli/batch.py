@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from samplewise.policies.elimination import Spread
 
 __all__ = ["batch"]
 
@@ -35,6 +39,14 @@ Examples:
               "passed get no more.")  # fmt: skip
 @click.option("--each", type=click.IntRange(1, 1000), default=1, show_default=True,
               help="With --samples: samples of a line in each round.")  # fmt: skip
+@click.option("--spread", type=click.Choice(["all", "margin", "gap", "entropy", "ucb"]),
+              default="all", show_default=True, help="With --samples: after a round for all, every "
+              "round goes to all open lines, or to the quarter whose votes are least sure, or "
+              "whose scores promise most (ucb).")  # fmt: skip
+@click.option("--lead", type=click.IntRange(min=1), help="With --samples: a line whose leading "
+              "answer is ahead by so many votes gets no more.")  # fmt: skip
+@click.option("--score", type=float, help="With --samples: a line with a sample of this score gets "
+              "no more.")  # fmt: skip
 def batch(
     requests: Path,
     output: Path,
@@ -44,6 +56,9 @@ def batch(
     at_once: int,
     samples: int | None,
     each: int,
+    spread: Spread,
+    lead: int | None,
+    score: float | None,
 ) -> None:
     """Answer the requests of a file, as OpenAI's Batch API has them, through a configuration.
 
@@ -52,18 +67,21 @@ def batch(
     1 when lines failed or are left.
     """
     # Imported late: `samplewise --help` needs none of it.
+    from samplewise.policies.elimination import Elimination
     from samplewise.policies.price import nano_from_usd, usd
     from samplewise.proxy.batches.allocating import run_shared
     from samplewise.proxy.batches.offline import Order, errors_file, run_batch
     from samplewise.proxy.config import load_config
     from samplewise.proxy.errors import SamplewiseError
+    from samplewise.proxy.logs import set_up_logs
 
+    set_up_logs("auto", "error")
     nano = None if max_usd is None else nano_from_usd(repr(max_usd))
     order = Order(requests, output, nano, resume, at_once)
     try:
         config = load_config(config_file)
         run = run_batch(config, order) if samples is None else run_shared(
-            config, order, samples, each
+            config, order, samples, Elimination(each, spread=spread, lead=lead, score=score)
         )  # fmt: skip
         found = asyncio.run(run)
     except SamplewiseError as error:

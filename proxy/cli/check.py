@@ -107,7 +107,9 @@ def _plans(config: Config) -> Iterator[str]:
 def _show_abilities(console: Console, config: Config) -> None:
     # Only here: it imports the whole proxy.
     from samplewise.proxy.build import preflight
+    from samplewise.proxy.logs import set_up_logs
 
+    set_up_logs("auto", "warning")
     try:
         found = asyncio.run(preflight(config))
     except (ConfigError, StoreError) as error:

@@ -66,10 +66,12 @@ def record(
     from samplewise.policies.price import nano_from_usd, usd
     from samplewise.proxy.config import load_config
     from samplewise.proxy.errors import SamplewiseError
+    from samplewise.proxy.logs import set_up_logs
     from samplewise.proxy.replay.prompts import read_prompts
     from samplewise.proxy.replay.recording import Order
     from samplewise.proxy.replay.recording import record as run
 
+    set_up_logs("auto", "error")
     order = Order(
         route, samples, nano_from_usd(repr(max_cost_usd)), tuple(dict.fromkeys(backends)), truth,
         timed, at_once, group_tokens,

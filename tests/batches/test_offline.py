@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from samplewise.policies.elimination import Elimination
 from samplewise.policies.price import NANO
 from samplewise.proxy.batches.allocating import run_shared
 from samplewise.proxy.batches.base import Result
@@ -253,11 +254,19 @@ def hard(name: str, before: int) -> Rule:
     return Rule(contains=name, answers=answers)
 
 
+_ALL = Elimination()
+
+
 async def shared(
-    upstream: UpstreamProcess, folder: Path, samples: int, *names: str, model: str = "best"
+    upstream: UpstreamProcess,
+    folder: Path,
+    samples: int,
+    *names: str,
+    model: str = "best",
+    allocator: Elimination = _ALL,
 ) -> tuple[Outcome, dict[str, Any]]:
     order = Order(write(folder, *names, model=model), folder / "out.jsonl")
-    found = await run_shared(configured(upstream, folder), order, samples, 1)
+    found = await run_shared(configured(upstream, folder), order, samples, allocator)
     return found, read(order.output)
 
 
@@ -294,6 +303,24 @@ async def test_votes_are_shared_out_too_and_no_sample_is_bought_twice(
     assert model == "adaptive" or drawn == 12
     samples = [row for row in rows(tmp_path / "ledger.db") if row["purpose"] == "answer"]
     assert len(samples) == drawn
+
+
+async def test_samples_go_to_the_lines_whose_votes_are_least_sure(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    torn = Rule(contains="torn", answers=tuple(Answer(text=text) for text in "45" * 4))
+    await upstream.script("m", "4", rules=(torn,))
+    allocator = Elimination(spread="margin", lead=2)
+    names = ("sure", "torn", "also sure")
+    found, lines = await shared(upstream, tmp_path, 20, *names, model="vote", allocator=allocator)
+    assert (found.answered, found.left) == (3, 0)
+    drawn = Counter[str]()
+    for record in await upstream.records():
+        drawn[record.json["messages"][0]["content"]] += record.n
+    # Two alike are a lead of two; the torn one goes on to the cap of its route.
+    assert drawn == {"sure": 2, "torn": 8, "also sure": 2}
+    cost = sum(line["samplewise"]["cost_usd"] for line in lines.values())
+    assert round(cost * NANO) == found.spent == spent(tmp_path / "ledger.db")
 
 
 async def test_lines_that_got_no_sample_are_left(upstream: UpstreamProcess, tmp_path: Path) -> None:

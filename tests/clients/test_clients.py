@@ -74,7 +74,11 @@ CLIENTS = {
 
 
 def doing(*cases: str) -> list[tuple[str, str]]:
-    """Return every client with each of these cases that it has."""
+    """Return every client with each of these cases that it has.
+
+    As parameters of the module, so that pytest puts those of one client together: a client takes
+    longer to start than to do what it is asked.
+    """
     return [
         (name, case) for name in CLIENTS for case in cases if case in CLIENTS[name].does.split()
     ]
@@ -143,6 +147,7 @@ async def check_bill(seen: dict[str, Any], upstream: UpstreamProcess) -> None:
     ("client", "case"),
     doing("plain", "stream", "responses", "responses_stream"),
     indirect=["client"],
+    scope="module",
 )
 async def test_an_answer_comes_with_its_bill(
     client: Running, case: str, upstream: UpstreamProcess
@@ -158,14 +163,18 @@ async def test_an_answer_comes_with_its_bill(
         await check_bill(seen, upstream)
 
 
-@pytest.mark.parametrize(("client", "case"), doing("plain", "stream"), indirect=["client"])
+@pytest.mark.parametrize(
+    ("client", "case"), doing("plain", "stream"), indirect=["client"], scope="module"
+)
 async def test_the_embedded_model_answers_too(client: Running, case: str) -> None:
     for route in ("tiny", "tiny_vote"):
         seen = await client.ask(case, route, text="4 7 8 8 > 24")
         assert any(letter.isdigit() for letter in seen["text"])
 
 
-@pytest.mark.parametrize(("client", "case"), doing("tools", "tools_stream"), indirect=["client"])
+@pytest.mark.parametrize(
+    ("client", "case"), doing("tools", "tools_stream"), indirect=["client"], scope="module"
+)
 async def test_parallel_tool_calls_come_whole(
     client: Running, case: str, upstream: UpstreamProcess
 ) -> None:
@@ -178,7 +187,10 @@ async def test_parallel_tool_calls_come_whole(
 
 
 @pytest.mark.parametrize(
-    ("client", "case"), doing("structured", "structured_stream", "forced"), indirect=["client"]
+    ("client", "case"),
+    doing("structured", "structured_stream", "forced"),
+    indirect=["client"],
+    scope="module",
 )
 async def test_an_object_is_an_object(
     client: Running, case: str, upstream: UpstreamProcess
@@ -194,7 +206,7 @@ async def test_an_object_is_an_object(
         await check_bill(seen, upstream)
 
 
-@pytest.mark.parametrize(("client", "case"), doing("several"), indirect=["client"])
+@pytest.mark.parametrize(("client", "case"), doing("several"), indirect=["client"], scope="module")
 async def test_as_many_answers_come_as_were_asked_for(
     client: Running, case: str, upstream: UpstreamProcess
 ) -> None:
@@ -202,7 +214,7 @@ async def test_as_many_answers_come_as_were_asked_for(
     assert (await client.ask(case, "vote"))["texts"] == ["it is 4", "it is 5"]
 
 
-@pytest.mark.parametrize(("client", "case"), doing("refused"), indirect=["client"])
+@pytest.mark.parametrize(("client", "case"), doing("refused"), indirect=["client"], scope="module")
 @pytest.mark.parametrize(
     ("model", "status", "code"),
     [("none", 404, "model_not_found"), ("vote:9", 400, None), ("poor", 402, "budget_exceeded")],
@@ -235,7 +247,7 @@ async def refusals(server: Served) -> float:
     )
 
 
-@pytest.mark.parametrize(("client", "case"), doing("patient"), indirect=["client"])
+@pytest.mark.parametrize(("client", "case"), doing("patient"), indirect=["client"], scope="module")
 async def test_a_client_that_tries_again_after_its_timeout_does_not_buy_twice(
     client: Running, case: str, upstream: UpstreamProcess
 ) -> None:

@@ -23,7 +23,7 @@ from tests.wire.proxy import Proxy, Reply, backend, serve
 pytestmark = pytest.mark.clients
 
 # What stands here for the minute that nginx waits for a server's next byte.
-IDLE_S = 2
+IDLE_S = 3
 IMPATIENT = f"proxy_read_timeout {IDLE_S}s;"
 OFTEN = "first_comment_after_s: 0.1, comment_every_s: 0.1"
 KEPT_OPEN = 'proxy_http_version 1.1; proxy_set_header Connection "";'

@@ -28,7 +28,7 @@ def tally(text: str) -> Votes:
         if letter == ".":
             found.skip()
         else:
-            found.add(letter, f"s{index}", index)
+            found.add(letter, index)
     return found
 
 
@@ -85,7 +85,7 @@ def test_a_certificate_is_rarely_wrong_however_often_one_looks() -> None:
     for _ in range(400):
         run = Votes()
         for index in range(60):
-            run.add(rng.choice("abc"), "", index)
+            run.add(rng.choice("abc"), index)
             if rule.met(run):
                 wrong += 1
                 break
@@ -103,7 +103,7 @@ def test_the_answer_that_came_later_needs_more_votes_for_its_certificate() -> No
     def needed(first: str) -> int:
         run, rule = tally(first), Certificate(0.95)
         while not rule.met(run):
-            run.add("a", "", run.total)
+            run.add("a", run.total)
         return run.classes["a"].count
 
     assert needed("a") < needed("ba") < needed("bcda")

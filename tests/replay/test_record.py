@@ -22,7 +22,7 @@ from samplewise.proxy.replay.prompts import Prompt, read_prompts
 from samplewise.proxy.replay.recording import Order, Outcome, record
 from samplewise.verifiers.base import Status
 from tests.upstream import UpstreamProcess
-from tests.wire.proxy import backend
+from tests.wire.proxy import PRICE, backend
 
 PROMPTS = [Prompt(id=str(n), prompt=f"What is {n} + 40?", reference=str(n + 40)) for n in (1, 2, 3)]
 DOLLAR = nano_from_usd("1")
@@ -229,3 +229,23 @@ def test_prompts_without_a_truth_are_said_before_any_money_goes(
     assert ("warning" in done.stderr) is bool(bare)
     assert f"{bare} of 2 prompts have no reference" in done.stderr or not bare
     assert done.stdout.endswith("$0.000000 spent\n")
+
+
+def test_the_command_says_why_prompts_were_lost_and_writes_no_log(tmp_path: Path) -> None:
+    config, prompts = tmp_path / "config.yaml", tmp_path / "prompts.jsonl"
+    config.write_text(
+        f'store: "sqlite:///{tmp_path}/ledger.db"\n'
+        f"backends:\n  dead: {{type: openai, base_url: 'http://127.0.0.1:1/v1', model: m, "
+        f"price: {PRICE}}}\n"
+        "routes:\n  r: {backends: [dead]}\n",
+        "utf-8",
+    )
+    prompts.write_text('{"id": "1", "prompt": "2 + 2", "reference": "4"}\n', "utf-8")
+    done = CliRunner().invoke(
+        main,
+        ["record", str(prompts), "--config", str(config), "--route", "r", "--samples", "3",
+         "--max-cost-usd", "1", "-o", str(tmp_path / "s.jsonl")],
+    )  # fmt: skip
+    assert done.stdout == f"{tmp_path}/s.jsonl: 0 of 1 prompts, 0 of them new, $0.000000 spent\n"
+    assert done.stderr.startswith("samplewise: prompt '1' was not recorded: 3 of 3 samples failed")
+    assert done.stderr.count("\n") == 1
