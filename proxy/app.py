@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from samplewise.proxy.api import admin, batches, books, files, ops
@@ -277,13 +278,17 @@ _HTTP_CODES: Mapping[int, str] = {404: "unknown_url", 405: "method_not_supported
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    path = request.url.path
+    known = {route.path for route in request.app.routes if isinstance(route, Route)}
+    # The base URL of other servers is often given without it.
+    hint = f"; it is /v1{path} here" if error.status_code == 404 and f"/v1{path}" in known else ""
     reply = RequestError(
-        f"{request.method} {request.url.path}: {error.detail}",
+        f"{request.method} {path}: {error.detail}{hint}",
         status=error.status_code,
         code=_HTTP_CODES.get(error.status_code),
         headers=error.headers,
     )
-    return path_error(request.url.path, reply, _service(request).new_request_id())
+    return path_error(path, reply, _service(request).new_request_id())
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -349,6 +349,12 @@ async def test_wrong_methods_and_paths_are_refused_in_openais_shape(proxy: Proxy
             assert (error["code"], error["type"]) == (code, "invalid_request_error")
 
 
+async def test_a_path_without_its_v1_is_answered_with_where_it_is(proxy: Proxy) -> None:
+    async with proxy.http.post(f"{proxy.url}/chat/completions", data=ask()) as reply:
+        error = (await reply.json())["error"]
+    assert "it is /v1/chat/completions here" in error["message"]
+
+
 async def test_what_careless_clients_send_is_taken_as_it_is_meant(proxy: Proxy) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     plain = {"content-encoding": "identity", "accept": "text/html", "authorization": "Bearer x"}
