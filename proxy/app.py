@@ -60,7 +60,9 @@ def create_app(
         set_up_logs(config.server.log_format, config.server.log_level)
         async with (
             open_service(config, known=known, peers=peers) as service,
-            running_batches(service, batch_store(config.store), _sizes(config)) as runner,
+            running_batches(
+                service, batch_store(config.store, service.in_thread), _sizes(config)
+            ) as runner,
         ):
             app.state.service, app.state.runner = service, runner
             yield

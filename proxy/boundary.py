@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["boundary"]
+import structlog
+
+from samplewise.proxy.errors import AnswerError
+from samplewise.proxy.logs import where
+
+__all__ = ["boundary", "internal_error"]
+
+_log = structlog.get_logger("samplewise.boundary")
 
 
 class boundary:
@@ -36,3 +43,9 @@ class boundary:
         """End the body."""
         if isinstance(error, Exception) and not isinstance(error, self._known):
             raise self._wrap(error) from error
+
+
+def internal_error(error: Exception) -> AnswerError:
+    """Return what a client is told of a defect, and log where it was raised."""
+    _log.error("internal error", error=type(error).__name__, exception=where(error))
+    return AnswerError("an internal error; the operator's log says which", code="internal_error")

@@ -63,6 +63,7 @@ from samplewise.proxy.reload import Known, Parts, Reload, unchanged
 from samplewise.proxy.replay.live import open_recorder
 from samplewise.proxy.retries import Retries
 from samplewise.proxy.service import Service, Setup
+from samplewise.proxy.threads import StoreThreads
 from samplewise.proxy.unmetered import UnmeteredLedger
 from samplewise.proxy.upstreams import Upstream
 from samplewise.verifiers.base import VerifierSetupError
@@ -109,7 +110,9 @@ async def open_service(
         StoreError: the ledger cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        ledger = await open_ledger(config.store, config.store_chunk_usd)
+        threads = StoreThreads()
+        stack.push_async_callback(threads.close)
+        ledger = await open_ledger(config.store, config.store_chunk_usd, threads)
         stack.push_async_callback(ledger.close)
         session = await stack.enter_async_context(new_session())
         sessions, lean = Sessions(), LeanClient()
@@ -131,6 +134,7 @@ async def open_service(
             retries=Retries(kept, shared.metrics, claims),
             rates=Rates(serving),
             may_lose_ledger=unmetered,
+            in_thread=threads,
             gate=Gate(config.server.max_in_flight, config.server.max_queue, config.server.queue_s),
         )
 
@@ -257,9 +261,9 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
     url = config.store
     service.books = Books(url if is_postgres(url) else store_path(url))
     store = service.keys = key_store(url, actor="admin")
-    stack.push_async_callback(asyncio.to_thread, store.close)
-    guard.adopt(await asyncio.to_thread(store.load))
-    keeper = service.records = Keeper(store.place)
+    stack.push_async_callback(service.in_thread, store.close)
+    guard.adopt(await service.in_thread(store.load))
+    keeper = service.records = Keeper(store.place, in_thread=service.in_thread)
     await stack.enter_async_context(keeper.running(lambda: service.setup.records))
     if guard.required and not guard.keys:
         _log.warning("no client keys", warning="make one with `samplewise keys create`")
@@ -267,7 +271,9 @@ async def _open_guard(config: Config, service: Service, stack: AsyncExitStack) -
         if key.revoked_at is None and guard.find(key.name) is not key:
             twice = f"{key.id} is called as a key of the configuration: revoke it, or rename that"
             _log.warning("two keys of one name", client=key.name, warning=twice)
-    await stack.enter_async_context(beside(follow(guard, store), "reading of client keys"))
+    await stack.enter_async_context(
+        beside(follow(guard, store, service.in_thread), "reading of client keys")
+    )
 
 
 def _open_model(stack: AsyncExitStack) -> Batcher:

@@ -30,6 +30,7 @@ from samplewise.proxy.metrics import Metrics
 from samplewise.proxy.purse import Purse
 from samplewise.proxy.spares import or_spares
 from samplewise.proxy.verdict_rows import held_for, settled
+from samplewise.proxy.verdicts import stamped, undecided
 from samplewise.proxy.vote_classes import VoteClasses, verifier_crashed
 from samplewise.verifiers.asking import Tab
 from samplewise.verifiers.base import (
@@ -79,6 +80,7 @@ class Checks:
     _verdicts: dict[tuple[str, str], asyncio.Future[Verdict]] = field(default_factory=dict)
     _classes: VoteClasses = field(default_factory=VoteClasses)
     _asked: set[tuple[str, str]] = field(default_factory=set)
+    _latest: dict[str, Judgement] = field(default_factory=dict)
     _compared: set[str] = field(default_factory=set)
 
     def holds(self, slot: Slot) -> list[Hold]:
@@ -193,8 +195,8 @@ class Checks:
     def _stopped(self, check: Check) -> Verdict:
         """Return what is said of a sample whose verification was given up."""
         if self.evidence.deadline_passed:
-            return _error(check.name, "deadline", "the deadline passed before it could tell")
-        return _error(check.name, "cut", "stopped before it could tell")
+            return undecided(check.name, "deadline", "the deadline passed before it could tell")
+        return undecided(check.name, "cut", "stopped before it could tell")
 
     async def _ungated(
         self, sample: Sample, checks: Sequence[Check], before: Sequence[Verdict]
@@ -218,14 +220,17 @@ class Checks:
         try:
             verdict = await self._verdict(check, before.sample)
         except asyncio.CancelledError:
-            verdict = self._stopped(check)
-            self.emit(Judged(replace(before, verdicts=(*before.verdicts, verdict))))
+            self._say_more(before, self._stopped(check))
             raise
-        verdicts = (*before.verdicts, verdict)
-        checks = self._fitting(before.sample)
-        self.emit(
-            Judged(replace(before, status=combined_status(checks, verdicts), verdicts=verdicts))
-        )
+        self._say_more(before, verdict)
+
+    def _say_more(self, before: Judgement, verdict: Verdict) -> None:
+        """Add a verdict to what is known of a sample, which may be more than when it was asked."""
+        known = self._latest.get(before.sample.id, before)
+        verdicts = (*known.verdicts, verdict)
+        status = combined_status(self._fitting(known.sample), verdicts)
+        now = self._latest[known.sample.id] = replace(known, status=status, verdicts=verdicts)
+        self.emit(Judged(now))
 
     async def _judgement(
         self, sample: Sample, status: Status, verdicts: tuple[Verdict, ...]
@@ -269,14 +274,14 @@ class Checks:
                     async with asyncio.timeout(check.timeout_s):
                         verdict = await verifier.verify(self.job.task, sample)
         except VerifierError as error:
-            verdict = _error(check.name, error.reason, str(error))
+            verdict = undecided(check.name, error.reason, str(error))
         except TimeoutError:
-            verdict = _error(check.name, "timeout", f"no verdict within {check.timeout_s:g} s")
+            verdict = undecided(check.name, "timeout", f"no verdict within {check.timeout_s:g} s")
         finally:
             ms = (perf_counter() - began) * 1000
             verdict = verdict or self._stopped(check)
             cost = verdict.cost_nano + check.cost_nano(ms) + tab.nano
-            verdict = _stamped(verdict, check.name, ms, cost)
+            verdict = stamped(verdict, check.name, ms, cost)
             self._pay(tab, cost)
         if verdict.status is Status.ERROR:
             _log.warning(
@@ -375,25 +380,3 @@ def _text_key(sample: Sample) -> str:
         return sample.path_text
     calls = "".join(f"\0{call.name}\0{call.arguments}" for call in sample.tool_calls)
     return sample.path_text + calls
-
-
-def _stamped(verdict: Verdict, name: str, ms: float, cost_nano: int) -> Verdict:
-    # Field by field: `replace` takes ten times as long, and this is done for every sample.
-    return Verdict(
-        verifier=name,
-        status=verdict.status,
-        score=verdict.score,
-        raw_score=verdict.raw_score,
-        step_scores=verdict.step_scores,
-        answer=verdict.answer,
-        reason=verdict.reason,
-        feedback=verdict.feedback,
-        assurance=verdict.assurance,
-        cost_nano=cost_nano,
-        ms=ms,
-        details=verdict.details,
-    )
-
-
-def _error(name: str, reason: str, text: str) -> Verdict:
-    return Verdict(name, Status.ERROR, reason=reason, details={"error": text[:300]})

@@ -89,6 +89,13 @@ class AnswerError(SamplewiseError):
     def cost_nano(self, nano: int) -> None:
         self.headers[_COST] = f"{usd(nano):.9f}"
 
+    def costing(self, nano: int) -> AnswerError:
+        """Return the same error with another cost; requests that joined one run share its own."""
+        other = type(self).__new__(type(self), *self.args)
+        vars(other).update(vars(self), headers=dict(self.headers))
+        other.cost_nano = nano
+        return other
+
 
 class RequestError(AnswerError):
     """The request is wrong; `param` names the field."""

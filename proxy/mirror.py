@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from samplewise.policies.price import usd
-from samplewise.proxy.boundary import boundary
+from samplewise.proxy.boundary import boundary, internal_error
 from samplewise.proxy.engine import Engine, answer
 from samplewise.proxy.errors import AnswerError, BudgetExceeded, StoreError
 from samplewise.proxy.job import Answer, Job, Mirror, Route
-from samplewise.proxy.logs import where
 from samplewise.proxy.options import Options
 from samplewise.proxy.wire import ChatRequest
 from samplewise.verifiers.asking import Metered
@@ -70,7 +69,7 @@ class Mirrors:
     ) -> None:
         name, other, nano = served.job.route.name, None, 0
         try:
-            with boundary(_crashed, AnswerError, StoreError):
+            with boundary(internal_error, AnswerError, StoreError):
                 job = open_(_again(served.job.request, mirror.route), request_id)
                 other = await answer(job, engine)
                 nano = other.cost_nano
@@ -141,8 +140,3 @@ async def _same(route: Route, served: Answer, other: Answer) -> bool:
 
 def _unread(error: Exception) -> VerifierError:
     return VerifierError(f"{type(error).__name__}: {error}"[:300])
-
-
-def _crashed(error: Exception) -> AnswerError:
-    _log.error("internal error", error=type(error).__name__, exception=where(error))
-    return AnswerError("an internal error; the operator's log says which", code="internal_error")

@@ -50,6 +50,7 @@ from samplewise.proxy.sent_tests import check_tests
 from samplewise.proxy.suffix import without_suffix
 from samplewise.proxy.tagging import tags_of
 from samplewise.proxy.tasks import seed_of, task_of, unchecked
+from samplewise.proxy.threads import InThread
 from samplewise.proxy.upstreams import Upstream
 from samplewise.proxy.wire import ChatRequest
 
@@ -110,6 +111,7 @@ class Service:
     reload: Callable[..., Awaitable[Callable[[], Awaitable[None]]]] | None = None
     may_lose_ledger: bool = False
     draining: bool = False
+    in_thread: InThread = asyncio.to_thread
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     @property

@@ -16,14 +16,13 @@ from typing import TypeVar
 import structlog
 
 from samplewise.proxy.backends.base import RawEvents
-from samplewise.proxy.boundary import boundary
+from samplewise.proxy.boundary import boundary, internal_error
 from samplewise.proxy.engine import answer
 from samplewise.proxy.errors import AnswerError, Elsewhere, StoreError, store_error
 from samplewise.proxy.job import Answer, Job, Retry
 from samplewise.proxy.keys.base import ClientKey
 from samplewise.proxy.keys.room import room_headers
 from samplewise.proxy.ledger.base import Account
-from samplewise.proxy.logs import where
 from samplewise.proxy.service import Service
 from samplewise.proxy.wire import ChatRequest
 
@@ -115,7 +114,7 @@ async def placed(service: Service, job: Job, work: Callable[[], Awaitable[T]]) -
     Raises:
         AnswerError: it cannot be done; nothing was counted or logged of that yet.
     """
-    with _paid(job), boundary(_crashed, AnswerError, StoreError):
+    with _paid(job), boundary(internal_error, AnswerError, StoreError):
         await service.rates.count(job.key, job.request_id)
         async with service.gate.place(job):
             return await work()
@@ -147,7 +146,7 @@ async def _joined(service: Service, job: Job) -> Answer:
 
 
 async def _bought(service: Service, job: Job) -> Answer:
-    with _paid(job), boundary(_crashed, AnswerError, StoreError):
+    with _paid(job), boundary(internal_error, AnswerError, StoreError):
         await service.retries.claims.make(job.retry)
         async with service.gate.place(job):
             with _recorded(service, job):
@@ -181,8 +180,3 @@ def _paid(job: Job) -> Iterator[None]:
     except StoreError as error:
         _log.error("ledger unreachable", request_id=job.request_id, error=str(error))
         raise store_error(error) from error
-
-
-def _crashed(error: Exception) -> AnswerError:
-    _log.error("internal error", error=type(error).__name__, exception=where(error))
-    return AnswerError("an internal error; the operator's log says which", code="internal_error")

@@ -86,8 +86,7 @@ async def answer_texts(service: Service, jobs: Sequence[Job]) -> list[Answer]:
         if isinstance(error, Elsewhere):
             raise error
     if errors:
-        errors[0].cost_nano = sum(each.cost_nano for each in found)
-        raise errors[0]
+        raise errors[0].costing(sum(each.cost_nano for each in found))
     return answers
 
 

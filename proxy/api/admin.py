@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -178,7 +177,7 @@ async def _fresh(service: Service) -> Guard:
     """Return the keys as the store has them now; another worker may have changed them."""
     store = _store(service)
     try:
-        await renew(service.guard, store)
+        await renew(service.guard, store, service.in_thread)
     except StoreError as error:
         raise store_error(error) from error
     return service.guard
@@ -187,7 +186,7 @@ async def _fresh(service: Service) -> Guard:
 async def _change(service: Service, action: str, change: Callable[[], T]) -> T:
     """Make a change in the store, take it over at once, and log it."""
     try:
-        changed = await asyncio.to_thread(_refusing, change)
+        changed = await service.in_thread(_refusing, change)
     except StoreError as error:
         raise store_error(error) from error
     key = changed[0] if isinstance(changed, tuple) else changed

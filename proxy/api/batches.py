@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from functools import partial
 from typing import Annotated, Any
@@ -129,7 +128,7 @@ async def _shown(service: Service, runner: Runner, batch: Batch) -> Response:
 
 async def _object(service: Service, runner: Runner, batch: Batch) -> dict[str, Any]:
     try:
-        batch = await asyncio.to_thread(runner.store.counted, batch)
+        batch = await service.in_thread(runner.store.counted, batch)
         (balance,) = await service.engine.ledger.balances([batch.account])
     except StoreError as error:
         raise store_error(error) from error

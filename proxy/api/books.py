@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -91,7 +90,7 @@ async def read_books(service: Service, read: Callable[[Books], T]) -> T:
     assert service.books is not None  # set before the first request comes
     try:
         async with service.reading:
-            return await asyncio.to_thread(read, service.books)
+            return await service.in_thread(read, service.books)
     except StoreError as error:
         raise store_error(error) from error
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -43,7 +42,7 @@ async def file_collection(request: Request, service: Service, runner: Runner) ->
     store, sizes = runner.store, runner.sizes
     if request.method == "POST":
         try:
-            await asyncio.to_thread(store.open)
+            await store.in_thread(store.open)
             file = await receive(request, store, owner, sizes.file_bytes, sizes.days)
         except StoreError as error:
             raise store_error(error) from error
@@ -75,7 +74,7 @@ async def file_content(request: Request, service: Service, runner: Runner) -> Re
     """Return the content of a file, read while it is sent."""
     file = await _found(request, service, runner)
     headers = {"content-length": str(file.bytes), "x-content-type-options": "nosniff"}
-    content = _read(runner.store.content(file))
+    content = _read(runner.store, file)
     return StreamingResponse(content, headers=headers, media_type="application/octet-stream")
 
 
@@ -102,7 +101,7 @@ async def stored(store: BatchStore, work: Callable[[], T], otherwise: E) -> T | 
         AnswerError: the store cannot be used (503).
     """
     try:
-        return await asyncio.to_thread(lambda: work() if store.there() else otherwise)
+        return await store.in_thread(lambda: work() if store.there() else otherwise)
     except StoreError as error:
         raise store_error(error) from error
 
@@ -138,6 +137,7 @@ def _order(text: str) -> str:
     return text
 
 
-async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while piece := await asyncio.to_thread(next, pieces, b""):
+async def _read(store: BatchStore, file: Stored) -> AsyncIterator[bytes]:
+    pieces = store.content(file)
+    while piece := await store.in_thread(next, pieces, b""):
         yield piece

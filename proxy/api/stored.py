@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import re
 from collections.abc import Collection, Mapping
@@ -118,7 +117,7 @@ async def delete_response(request: Request, service: Service) -> Response:
     record, _ = await _asked_for(request, service)
     assert service.records is not None  # or it would not have been found
     try:
-        await asyncio.to_thread(delete, service.records.place, record.request_id)
+        await service.in_thread(delete, service.records.place, record.request_id)
     except StoreError as error:
         raise store_error(error) from error
     name = request.path_params["response_id"]
@@ -161,7 +160,7 @@ async def _find(
         return None
     name = f"req_{found[1]}"
     try:
-        records = await asyncio.to_thread(service.books.records, name)
+        records = await service.in_thread(service.books.records, name)
     except StoreError as error:
         raise store_error(error) from error
     for record in records:

@@ -43,7 +43,7 @@ async def receive(
         raise _too_large(most)
     form = _Form()
     parser = MultipartParser(_boundary(request), form.callbacks())
-    file = await asyncio.to_thread(store.begin_file, owner, "", "batch", days)
+    file = await store.in_thread(store.begin_file, owner, "", "batch", days)
     parts = 0
     try:
         async for piece in _pieces(request):
@@ -51,17 +51,17 @@ async def receive(
             if form.size > most or form.wrong:
                 raise _too_large(most) if form.size > most else form.error()
             if len(form.data) >= _PART:
-                await asyncio.to_thread(store.add_part, file.id, parts, form.take())
+                await store.in_thread(store.add_part, file.id, parts, form.take())
                 parts += 1
         form.check()
         if form.data:
-            await asyncio.to_thread(store.add_part, file.id, parts, form.take())
-        return await asyncio.to_thread(store.end_file, file, form.filename, form.size)
+            await store.in_thread(store.add_part, file.id, parts, form.take())
+        return await store.in_thread(store.end_file, file, form.filename, form.size)
     except FormParserError as error:
-        await asyncio.to_thread(store.delete_file, file.id)
+        await store.in_thread(store.delete_file, file.id)
         raise RequestError(f"body: is no multipart form: {error}") from None
     except (AnswerError, asyncio.CancelledError):
-        await asyncio.shield(asyncio.to_thread(store.delete_file, file.id))
+        await asyncio.shield(store.in_thread(store.delete_file, file.id))
         raise
 
 

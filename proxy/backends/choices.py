@@ -25,6 +25,8 @@ _FINISH = {
     "content_filter": Ended.REFUSAL,
 }
 _MOST_TOKENS = 10**9
+# What msgspec raises for bytes that are no JSON, or not what is looked for in it.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ProtocolError(Exception):
@@ -90,10 +92,14 @@ def read_choice(
         ProtocolError: when it is not a choice object, or the upstream says that it broke.
     """
     try:
-        choice = _choice.decode(raw)
-        logprobs = _summary(choice.logprobs, reading)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return _done(raw, tokens, number, reading)
+    except _UNREADABLE as error:
         raise ProtocolError(f"choice cannot be read: {error}") from None
+
+
+def _done(raw: bytes, tokens: int, number: int | None, reading: Reading) -> Done:
+    choice = _choice.decode(raw)
+    logprobs = _summary(choice.logprobs, reading)
     message = choice.message
     if message is None:
         if choice.text is None:
@@ -178,7 +184,8 @@ def _trimmed(raw: bytes, logprobs: msgspec.Raw, keep: int | None) -> bytes:
 
 
 def _cut_to(item: dict[str, Any], keep: int) -> dict[str, Any]:
-    return {**item, "top_logprobs": (item.get("top_logprobs") or [])[:keep]}
+    top = item.get("top_logprobs")
+    return {**item, "top_logprobs": top[:keep] if isinstance(top, list) else []}
 
 
 class _Details(msgspec.Struct):
@@ -205,7 +212,7 @@ def read_usage(raw: bytes | None, *, said: bool = False) -> tuple[Usage | None, 
         return None, "upstream sent no usage"
     try:
         found = _usage.decode(raw)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None, "upstream sent a usage object that cannot be read"
     prompt_details = found.prompt_tokens_details or _Details()
     completion_details = found.completion_tokens_details or _Details()

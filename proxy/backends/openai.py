@@ -368,8 +368,8 @@ def _waiting(value: str | None) -> float | None:
         return None
     try:
         waiting = _load.decode(value.partition("JSON ")[2]).named_metrics["num_requests_waiting"]
-    except (msgspec.DecodeError, KeyError):
-        return None
+    except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError):
+        return None  # a header's bytes that are no text are read as surrogates
     return waiting if waiting >= 0 else None
 
 

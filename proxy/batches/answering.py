@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
-import structlog
-
 from samplewise.proxy.api.fields import naming
 from samplewise.proxy.api.responses import Responses
 from samplewise.proxy.batches.lines import read_line
-from samplewise.proxy.boundary import boundary
+from samplewise.proxy.boundary import boundary, internal_error
 from samplewise.proxy.completion import completion
 from samplewise.proxy.errors import AnswerError, RequestError, error_bytes
 from samplewise.proxy.jsontext import encode, object_text
-from samplewise.proxy.logs import where
 from samplewise.proxy.relaying import parse_embeddings, serve_embeddings
 from samplewise.proxy.service import Service
 from samplewise.proxy.serving import Client, answer_job, open_job, serve_chat
@@ -25,7 +22,6 @@ from samplewise.proxy.wire import ChatRequest, parse_chat
 
 __all__ = ["ENDPOINTS", "Said", "answer_line", "answered_line", "unread_line", "whole"]
 
-_log = structlog.get_logger("samplewise.batches")
 Ask = Callable[[Service, bytes, Client], Awaitable[bytes]]
 
 
@@ -116,7 +112,7 @@ async def answer_line(
             said = answered_line(line.custom_id, "", error.status, error_bytes(error))
             return Said(False, said)
         try:
-            with boundary(_crashed, AnswerError):
+            with boundary(internal_error, AnswerError):
                 body = await ENDPOINTS[line.url](service, line.body, who)
         except AnswerError as error:
             if _comes_back(error) and await again(error):
@@ -143,11 +139,6 @@ def unread_line(
 def _comes_back(error: AnswerError) -> bool:
     """Say whether the same request may be answered later, and has cost nothing so far."""
     return error.status in (402, 429, 502, 503, 504) and not error.cost_nano
-
-
-def _crashed(error: Exception) -> AnswerError:
-    _log.error("internal error", error=type(error).__name__, exception=where(error))
-    return AnswerError("an internal error; the operator's log says which", code="internal_error")
 
 
 def answered_line(

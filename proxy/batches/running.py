@@ -105,13 +105,13 @@ class Runner:
 
     async def _claimed(self, name: str) -> Batch | None:
         try:
-            if len(self._runs) >= _MOST_BATCHES or not await asyncio.to_thread(self.store.there):
+            if len(self._runs) >= _MOST_BATCHES or not await self.store.in_thread(self.store.there):
                 return None
             now = asyncio.get_running_loop().time()
             if now >= self._clean_at:
                 self._clean_at = now + _CLEAN_EVERY_S
-                await asyncio.to_thread(self.store.clean_up, self.sizes.days)
-            return await asyncio.to_thread(self.store.claim, name, self.lease_s)
+                await self.store.in_thread(self.store.clean_up, self.sizes.days)
+            return await self.store.in_thread(self.store.claim, name, self.lease_s)
         except StoreError as error:
             _log.warning("batches cannot be read", error=str(error))
             return None
@@ -121,7 +121,7 @@ class Runner:
         try:
             with boundary(_Crashed):
                 await run.run()
-                await asyncio.to_thread(self.store.let_go, batch.id, run.name)
+                await self.store.in_thread(self.store.let_go, batch.id, run.name)
         except _Crashed as error:
             # The lease ends by itself, and somebody tries again.
             _log.error("batch cannot go on", batch=batch.id, error=str(error))
@@ -164,19 +164,19 @@ class _Run:
     async def _input(self) -> Stored | None:
         """Return the input, looked at; None when there is nothing to run."""
         batch, store, name = self._batch, self._store, self.name
-        file = await asyncio.to_thread(store.find_file, batch.input_file, batch.owner)
+        file = await store.in_thread(store.find_file, batch.input_file, batch.owner)
         if file is None:
             gone = Problem("input_file_missing", f"the file {batch.input_file} is gone")
-            await asyncio.to_thread(store.refuse, batch, name, (gone,))
+            await store.in_thread(store.refuse, batch, name, (gone,))
             return None
         if batch.status is Status.VALIDATING:
             longest, most = self._longest, self._runner.sizes.most_lines
-            total, problems = await asyncio.to_thread(look_at, store.content(file), longest, most)
+            total, problems = await store.in_thread(look_at, store.content(file), longest, most)
             if problems:
-                await asyncio.to_thread(store.refuse, batch, name, problems)
+                await store.in_thread(store.refuse, batch, name, problems)
                 _log.info("batch refused", batch=batch.id, problems=len(problems))
                 return None
-            if not await asyncio.to_thread(store.begin, batch, name, total):
+            if not await store.in_thread(store.begin, batch, name, total):
                 return None  # cancelled meanwhile: whoever claims it next ends it
         if batch.status is Status.CANCELLING:
             await self._end(Status.CANCELLED)
@@ -184,11 +184,13 @@ class _Run:
         return file
 
     async def _lines(self, file: Stored) -> None:
-        done = await asyncio.to_thread(self._store.done_lines, self._batch.id)
+        done = await self._store.in_thread(self._store.done_lines, self._batch.id)
         writing = asyncio.create_task(self._write())
         try:
             found = lines(self._store.content(file), self._longest)
-            await self._work.run(one_by_one(found, done), self._queue.put_nowait)
+            await self._work.run(
+                one_by_one(found, done, self._store.in_thread), self._queue.put_nowait
+            )
             if self._why is _Why.EXPIRED:
                 await self._expire(file)
         finally:
@@ -203,7 +205,7 @@ class _Run:
 
     async def _end(self, status: Status) -> None:
         id_, name, days = self._batch.id, self.name, self._runner.sizes.days
-        await asyncio.to_thread(self._store.end, id_, name, status, days)
+        await self._store.in_thread(self._store.end, id_, name, status, days)
         _log.info("batch ended", batch=id_, status=status.value)
 
     async def _write(self) -> None:
@@ -222,7 +224,9 @@ class _Run:
         """Write results; while that cannot be, nothing more is bought."""
         for _ in range(_MOST_WRITES if results else 0):
             try:
-                kept = await asyncio.to_thread(self._store.put, self._batch.id, self.name, results)
+                kept = await self._store.in_thread(
+                    self._store.put, self._batch.id, self.name, results
+                )
             except StoreError as error:
                 _log.error("results cannot be written", batch=self._batch.id, error=str(error))
                 self._stop(_Why.LOST)
@@ -235,9 +239,9 @@ class _Run:
     async def _expire(self, file: Stored) -> None:
         """Give every line that was not asked in time an error of its own."""
         await self._queue.join()
-        done = await asyncio.to_thread(self._store.done_lines, self._batch.id)
+        done = await self._store.in_thread(self._store.done_lines, self._batch.id)
         found = lines(self._store.content(file), self._longest)
-        async for number, text in one_by_one(found, done):
+        async for number, text in one_by_one(found, done, self._store.in_thread):
             custom_id = None
             with suppress(RequestError):
                 custom_id = read_line(text or b"", (self._batch.endpoint,)).custom_id
@@ -253,7 +257,7 @@ class _Run:
                 self._stop(_Why.EXPIRED)
             await asyncio.sleep(runner.lease_s / 5)
             try:
-                status = await asyncio.to_thread(
+                status = await self._store.in_thread(
                     self._store.renew, batch.id, self.name, runner.lease_s
                 )
             except StoreError as error:
@@ -299,4 +303,4 @@ async def running_batches(
         await asyncio.wait([running], timeout=_LAST_WORDS_S)
         running.cancel()
         await asyncio.wait([running])
-        await asyncio.to_thread(store.close)
+        await store.in_thread(store.close)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import time
-from typing import Any
-
-import msgspec
 
 from samplewise.proxy.batches.base import OPEN, Batch, Problem, Result, Status, Stored
 from samplewise.proxy.batches.lists import Listed, Wanted, read_page
+from samplewise.proxy.batches.rows import BATCH, FILE, batch_of, values_of, write_batch
 from samplewise.proxy.batches.schema import BatchPlace, FilePlace, batch_place, bring_up_to_date
 from samplewise.proxy.config_store import is_postgres
 from samplewise.proxy.ledger.places import Session
+from samplewise.proxy.threads import InThread
 
 __all__ = ["BatchStore", "batch_store"]
 
-_FILE = "id, owner, filename, purpose, bytes, created_at, expires_at, batch, ok"
-_BATCH = (
-    "id, owner, created_at, expires_at, input_file, endpoint, metadata, max_nano, status, times,"
-    " errors, total, completed, failed, output_file, error_file"
-)
 _OPEN = ", ".join(f"'{status.value}'" for status in OPEN)
 _PAGE = 64
 _DAY_S = 86_400
@@ -35,12 +30,14 @@ _LONGEST_UPLOAD_S = 6 * 3600
 class BatchStore:
     """Files and batches of all keys. Every method raises `StoreError` when it cannot be used.
 
-    `clock` gives UTC seconds. The tables are made when they are first written.
+    `clock` gives UTC seconds. The tables are made when they are first written. `in_thread` is how
+    an event loop should call them.
     """
 
     place: BatchPlace
     database: bool
     clock: Callable[[], float] = time
+    in_thread: InThread = asyncio.to_thread
     _made: bool = False
     _making: Lock = field(default_factory=Lock)
 
@@ -104,7 +101,7 @@ class BatchStore:
         """Return a file of this owner; None where there is none."""
         with self.place.reading() as db:
             row = db.execute(
-                f"SELECT {_FILE} FROM files WHERE id = ? AND owner = ? AND ready = 1", (id_, owner)
+                f"SELECT {FILE} FROM files WHERE id = ? AND owner = ? AND ready = 1", (id_, owner)
             ).fetchone()
         return None if row is None else Stored(*row)
 
@@ -116,7 +113,7 @@ class BatchStore:
         if purpose is not None:
             where["purpose"] = purpose
         with self.place.reading() as db:
-            return read_page(db, _FILE, "files", where, wanted, lambda row: Stored(*row))
+            return read_page(db, FILE, "files", where, wanted, lambda row: Stored(*row))
 
     def content(self, file: Stored) -> Iterator[bytes]:
         """Yield the content of a file in pieces, each read by a transaction of its own."""
@@ -140,24 +137,24 @@ class BatchStore:
     def add(self, batch: Batch) -> None:
         """Take in a batch; whoever runs batches will find it."""
         with self.place.changing() as db:
-            values = (*_values(batch), None, 0)
+            values = (*values_of(batch), None, 0)
             marks = ", ".join("?" * len(values))
             db.execute(
-                f"INSERT INTO batches ({_BATCH}, runner, lease_until) VALUES ({marks})", values
+                f"INSERT INTO batches ({BATCH}, runner, lease_until) VALUES ({marks})", values
             )
 
     def find(self, id_: str, owner: str) -> Batch | None:
         """Return a batch of this owner; None where there is none."""
         with self.place.reading() as db:
             row = db.execute(
-                f"SELECT {_BATCH} FROM batches WHERE id = ? AND owner = ?", (id_, owner)
+                f"SELECT {BATCH} FROM batches WHERE id = ? AND owner = ?", (id_, owner)
             ).fetchone()
-        return None if row is None else _batch(row)
+        return None if row is None else batch_of(row)
 
     def all(self, owner: str, wanted: Wanted) -> Listed[Batch] | None:
         """Return batches of an owner; None where `wanted.after` is none of them."""
         with self.place.reading() as db:
-            return read_page(db, _BATCH, "batches", {"owner": owner}, wanted, _batch)
+            return read_page(db, BATCH, "batches", {"owner": owner}, wanted, batch_of)
 
     def counted(self, batch: Batch) -> Batch:
         """Return a batch with how many of its lines have an answer, and how many an error."""
@@ -197,15 +194,15 @@ class BatchStore:
         with self.place.changing() as db:
             row = db.execute(
                 # As an update, so that nobody changes it before this transaction ends.
-                f"UPDATE batches SET id = id WHERE id = ? AND owner = ? RETURNING {_BATCH}",
+                f"UPDATE batches SET id = id WHERE id = ? AND owner = ? RETURNING {BATCH}",
                 (id_, owner),
             ).fetchone()
             if row is None:
                 return None
-            batch = _batch(row)
+            batch = batch_of(row)
             if batch.status in (Status.VALIDATING, Status.IN_PROGRESS):
                 batch = _at(batch, Status.CANCELLING, int(self.clock()))
-                _update(db, batch)
+                write_batch(db, batch)
         return batch
 
     # What only the process does that works on a batch.
@@ -217,10 +214,10 @@ class BatchStore:
             row = db.execute(
                 "UPDATE batches SET runner = ?, lease_until = ? WHERE id = (SELECT id FROM batches"
                 f" WHERE status IN ({_OPEN}) AND lease_until < ? ORDER BY created_at, id LIMIT 1)"
-                f" AND lease_until < ? RETURNING {_BATCH}",
+                f" AND lease_until < ? RETURNING {BATCH}",
                 (runner, now + int(lease_s * 1000), now, now),
             ).fetchone()
-        return None if row is None else _batch(row)
+        return None if row is None else batch_of(row)
 
     def renew(self, id_: str, runner: str, lease_s: float) -> Status | None:
         """Keep a batch for longer; return its status, None when it is another one's by now."""
@@ -261,7 +258,7 @@ class BatchStore:
             if row[0] != Status.VALIDATING:
                 return False
             begun = _at(replace(batch, total=total), Status.IN_PROGRESS, int(self.clock()))
-            _update(db, begun)
+            write_batch(db, begun)
         return True
 
     def refuse(self, batch: Batch, runner: str, problems: Sequence[Problem]) -> None:
@@ -269,7 +266,7 @@ class BatchStore:
         with self.place.changing() as db:
             if _is_ours(db, batch.id, runner):
                 failed = _at(batch, Status.FAILED, int(self.clock()))
-                _update(db, replace(failed, errors=tuple(problems)))
+                write_batch(db, replace(failed, errors=tuple(problems)))
 
     def end(self, id_: str, runner: str, status: Status, days: float) -> None:
         """End a batch, with the files that show its results."""
@@ -277,15 +274,15 @@ class BatchStore:
         with self.place.changing() as db:
             if not _is_ours(db, id_, runner):
                 return
-            row = db.execute(f"SELECT {_BATCH} FROM batches WHERE id = ?", (id_,)).fetchone()
-            batch = _batch(row)
+            row = db.execute(f"SELECT {BATCH} FROM batches WHERE id = ?", (id_,)).fetchone()
+            batch = batch_of(row)
             output, completed = _show_results(db, batch, 1, now, days)
             errors, failed = _show_results(db, batch, 0, now, days)
             batch = replace(batch, output_file=output, error_file=errors)
             ended = _at(replace(batch, completed=completed, failed=failed), status, now)
             if status is Status.COMPLETED:
                 ended = replace(ended, times={**ended.times, "finalizing_at": now})
-            _update(db, ended)
+            write_batch(db, ended)
 
     def clean_up(self, days: float) -> None:
         """Delete what is over its time, and broken uploads.
@@ -309,9 +306,9 @@ class BatchStore:
             )
 
 
-def batch_store(url: str) -> BatchStore:
+def batch_store(url: str, in_thread: InThread = asyncio.to_thread) -> BatchStore:
     """Return the files and batches of the store that a checked URL names; nothing is opened yet."""
-    return BatchStore(batch_place(url), is_postgres(url))
+    return BatchStore(batch_place(url), is_postgres(url), in_thread=in_thread)
 
 
 def _is_ours(db: Session, id_: str, runner: str) -> bool:
@@ -325,7 +322,7 @@ def _is_ours(db: Session, id_: str, runner: str) -> bool:
 
 def _insert_file(db: Session, file: Stored, *, ready: int) -> None:
     db.execute(
-        f"INSERT INTO files ({_FILE}, ready) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO files ({FILE}, ready) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(file.id, file.owner, file.filename, file.purpose, file.bytes, file.created_at),
             *(file.expires_at, file.batch, file.ok, ready),
@@ -363,35 +360,3 @@ def _show_results(
 
 def _at(batch: Batch, status: Status, now: int) -> Batch:
     return replace(batch, status=status, times={**batch.times, f"{status.value}_at": now})
-
-
-def _values(batch: Batch) -> tuple[Any, ...]:
-    return (
-        *(batch.id, batch.owner, batch.created_at, batch.expires_at, batch.input_file),
-        *(batch.endpoint, _json(dict(batch.metadata)), batch.max_nano, batch.status.value),
-        *(_json(dict(batch.times)), _json(batch.errors), batch.total),
-        *(batch.completed, batch.failed, batch.output_file, batch.error_file),
-    )
-
-
-def _update(db: Session, batch: Batch) -> None:
-    names = _BATCH.split(", ")
-    changes = ", ".join(f"{name} = ?" for name in names[1:])
-    db.execute(f"UPDATE batches SET {changes} WHERE id = ?", (*_values(batch)[1:], batch.id))
-
-
-def _batch(row: Sequence[Any]) -> Batch:
-    found = dict(zip(_BATCH.replace("\n", "").split(", "), row, strict=True))
-    return Batch(
-        **{
-            **found,
-            "metadata": msgspec.json.decode(found["metadata"], type=dict[str, str]),
-            "times": msgspec.json.decode(found["times"], type=dict[str, int]),
-            "errors": msgspec.json.decode(found["errors"], type=tuple[Problem, ...]),
-            "status": Status(found["status"]),
-        }
-    )
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

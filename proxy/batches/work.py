@@ -17,6 +17,7 @@ from samplewise.proxy.batches.base import Result
 from samplewise.proxy.errors import AnswerError
 from samplewise.proxy.service import Service
 from samplewise.proxy.serving import Client
+from samplewise.proxy.threads import InThread
 
 __all__ = ["Work", "one_by_one"]
 
@@ -135,11 +136,13 @@ def _wait_s(error: AnswerError, least: float) -> float:
 
 
 async def one_by_one(
-    found: Iterable[tuple[int, bytes | None]], done: Iterable[int] = ()
+    found: Iterable[tuple[int, bytes | None]],
+    done: Iterable[int] = (),
+    in_thread: InThread = asyncio.to_thread,
 ) -> AsyncIterator[tuple[int, bytes | None]]:
     """Yield numbered lines that are not done, read in a thread, one at a time."""
     known, numbered = set(done), iter(found)
-    while (item := await asyncio.to_thread(_next, numbered)) is not None:
+    while (item := await in_thread(_next, numbered)) is not None:
         if item[0] not in known:
             yield item
 

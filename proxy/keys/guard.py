@@ -17,6 +17,7 @@ from samplewise.proxy.errors import RequestError, StoreError
 from samplewise.proxy.keys.base import CONFIGURED, PREFIX, ClientKey, Given, digest, well_formed
 from samplewise.proxy.keys.store import KeyStore, Ring
 from samplewise.proxy.ledger.accounts import utc_ms
+from samplewise.proxy.threads import InThread
 
 __all__ = ["Guard", "credentials", "follow", "renew", "unauthorized"]
 
@@ -133,14 +134,14 @@ def _bearer(authorization: str | None) -> str:
     return token if scheme.lower() == "bearer" and len(token) <= _LONGEST else ""
 
 
-async def renew(guard: Guard, store: KeyStore) -> None:
+async def renew(guard: Guard, store: KeyStore, in_thread: InThread = asyncio.to_thread) -> None:
     """Take over the keys as the store has them, unless newer ones have come meanwhile.
 
     Raises:
         StoreError: it cannot be read; the last keys hold.
     """
     before = guard.version
-    ring = await asyncio.to_thread(store.load)
+    ring = await in_thread(store.load)
     # What a slow reading has found must not bring a key back that was revoked while it read.
     if guard.version == before or ring.version > guard.version:
         guard.adopt(ring)
@@ -149,6 +150,7 @@ async def renew(guard: Guard, store: KeyStore) -> None:
 async def follow(
     guard: Guard,
     store: KeyStore,
+    in_thread: InThread,
     pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
     """Keep a guard's keys as the store has them, at most half a second late, until cancelled.
@@ -159,8 +161,8 @@ async def follow(
     while True:
         await pause(_EVERY_S)
         try:
-            if await asyncio.to_thread(store.version) != guard.version:
-                await renew(guard, store)
+            if await in_thread(store.version) != guard.version:
+                await renew(guard, store, in_thread)
             reachable = True
         except StoreError as error:
             if reachable:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -214,7 +213,6 @@ class Writer:
         groups, ops = operations(jobs)
         if not groups and (self.chunks is None or self.chunks.due_in_s != 0):
             return
-        start = time.perf_counter()
         self._number += 1
         self._doubt = Batch(self._number, jobs, groups)
         accounts = {
@@ -241,7 +239,6 @@ class Writer:
         self._read(groups, msgspec.json.decode(reply))
         self.stats.commits += 1
         self.stats.operations += sum(map(len, groups))
-        self.stats.commit_seconds += time.perf_counter() - start
 
     async def _work_in_chunks(
         self, db: Any, asked: tuple[Any, ...], chunks: Chunks, waves: Sequence[Wave]

@@ -30,6 +30,7 @@ from samplewise.proxy.ledger.orphans import Orphan, note_seen, take_over, withou
 from samplewise.proxy.ledger.spend import recent
 from samplewise.proxy.ledger.totals import add_up
 from samplewise.proxy.ledger.writer import Operation, Stats, Writer
+from samplewise.proxy.threads import InThread
 
 __all__ = ["SqliteLedger", "Stats", "Totals"]
 
@@ -40,8 +41,9 @@ class SqliteLedger:
     Any number of processes may open the same file, on one machine. Create one with `open`.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, in_thread: InThread = asyncio.to_thread) -> None:
         self._writer = writer
+        self._in_thread = in_thread
         self._closing: asyncio.Future[None] | None = None
 
     @classmethod
@@ -51,6 +53,7 @@ class SqliteLedger:
         *,
         clock: Callable[[], int] = utc_ms,
         connect: Callable[[str], sqlite3.Connection] = schema.connect,
+        in_thread: InThread = asyncio.to_thread,
     ) -> SqliteLedger:
         """Open the ledger in `path`, or create it there; the folder must exist.
 
@@ -58,11 +61,12 @@ class SqliteLedger:
             path: the file. Next to it SQLite keeps two more, `-wal` and `-shm`.
             clock: the time in UTC milliseconds, which picks the windows. Called by the writer.
             connect: opens the file by URI.
+            in_thread: does long reads, beside the writer.
 
         Raises:
             StoreError: the file cannot be opened and written, or belongs to something else.
         """
-        ledger = cls(Writer(Path(path), clock, connect))
+        ledger = cls(Writer(Path(path), clock, connect), in_thread)
         try:
             await ledger._writer.submit(Operation(apply=lambda book: None))
         except (StoreError, asyncio.CancelledError):
@@ -191,7 +195,7 @@ class SqliteLedger:
         Read on a connection of its own, so that the writer does not wait for it.
         """
         since_ms = self._writer.clock() - days * 86_400_000
-        return await asyncio.to_thread(recent, self._writer.path, route, since_ms)
+        return await self._in_thread(recent, self._writer.path, route, since_ms)
 
     async def open_rows(self) -> int:
         """Return how many rows are held or dispatched. Cheap."""
@@ -203,7 +207,7 @@ class SqliteLedger:
         Reads the whole ledger, about 10 s per million rows, on a connection of its own.
         """
         await self.open_rows()  # what was asked for before is written by then
-        return await asyncio.to_thread(add_up, self._writer.path)
+        return await self._in_thread(add_up, self._writer.path)
 
     async def close(self) -> None:
         """Write what is queued and close the file. Closing again waits for the same end.

@@ -53,7 +53,6 @@ class Stats:
 
     commits: int = 0
     operations: int = 0
-    commit_seconds: float = 0.0
     unknown: int = 0
     kept: int = 0
 
@@ -195,7 +194,6 @@ class Writer:
     def _transact(self, jobs: list[Operation]) -> None:
         db = self._connected()
         writes = sum(job.apply is not None for job in jobs)
-        start = time.perf_counter()
         with self._turn() if writes else nullcontext():
             wrote = self._commit(db, jobs, writes)
         if wrote:
@@ -205,7 +203,6 @@ class Writer:
         if writes:
             self.stats.commits += 1
             self.stats.operations += writes
-            self.stats.commit_seconds += time.perf_counter() - start
 
     def _commit(self, db: sqlite3.Connection, jobs: list[Operation], writes: int) -> bool:
         """Do jobs and commit; return whether rows were written."""

@@ -23,6 +23,7 @@ from samplewise.proxy.ledger.accounts import utc_ms
 from samplewise.proxy.ledger.places import Place
 from samplewise.proxy.records.content import Words, content
 from samplewise.proxy.records.store import Record, delete_before, hash_secret, write
+from samplewise.proxy.threads import InThread
 
 __all__ = ["Keeper", "Keeping"]
 
@@ -81,6 +82,7 @@ class Keeper:
 
     place: Place
     clock: Callable[[], int] = utc_ms
+    in_thread: InThread = asyncio.to_thread
     most: int = 10_000
     most_bytes: int = 64 * 2**20
     _ended: deque[_Ended] = field(default_factory=deque)
@@ -108,7 +110,7 @@ class Keeper:
                     self._bound()
                 batch = list(self._written)
                 if batch:
-                    await asyncio.to_thread(write, self.place, batch)
+                    await self.in_thread(write, self.place, batch)
             except StoreError as error:
                 self._some.set()
                 if not self._failing:
@@ -122,7 +124,7 @@ class Keeper:
     async def _records(self) -> list[Record]:
         ended, self._ended = self._ended, deque()
         try:
-            return await asyncio.to_thread(self._made, ended)
+            return await self.in_thread(self._made, ended)
         except (asyncio.CancelledError, StoreError):
             self._ended.extendleft(reversed(ended))  # for another flush, which is to come
             raise
@@ -174,7 +176,7 @@ class Keeper:
         """Delete what is too old, a few at a time, so that nobody waits for it."""
         before = self.clock() - round(keeping.days * _DAY_MS)
         try:
-            while await asyncio.to_thread(delete_before, self.place, before):
+            while await self.in_thread(delete_before, self.place, before):
                 pass
         except StoreError as error:
             _log.warning("old records cannot be deleted", error=str(error))

@@ -93,8 +93,9 @@ class Served:
 
     @property
     def said(self) -> list[str]:
-        """The lines of standard error."""
-        return self.err.read_text().splitlines()
+        """The lines of standard error, without one that is just being written."""
+        text = self.err.read_text()
+        return text[: text.rfind("\n") + 1].splitlines()
 
     @property
     def logs(self) -> list[dict[str, Any]]:

@@ -281,6 +281,27 @@ async def test_a_repeated_request_joins_the_runs_of_the_first(
         assert (await proxy.post(PATH, other, headers)).status == 409
 
 
+async def test_every_client_of_a_failed_run_that_was_joined_is_told_its_cost_once(
+    upstream: UpstreamProcess, tmp_path: Path
+) -> None:
+    await upstream.script("m", Answer(text="no", hold="gate"))
+    body = msgspec.json.encode({"model": "sure", "prompt": ["one", "two", "three"]})
+    headers = {"idempotency-key": "the-same"}
+    async with opened(upstream, tmp_path) as proxy:
+        asked = [asyncio.create_task(proxy.post(PATH, body, headers)) for _ in range(3)]
+
+        async def joined() -> bool:
+            page = (await proxy.get("/metrics")).body.decode()
+            return total(series(page), "samplewise_coalesced_retries_total") == 6
+
+        await soon(joined, "two have joined the three runs of the first")
+        await upstream.release("gate")
+        replies = await asyncio.gather(*asked)
+        assert [reply.status for reply in replies] == [422] * 3
+        truth = f"{spent(tmp_path / 'ledger.db') / NANO:.9f}"
+        assert {reply.headers["x-samplewise-cost-usd"] for reply in replies} == {truth}
+
+
 async def test_a_dry_run_buys_nothing(upstream: UpstreamProcess, tmp_path: Path) -> None:
     async with opened(upstream, tmp_path) as proxy:
         reply = await ask(proxy, "vote", samplewise={"dry_run": True})
