@@ -19,8 +19,8 @@ __all__ = ["catch_standard_logs", "set_up_logs", "where"]
 _FIELDS = frozenset(
     {
         "event", "level", "timestamp", "logger", "request_id", "route", "policy", "policy_name",
-        "outcome", "stop_reason", "degraded", "drawn", "good", "cost_usd", "seconds", "status", "code",
-        "sample", "backend", "reason", "verifier", "error", "worker", "address",
+        "outcome", "stop_reason", "degraded", "drawn", "good", "cost_usd", "seconds", "status",
+        "code", "sample", "backend", "reason", "verifier", "error", "worker", "address",
         "in_flight", "warning", "exception", "rows", "client", "key_id", "action", "actor",
         "routes", "abilities", "shed", "batch", "problems", "mirror", "mirror_request_id", "result",
         "served_outcome", "served_cost_usd", "samples", "records", "ids", "store", "path", "folder",

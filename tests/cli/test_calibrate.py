@@ -247,6 +247,10 @@ async def test_a_verifier_too_weak_for_the_stakes_is_refused_at_the_start(
     result = CliRunner().invoke(main, ["check", str(tmp_path / "config.yaml")])
     assert result.exit_code == 1
     assert "routes.r.policy: wrong_usd: by the route's prior" in result.stderr
+    named = text.replace("policy: {", "policies: {mine: {").rstrip() + "}"
+    (tmp_path / "config.yaml").write_text(f'store: "sqlite:///{tmp_path}/l.db"\n{named}')
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "config.yaml")])
+    assert "routes.r.policies.mine: wrong_usd: by the route's prior" in result.stderr
 
 
 def test_the_check_tells_the_best_number_of_attempts_where_all_is_known(

@@ -10,12 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from samplewise.policies.price import NANO
 from samplewise.proxy.build import preflight
 from samplewise.proxy.cli import main
 from samplewise.proxy.config import load_text
 from samplewise.proxy.errors import ConfigError
+from samplewise.proxy.logs import only_known_fields
 from tests.upstream import Answer, Digits, UpstreamProcess
 from tests.wire.bodies import CHAT
 from tests.wire.proxy import Proxy, Reply, backend, serve
@@ -194,7 +196,7 @@ async def test_a_policy_that_is_not_there_is_refused_with_the_names_that_are(
         assert await upstream.records() == []
 
 
-async def test_models_and_metrics_name_the_policies(
+async def test_models_metrics_and_the_log_name_the_policies(
     upstream: UpstreamProcess, tmp_path: Path
 ) -> None:
     await upstream.script("m", "it is 4")
@@ -203,8 +205,12 @@ async def test_models_and_metrics_name_the_policies(
         assert (told["policy"], told["samples_at_most"]) == ("single", 1)
         assert told["policies"]["searched"] == {"policy": "beam", "samples_at_most": 32}
         assert list(told["policies"]) == list(TYPES)
-        await chosen(proxy, "majority_vote")
-        await proxy.chat("r")
+        with capture_logs() as events:
+            await chosen(proxy, "majority_vote")
+            await proxy.chat("r")
+        written = [only_known_fields(debug=False)(None, "", event) for event in events]
+        named = [e.get("policy_name") for e in written if e["event"] == "answered"]
+        assert named == ["majority_vote", None]
         page = (await proxy.get("/metrics")).body.decode()
         line = 'samplewise_chosen_policies_total{policy="majority_vote",route="r"} 1.0'
         assert [x for x in page.splitlines() if x.startswith("samplewise_chosen_pol")] == [line]
