@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from types import TracebackType
 from urllib.parse import urlsplit
 
 from samplewise.proxy.backends.http import HttpAnswer, Patience, Unreached
@@ -58,32 +58,16 @@ class LeanClient:
     _open: set[Connection] = field(default_factory=set)
     _sweeping: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def post(
+    def post(
         self,
         url: str,
         headers: Mapping[str, str],
         body: bytes,
         patience: Patience,
         sending: Callable[[], None],
-    ) -> AsyncIterator[HttpAnswer]:
+    ) -> _Asking:
         """Send a request and give its answer. Leaving early closes the connection."""
-        place = self._places.get(url) or self._place(url)
-        length = b"content-length: %d\r\n\r\n" % len(body)
-        head = place.lines + header_lines(headers) + length
-        connection = self._kept(place) or await self._connected(place, patience)
-        over = False
-        try:
-            sending()
-            connection.ask(head, body, patience)
-            await connection.headers()
-            yield connection
-            over = True
-        finally:
-            if over and connection.usable:
-                self._keep(place, connection)
-            else:
-                self._drop(connection)
+        return _Asking(self, url, headers, body, patience, sending)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -96,7 +80,11 @@ class LeanClient:
         # Transports end in the next turn of the loop.
         await asyncio.sleep(0)
 
-    def _place(self, url: str) -> _Place:
+    def place(self, url: str) -> _Place:
+        """Return where a URL leads."""
+        known = self._places.get(url)
+        if known is not None:
+            return known
         if not speaks(url):
             raise ValueError(f"not a plain HTTP address: {url[:200]}")
         parts = urlsplit(url)
@@ -104,7 +92,7 @@ class LeanClient:
         place = self._places[url] = _Place(parts.hostname or "", parts.port or 80, lines)
         return place
 
-    def _kept(self, place: _Place) -> Connection | None:
+    def kept(self, place: _Place) -> Connection | None:
         """Return a connection that is open already; the one that was used last."""
         idle = self._idle.get((place.host, place.port))
         now = asyncio.get_running_loop().time()
@@ -112,13 +100,14 @@ class LeanClient:
             connection = idle.pop()
             if connection.usable and self._lives(connection, now):
                 return connection
-            self._drop(connection)
+            self.drop(connection)
         return None
 
     def _lives(self, connection: Connection, now: float) -> bool:
         return now - connection.born < self.age_s and now - connection.freed_at < self.idle_s
 
-    async def _connected(self, place: _Place, patience: Patience) -> Connection:
+    async def connected(self, place: _Place, patience: Patience) -> Connection:
+        """Return a new connection; raises Unreached."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + min(patience.connect_s, patience.total_s)
         failure: OSError = TimeoutError(f"no connection within {patience.connect_s:g} s")
@@ -148,14 +137,16 @@ class LeanClient:
         except ValueError:
             return await self.names.addresses(place.host, place.port)
 
-    def _keep(self, place: _Place, connection: Connection) -> None:
+    def keep(self, place: _Place, connection: Connection) -> None:
+        """Take back a connection that can be used again."""
         loop = asyncio.get_running_loop()
         connection.freed_at = loop.time()
         self._idle.setdefault((place.host, place.port), deque()).append(connection)
         if self._sweeping is None:
             self._sweeping = loop.call_later(self.idle_s, self._sweep)
 
-    def _drop(self, connection: Connection) -> None:
+    def drop(self, connection: Connection) -> None:
+        """Close a connection."""
         self._open.discard(connection)
         connection.close()
 
@@ -165,13 +156,57 @@ class LeanClient:
         now = loop.time()
         for key, idle in list(self._idle.items()):
             while idle and not (idle[0].usable and self._lives(idle[0], now)):
-                self._drop(idle.popleft())
+                self.drop(idle.popleft())
             if not idle:
                 del self._idle[key]
         freed = [idle[0].freed_at for idle in self._idle.values()]
         # A little later than the oldest is due, so that it is due then.
         again = min(freed) + self.idle_s - now + 0.01 if freed else 0.0
         self._sweeping = loop.call_later(again, self._sweep) if freed else None
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One request on its way: a class, as a generator would cost as much as all else here."""
+
+    client: LeanClient
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    patience: Patience
+    sending: Callable[[], None]
+    place: _Place = field(init=False)
+    connection: Connection = field(init=False)
+
+    async def __aenter__(self) -> HttpAnswer:
+        """Send it and wait for the answer's headers."""
+        client = self.client
+        self.place = place = client.place(self.url)
+        length = b"content-length: %d\r\n\r\n" % len(self.body)
+        head = place.lines + header_lines(self.headers) + length
+        connection = client.kept(place) or await client.connected(place, self.patience)
+        self.connection, answered = connection, False
+        try:
+            self.sending()
+            connection.ask(head, self.body, self.patience)
+            await connection.headers()
+            answered = True
+        finally:
+            if not answered:
+                client.drop(connection)
+        return connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Keep the connection if it can be used again."""
+        if kind is None and self.connection.usable:
+            self.client.keep(self.place, self.connection)
+        else:
+            self.client.drop(self.connection)
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:
