@@ -57,7 +57,6 @@ from samplewise.proxy.wire import ChatRequest
 __all__ = ["Service", "Setup"]
 
 _log = structlog.get_logger("samplewise.requests")
-_ONE = ChosenPolicy("single", Single())
 # How requests without an answer are counted; any other error is our own.
 _ENDED: Mapping[type[AnswerError], str] = {
     RequestError: "client_error",
@@ -148,7 +147,7 @@ class Service:
         if alone is None:
             chosen = route.make_policy(options.policy, options.samples)
         else:
-            (route, why), chosen = alone, _ONE
+            (route, why), chosen = alone, ChosenPolicy("single", Single())
         most = None if key is None else key.terms.max_samples
         if most is not None and chosen.policy.needs.max_samples > most:
             # A policy that cannot be made smaller is cut short by its limit.
@@ -161,7 +160,8 @@ class Service:
         task = task_of(request, request_id, route.name, seed)
         mute = unchecked(request, route, policy, task)
         if mute is not None and mute[1]:
-            chosen, policy = _ONE, _ONE.policy
+            chosen = ChosenPolicy("single", Single())
+            policy = chosen.policy
         if policy.needs.answers and route.voter is None:
             # The route's own policy does not vote, the one that was asked for does.
             route = replace(route, voter=plain_voter())

@@ -108,7 +108,7 @@ def test_an_entry_may_be_called_like_a_policy_only_if_it_is_one_of_that_type() -
 
 
 @pytest.mark.parametrize("name", ["a:8", "", "a b"])
-def test_a_name_is_one_that_a_header_can_carry(name: str) -> None:
+def test_a_name_has_no_colon_and_no_space(name: str) -> None:
     assert "routes.r.policies" in only_problem(written({name: "single"}))
 
 
