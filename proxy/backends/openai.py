@@ -154,7 +154,7 @@ class OpenAIBackend:
             async for event in self._read_stream(call, answer):
                 yield event
         else:
-            for event in _read_whole(await self._body(answer), answer.content_type, call):
+            for event in _read_whole(await self._body(answer), answer, call):
                 yield event
 
     async def _body(self, answer: HttpAnswer) -> bytes:
@@ -322,14 +322,15 @@ def _listed(choices: object) -> list[Any]:
     return choices or []
 
 
-def _read_whole(body: bytes, content_type: str, call: Call) -> list[SampleEvent]:
+def _read_whole(body: bytes, answer: HttpAnswer, call: Call) -> list[SampleEvent]:
     try:
         # Reading leaves fields out, but what is passed on must be text everywhere.
         body.decode("utf-8")
         fields = members_of(body)
         raw_choices = msgspec.json.decode(fields.get("choices", b"[]"), type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ProtocolError(f"answered 200 with {content_type}, which is no completion") from None
+        kind = answer.content_type
+        raise ProtocolError(f"answered 200 with {kind}, which is no completion") from None
     if call.whole:
         usage, warning = read_usage(fields.get("usage"))
         return [Totals(usage, "", body, (warning,) if warning else ())]
