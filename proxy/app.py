@@ -117,8 +117,8 @@ _ANSWERS: Mapping[str, Callable[[Request, Service], Awaitable[Response]]] = {
 class _Front:
     """Takes the requests that nearly all traffic consists of to their handlers by the shortest way.
 
-    What the router does for each is a tenth of what a single sample costs. All else goes on to it:
-    other methods too, so that they are refused as everywhere.
+    The layers of the router stand in every profile of a lone sample. All else goes on to it: other
+    methods too, so that they are refused as everywhere.
     """
 
     def __init__(self, app: ASGIApp) -> None:

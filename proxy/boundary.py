@@ -22,7 +22,7 @@ _log = structlog.get_logger("samplewise.boundary")
 class boundary:
     """Turns whatever its body raises into `wrap(error)`; exceptions of `known` types pass as is.
 
-    A class, because a generator costs three times as much, and several stand around every sample.
+    A class, because a generator costs twice as much, and several stand around every sample.
     """
 
     __slots__ = ("_known", "_wrap")

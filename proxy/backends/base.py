@@ -93,7 +93,7 @@ class Call:
 
     def at(self, host: str) -> Call:
         """Return the same call to a host."""
-        # Field by field: `replace` takes several times as long, and this is done for every call.
+        # Field by field: `replace` takes twice as long, and this is done for every call.
         return Call(
             self.id,
             self.body,

@@ -45,22 +45,22 @@ class Mould:
 
     def cut(self, buffer: bytes, at: int) -> tuple[Alike, int] | None:
         """Return the whole events of this form at `at`, and where they end; None without any."""
-        first, tail = b"data: " + self.head, self.tail
-        if not buffer.startswith(first, at):
-            return None
-        start, end = len(first), -len(tail)
-        parts, frame = [], start - end
-        # What is left behind the last of them is not whole yet.
-        for event in buffer[at:].split(b"\n\n")[:-1]:
-            if len(event) < frame or not (event.startswith(first) and event.endswith(tail)):
+        first, last = b"data: " + self.head, self.tail + b"\n\n"
+        parts, place = [], at
+        while buffer.startswith(first, place):
+            start, end = place + len(first), buffer.find(b"\n\n", place) + 2
+            stop = end - len(last)
+            # Not whole yet, or too short to have both ends.
+            if stop < start or not buffer.startswith(last, stop):
                 break
-            parts.append(event[start:end])
+            parts.append(buffer[start:stop])
+            place = end
         texts = _read(parts)
         if not texts:
             return None
         raw = tuple(parts[: len(texts)])
-        size = len(texts) * (frame + 2) + sum(map(len, raw))
-        return Alike(self, RawEvents(self.head, tail, raw), texts), at + size
+        size = len(texts) * (len(first) + len(last)) + sum(map(len, raw))
+        return Alike(self, RawEvents(self.head, self.tail, raw), texts), at + size
 
 
 def _read(parts: list[bytes]) -> list[str]:

@@ -167,7 +167,7 @@ class LeanClient:
 
 @dataclass(slots=True)
 class _Asking:
-    """One request on its way: a class, as a generator would cost as much as all else here."""
+    """One request on its way. A class: this is done for every call, and generators cost more."""
 
     client: LeanClient
     url: str

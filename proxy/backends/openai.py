@@ -202,17 +202,19 @@ class OpenAIBackend:
                 for data in splitter.feed(part):
                     if isinstance(data, Alike):
                         touched.add(stream.take_alike(data))
-                        raw.append(data.events)
+                        if call.raw:
+                            raw.append(data.events)
                         continue
                     touched |= stream.take(data)
                     if stream.ended:
                         break
                     splitter.mould = stream.mould
-                    raw.append(RawEvents(data))
+                    if call.raw:
+                        raw.append(RawEvents(data))
             except ProtocolError as error:
                 # What was whole before counts, also where it came in the same piece.
                 broken = error
-            if call.raw and raw:
+            if raw:
                 yield Progress(0, stream.choice(0).trace, tuple(raw))
             elif not call.raw:
                 for index in touched:
